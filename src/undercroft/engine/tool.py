@@ -1,0 +1,199 @@
+"""Tools: plain functions plus what they do to the world, offered to a model.
+
+A declaration is where the policies of all layers meet, so it lives in the engine.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from undercroft.engine.body import Body, make_body, make_verify
+from undercroft.engine.codec import decoder
+from undercroft.errors import DeclarationError
+from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.conflicts.keys import KeyProblem
+from undercroft.layers.conflicts.policy import Declared, Keys, declare
+from undercroft.layers.sequencing.arguments import ArgumentCheck
+from undercroft.layers.sequencing.policy import CallRules
+from undercroft.layers.sequencing.signature import Signature, read_signature
+from undercroft.model.effect import Effect, Mode
+from undercroft.model.message import ToolSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Tool(Generic[P, R]):
+    """A function that a model may ask for, with its declared effect.
+
+    Calling it calls the function. Made by `undercroft.tool`.
+
+    Attributes:
+        name: As the model and the journal know it.
+        description: The function's docstring.
+        effect: Its claims, with templates as keys.
+        service: Name of what it talks to, or None.
+        schema: JSON schema of its arguments, injected ones left out.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        signature: Signature,
+        declared: Declared,
+        rules: CallRules,
+        body: Body,
+        service: str | None,
+    ) -> None:
+        self.fn = fn
+        self.name = rules.tool
+        self.description = inspect.getdoc(fn) or ""
+        self.effect: Effect = declared.effect
+        self.service = service
+        self.signature, self.declared, self.rules, self.body = signature, declared, rules, body
+        self.check = ArgumentCheck(signature)
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself: no check, no journal."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<undercroft tool {self.name}>"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of its arguments."""
+        return self.check.schema
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What a model is told about it."""
+        return ToolSpec(self.name, self.description, self.schema)
+
+
+@overload
+def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    fn: None = None,
+    /,
+    *,
+    name: str | None = None,
+    peeks: Keys = None,
+    reads: Keys = None,
+    appends: Keys = None,
+    writes: Keys = None,
+    exclusive: Keys = None,
+    service: str | None = None,
+    needs: Sequence[Tool[..., Any]] = (),
+    read_first: bool = True,
+    approval: bool = False,
+    verify: Callable[..., Any] | None = None,
+    retry: Retry | None = None,
+    timeout_s: float | None = None,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(  # noqa: PLR0913  each keyword is one word of a declaration
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    peeks: Keys = None,
+    reads: Keys = None,
+    appends: Keys = None,
+    writes: Keys = None,
+    exclusive: Keys = None,
+    service: str | None = None,
+    needs: Sequence[Tool[..., Any]] = (),
+    read_first: bool = True,
+    approval: bool = False,
+    verify: Callable[..., Any] | None = None,
+    retry: Retry | None = None,
+    timeout_s: float | None = None,
+) -> Any:
+    """Declare a function as a tool.
+
+    Args:
+        fn: The function, async or not; its docstring is what the model reads.
+        name: Its name for the model; the function's own if left out.
+        peeks: Resources read without any need that they be stable, such as a search.
+        reads: Resources read. Keys are templates over the arguments: `crm/{account_id}`.
+        appends: Resources added to, in any order.
+        writes: Resources changed.
+        exclusive: Resources that nobody else may touch meanwhile.
+        service: Name of what it talks to.
+        needs: Tools that must have succeeded in this turn for the same arguments.
+        read_first: Whether a write is refused unless its resource was read in this turn,
+            where some tool of the turn reads it.
+        approval: Whether a person must agree to each call.
+        verify: What can say, after a crash, whether this write happened: a function of some
+            of its arguments (or of its `IdempotencyKey`) that answers True or the result,
+            False or None; or a tool that reads the resource.
+        retry: When to try again; not at all if left out.
+        timeout_s: Seconds that one attempt may take.
+
+    Raises:
+        DeclarationError: A parameter, an annotation or a key template cannot be used.
+        SettingError: `timeout_s` is not above 0.
+    """
+    names = sys._getframe(1).f_locals  # noqa: SLF001  for annotations that name local types
+    modes = {
+        Mode.PEEK: peeks,
+        Mode.READ: reads,
+        Mode.APPEND: appends,
+        Mode.WRITE: writes,
+        Mode.EXCLUSIVE: exclusive,
+    }
+
+    def decorate(fn: Callable[..., Any]) -> Tool[..., Any]:
+        title = name or fn.__name__
+        place = f"tool {title!r}"
+        signature = read_signature(fn, place, names)
+        declared = _declared(place, modes, signature)
+        rules = CallRules(
+            title,
+            tuple(needed.name for needed in needs),
+            tuple(_shared(signature, needed.signature) for needed in needs),
+            read_first,
+            approval,
+        )
+        body = make_body(
+            title,
+            fn,
+            signature,
+            decoder(signature.returns),
+            changes=declared.effect.changes,
+            timeout_s=timeout_s,
+            retry=retry,
+            verify=make_verify(place, verify, signature, names),
+        )
+        return Tool(fn, signature, declared, rules, body, service)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _declared(place: str, modes: Mapping[Mode, Keys], signature: Signature) -> Declared:
+    try:
+        declared = declare(modes, pure=False)
+    except KeyProblem as problem:
+        raise DeclarationError(
+            place, str(problem), "Write keys as paths, such as crm/{account_id}."
+        ) from None
+    known = [p.name for p in signature.parameters]
+    for asked in declared.parameters:
+        if asked not in known:
+            raise DeclarationError(
+                place,
+                f"a key names {{{asked}}}, which is not a parameter",
+                f"Parameters: {', '.join(known) or 'none'}.",
+            )
+    return declared
+
+
+def _shared(mine: Signature, theirs: Signature) -> tuple[str, ...]:
+    names = {p.name for p in theirs.parameters}
+    return tuple(p.name for p in mine.parameters if p.name in names)

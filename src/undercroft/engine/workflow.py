@@ -1,0 +1,324 @@
+"""Workflows: graphs known ahead, declared as functions whose parameters are the edges."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from undercroft.engine.body import Body, Decoder, make_body, make_verify
+from undercroft.engine.codec import decoder
+from undercroft.errors import DeclarationError, GraphError
+from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.conflicts.keys import KeyProblem
+from undercroft.layers.conflicts.policy import Declared, Keys, declare
+from undercroft.layers.sequencing.fits import fits, spelled
+from undercroft.layers.sequencing.graph import Node, Plan, PlanStep, build
+from undercroft.layers.sequencing.signature import Signature, read_signature
+from undercroft.model.effect import Mode
+from undercroft.model.ids import fingerprint
+from undercroft.model.inject import Approval
+from undercroft.model.step import Phase
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class _Declaration:
+    """A step as written, before the graph is known."""
+
+    node: Node
+    body: Body
+    declared: Declared
+    service: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A step of a workflow, ready to run.
+
+    Attributes:
+        from_steps: (parameter, index of the step) pairs.
+        from_inputs: (parameter, input) pairs.
+        item: The parameter that takes one item of a fan-out.
+        decode: Reads the step's recorded value back, as dependents are given it.
+        claims: Its claims as the journal keeps them, where no key has a parameter.
+    """
+
+    name: str
+    index: int
+    phase: Phase
+    body: Body
+    declared: Declared
+    plan: PlanStep
+    from_steps: tuple[tuple[str, int], ...]
+    from_inputs: tuple[tuple[str, str], ...]
+    item: str | None
+    optional: bool
+    gate: bool
+    alone: bool
+    decode: Decoder
+    claims: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A workflow, ready to run.
+
+    Attributes:
+        code: Fingerprint of the graph: of its names, phases and edges.
+        input_decoders: What reads each recorded input back.
+    """
+
+    plan: Plan
+    ops: tuple[Op, ...]
+    code: bytes
+    input_decoders: dict[str, Decoder]
+
+
+class Workflow:
+    """A graph of steps, known before anything runs.
+
+    A step is declared by decorating a function with its phase; its parameters name the steps
+    or inputs that it uses. The graph is checked when it is built, which `build` does at once
+    and the first run does by itself.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not name or not isinstance(name, str):
+            raise DeclarationError("workflow", "it has no name", 'Give one: uc.Workflow("renewal").')
+        self.name = name
+        # Where it was made, for the import name under which a journal finds it again.
+        self.module: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
+        self._declarations: list[_Declaration] = []
+        self._program: Program | None = None
+
+    def __repr__(self) -> str:
+        return f"<undercroft workflow {self.name}: {len(self._declarations)} steps>"
+
+    @overload
+    def resolve(self, fn: F, /) -> F: ...
+    @overload
+    def resolve(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def resolve(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step that finds out what the turn is about. Options: see `step`."""
+        return self._phase(Phase.RESOLVE, fn, options)
+
+    @overload
+    def read(self, fn: F, /) -> F: ...
+    @overload
+    def read(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def read(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step that reads a record: `@flow.read("crm/{account}")`."""
+        return self._phase(Phase.READ, fn, options)
+
+    @overload
+    def gather(self, fn: F, /) -> F: ...
+    @overload
+    def gather(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def gather(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step that collects details; with `each="step"`, one run for each item."""
+        return self._phase(Phase.GATHER, fn, options)
+
+    @overload
+    def prepare(self, fn: F, /) -> F: ...
+    @overload
+    def prepare(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def prepare(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step that works out what will be done."""
+        return self._phase(Phase.PREPARE, fn, options)
+
+    @overload
+    def approve(self, fn: F, /) -> F: ...
+    @overload
+    def approve(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def approve(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a gate: where it returns True the turn waits until a person says yes."""
+        return self._phase(Phase.APPROVE, fn, options)
+
+    @overload
+    def execute(self, fn: F, /) -> F: ...
+    @overload
+    def execute(self, **options: Any) -> Callable[[F], F]: ...
+    def execute(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step that changes the world; the only phase that may."""
+        return self._phase(Phase.EXECUTE, fn, options)
+
+    @overload
+    def confirm(self, fn: F, /) -> F: ...
+    @overload
+    def confirm(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def confirm(self, fn: Any = None, /, **options: Any) -> Any:
+        """Declare a step whose value is what the user is told."""
+        return self._phase(Phase.CONFIRM, fn, options)
+
+    def _phase(self, phase: Phase, fn: Any, options: dict[str, Any]) -> Any:
+        names = sys._getframe(2).f_locals  # noqa: SLF001  for annotations that name local types
+        if callable(fn):
+            self.step(phase, fn, names=names, **options)
+            return fn
+        if fn is not None:
+            if "reads" in options:
+                raise DeclarationError(
+                    f"workflow {self.name!r}", "reads is given twice", "Give it once."
+                )
+            options["reads"] = fn
+
+        def decorate(fn: F) -> F:
+            self.step(phase, fn, names=names, **options)
+            return fn
+
+        return decorate
+
+    def step(  # noqa: PLR0913  each keyword is one word of a declaration
+        self,
+        phase: Phase,
+        fn: Callable[..., Any],
+        *,
+        peeks: Keys = None,
+        reads: Keys = None,
+        appends: Keys = None,
+        writes: Keys = None,
+        exclusive: Keys = None,
+        service: str | None = None,
+        each: str | None = None,
+        optional: bool = False,
+        verify: Callable[..., Any] | None = None,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Declare `fn` as a step of `phase`; what the decorators call.
+
+        Args:
+            phase: One of the seven.
+            fn: Async or not; it may also be called directly.
+            peeks: Resources read without any need that they be stable.
+            reads: Resources read, as key templates over steps and inputs.
+            appends: Resources added to; only in phase execute, as are the next two.
+            writes: Resources changed.
+            exclusive: Resources that nobody else may touch meanwhile.
+            service: Name of what it talks to.
+            each: Name of a list; the step runs once for each item, and its value is the
+                list of what came of them, in order.
+            optional: Whether the turn goes on without it, degraded: dependents get None.
+            verify: What can say, after a crash, whether this write happened.
+            retry: When to try again; not at all if left out.
+            timeout_s: Seconds that one attempt may take.
+            names: Local names that annotations may use.
+
+        Raises:
+            DeclarationError: Something of the declaration cannot be used.
+            GraphError: A step of that name exists.
+        """
+        title = fn.__name__
+        place = f"step {title!r} of workflow {self.name!r}"
+        if any(known.node.name == title for known in self._declarations):
+            raise GraphError(
+                f"workflow {self.name!r}",
+                f"two steps are called {title!r}",
+                "Rename one of the functions.",
+                (title, title),
+            )
+        signature = read_signature(fn, place, names or {})
+        modes = {
+            Mode.PEEK: peeks,
+            Mode.READ: reads,
+            Mode.APPEND: appends,
+            Mode.WRITE: writes,
+            Mode.EXCLUSIVE: exclusive,
+        }
+        declared = _declared(place, phase, modes)
+        if phase is Phase.APPROVE and not fits(signature.returns, bool):
+            raise DeclarationError(
+                place,
+                f"a gate returns bool, not {spelled(signature.returns)}",
+                "Return True where a person must say yes, and False where nobody need be asked.",
+            )
+        body = make_body(
+            title,
+            fn,
+            signature,
+            decoder(signature.returns),
+            changes=declared.effect.changes,
+            timeout_s=timeout_s,
+            retry=retry,
+            verify=make_verify(place, verify, signature, names or {}),
+        )
+        node = Node(
+            title,
+            phase,
+            signature,
+            declared.parameters,
+            declared.effect.changes,
+            optional,
+            each,
+        )
+        self._declarations.append(_Declaration(node, body, declared, service))
+        self._program = None
+
+    def build(self) -> Program:
+        """Check the graph and return what runs it; the same again until a step is added.
+
+        Raises:
+            GraphError: Unknown name, circle, an edge that runs backwards, a type that does
+                not fit. The error names both steps and the mend.
+        """
+        if self._program is None:
+            plan = build(self.name, [d.node for d in self._declarations])
+            declarations = {d.node.name: d for d in self._declarations}
+            ops = tuple(_op(step, declarations[step.node.name]) for step in plan.steps)
+            decoders = {name: decoder(p.annotation) for name, p in plan.inputs.items()}
+            self._program = Program(plan, ops, _code(plan), decoders)
+        return self._program
+
+
+def _declared(place: str, phase: Phase, modes: Mapping[Mode, Keys]) -> Declared:
+    # Only a step of phase execute may change the world, so only there silence is suspect.
+    try:
+        declared = declare(modes, pure=phase is not Phase.EXECUTE)
+    except KeyProblem as problem:
+        raise DeclarationError(
+            place, str(problem), "Write keys as paths, such as crm/{account}."
+        ) from None
+    if declared.effect.changes and phase is not Phase.EXECUTE:
+        raise DeclarationError(
+            place,
+            f"phase {phase} may not change the world",
+            "Make it a @flow.execute step, or declare reads= or peeks=.",
+        )
+    return declared
+
+
+def _op(step: PlanStep, declaration: _Declaration) -> Op:
+    node, declared = declaration.node, declaration.declared
+    gate = node.phase is Phase.APPROVE
+    returns = Approval if gate else node.signature.returns
+    return Op(
+        name=node.name,
+        index=step.index,
+        phase=node.phase,
+        body=declaration.body,
+        declared=declared,
+        plan=step,
+        from_steps=tuple((p, s.index) for p, s in step.sources.items() if s.kind == "step"),
+        from_inputs=tuple((p, s.name) for p, s in step.sources.items() if s.kind == "input"),
+        item=next((p for p, s in step.sources.items() if s.kind == "item"), None),
+        optional=node.optional,
+        gate=gate,
+        alone=declared.effect.changes,
+        decode=decoder(returns),
+        claims=tuple((c.mode.value, c.key) for c in declared.effect.claims)
+        if declared.fixed
+        else (),
+    )
+
+
+def _code(plan: Plan) -> bytes:
+    return fingerprint(
+        [
+            [s.node.name, s.node.phase.value, [plan.steps[c].node.name for c in s.causes]]
+            for s in plan.steps
+        ]
+    )

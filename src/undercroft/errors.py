@@ -1,0 +1,191 @@
+"""Every error that Undercroft raises, as one tree.
+
+Keeps: an error says what happened, where, and what to do next; its facts are fields.
+
+    UndercroftError
+    ├── SettingError             a setting is outside its range (also a ValueError)
+    ├── DeclarationError         a tool, handler or workflow is declared wrongly
+    │   └── GraphError           the graph of a workflow does not hold together
+    ├── InputError               a turn was asked for with the wrong inputs (also a TypeError)
+    ├── TurnError                a turn cannot do what was asked of it
+    │   ├── TurnNotFoundError    no such turn in this journal
+    │   ├── TurnBusyError        another live process is running it
+    │   ├── TargetError          the code that the turn runs cannot be found
+    │   ├── ReplayError          the code asks for something else than the journal holds
+    │   └── DecisionError        an approval or a doubt cannot be decided like that
+    ├── StepError                raised inside a step; recorded as that step's failure
+    │   ├── DeadlineError        the step did not return in time
+    │   ├── EncodeError          the step returned what cannot be written as data
+    │   ├── StrayCancelError     the step cancelled itself
+    │   └── ModelError           the model did not answer
+    ├── UnknownOutcomeError      raised by a tool: a write may or may not have happened
+    └── StoreError               the journal cannot be read or written
+        ├── StoreCorruptError    not a journal of ours, truncated or damaged
+        ├── StoreVersionError    written by a newer Undercroft
+        ├── StoreReadOnlyError   may not be written
+        ├── StoreFullError       no space left
+        ├── StoreBusyError       another process held the write lock for too long
+        └── FencedError          this process was declared dead and may not record
+
+A failed step or turn is a value (`Failure`, `Outcome`), not an exception; what is raised
+here is either a mistake that the caller can mend or a journal that cannot be trusted.
+"""
+
+from __future__ import annotations
+
+
+class UndercroftError(Exception):
+    """Root of every error this package raises."""
+
+
+class SettingError(UndercroftError, ValueError):
+    """A setting is outside its range."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(name, value, expected)
+        self.name, self.value, self.expected = name, value, expected
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value!r}; it must be {self.expected}."
+
+
+class DeclarationError(UndercroftError):
+    """A tool, handler or workflow is declared wrongly; raised where it is written."""
+
+    def __init__(self, place: str, problem: str, mend: str) -> None:
+        super().__init__(place, problem, mend)
+        self.place, self.problem, self.mend = place, problem, mend
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}. {self.mend}"
+
+
+class GraphError(DeclarationError):
+    """The graph of a workflow does not hold together.
+
+    Attributes:
+        steps: The steps concerned, at the most two of them where an edge is at fault.
+    """
+
+    def __init__(self, place: str, problem: str, mend: str, steps: tuple[str, ...] = ()) -> None:
+        super().__init__(place, problem, mend)
+        # All four, so that the error survives pickling.
+        self.args = (place, problem, mend, steps)
+        self.steps = steps
+
+
+class InputError(UndercroftError, TypeError):
+    """A turn was asked for with inputs that its workflow or handler does not take."""
+
+    def __init__(self, place: str, problem: str, mend: str) -> None:
+        super().__init__(place, problem, mend)
+        self.place, self.problem, self.mend = place, problem, mend
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}. {self.mend}"
+
+
+class TurnError(UndercroftError):
+    """A turn cannot do what was asked of it."""
+
+    def __init__(self, turn_id: str, problem: str, mend: str) -> None:
+        super().__init__(turn_id, problem, mend)
+        self.turn_id, self.problem, self.mend = turn_id, problem, mend
+
+    def __str__(self) -> str:
+        return f"Turn {self.turn_id}: {self.problem}. {self.mend}"
+
+
+class TurnNotFoundError(TurnError):
+    """No such turn in this journal."""
+
+
+class TurnBusyError(TurnError):
+    """Another live process is running the turn."""
+
+
+class TargetError(TurnError):
+    """The code that the turn runs cannot be found or imported."""
+
+
+class ReplayError(TurnError):
+    """The code asks for something else than the journal holds.
+
+    Attributes:
+        step: The recorded step that was not asked for, or the asked one that is not recorded.
+    """
+
+    def __init__(self, turn_id: str, problem: str, mend: str, step: str = "") -> None:
+        super().__init__(turn_id, problem, mend)
+        self.args = (turn_id, problem, mend, step)
+        self.step = step
+
+
+class DecisionError(TurnError):
+    """An approval or a doubt cannot be decided like that."""
+
+
+class StepError(UndercroftError):
+    """Raised inside a step; recorded as that step's failure."""
+
+    def __init__(self, step: str, problem: str, mend: str) -> None:
+        super().__init__(step, problem, mend)
+        self.step, self.problem, self.mend = step, problem, mend
+
+    def __str__(self) -> str:
+        return f"Step {self.step}: {self.problem}. {self.mend}"
+
+
+class DeadlineError(StepError):
+    """The step did not return in time."""
+
+
+class EncodeError(StepError):
+    """The step returned what cannot be written as data."""
+
+
+class StrayCancelError(StepError):
+    """The step cancelled itself; nobody had asked it to stop."""
+
+
+class ModelError(StepError):
+    """The model did not answer; what it raised is the recorded failure."""
+
+
+class UnknownOutcomeError(UndercroftError):
+    """A write may or may not have happened; a tool may raise it to say just that."""
+
+
+class StoreError(UndercroftError):
+    """The journal cannot be read or written."""
+
+    def __init__(self, path: str, problem: str, mend: str) -> None:
+        super().__init__(path, problem, mend)
+        self.path, self.problem, self.mend = path, problem, mend
+
+    def __str__(self) -> str:
+        return f"Journal {self.path}: {self.problem}. {self.mend}"
+
+
+class StoreCorruptError(StoreError):
+    """Not a journal of ours, truncated or damaged."""
+
+
+class StoreVersionError(StoreError):
+    """Written by a newer Undercroft."""
+
+
+class StoreReadOnlyError(StoreError):
+    """May not be written."""
+
+
+class StoreFullError(StoreError):
+    """No space left."""
+
+
+class StoreBusyError(StoreError):
+    """Another process held the write lock for too long."""
+
+
+class FencedError(StoreError):
+    """This process was declared dead, and another took over its turns."""

@@ -1,0 +1,1 @@
+"""Breakers: every call has a retry budget and an exit."""

@@ -1,0 +1,1 @@
+"""Conflicts: every shared resource is named, and only one step at a time changes it."""

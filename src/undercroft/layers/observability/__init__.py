@@ -1,0 +1,1 @@
+"""Observability: any turn can be explained from its journal, without running it again."""

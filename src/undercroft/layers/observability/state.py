@@ -1,0 +1,210 @@
+"""From events to the finished record: one pass, no clock, no I/O.
+
+Keeps: the same events give the same trace; whatever the journal does not say is None and
+never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import msgspec
+
+from undercroft.model.event import (
+    NIL_BYTES,
+    AnyEvent,
+    ApprovalAsked,
+    ApprovalDecided,
+    DoubtSettled,
+    StepEnded,
+    StepRetried,
+    StepStarted,
+    TurnEnded,
+    TurnParked,
+    TurnResumed,
+    TurnStarted,
+    TurnStopped,
+)
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.step import StepStatus, step_id
+from undercroft.model.trace import Decision, Life, Retry, StepTrace, Trace
+
+_decode = msgspec.msgpack.Decoder().decode
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is known of a step so far."""
+
+    name: str
+    kind: str
+    status: StepStatus = StepStatus.RUNNING
+    facts: dict[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    retries: list[Retry] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+def fold(events: Iterable[AnyEvent]) -> Trace | None:
+    """Return the record that `events` of one turn add up to; None where there are none."""
+    folding = _Fold()
+    for event in events:
+        folding.take(event)
+    return folding.trace()
+
+
+class _Fold:
+    """The record in the making."""
+
+    def __init__(self) -> None:
+        self.head: TurnStarted | None = None
+        self.steps: dict[int, _Step] = {}
+        self.status = TurnStatus.RUNNING
+        self.lives: list[Life] = []
+        self.life_began: float | None = None
+        self.end: TurnEnded | None = None
+
+    def take(self, event: AnyEvent) -> None:
+        match event:
+            case TurnStarted():
+                self.head, self.life_began = event, event.at
+            case TurnResumed():
+                self._close_life(None, "killed")
+                self.life_began, self.status = event.at, TurnStatus.RUNNING
+            case TurnParked():
+                self._close_life(event.at, "parked")
+                self.status = event.status
+                self._mark_doubts(event)
+            case TurnStopped():
+                self._close_life(event.at, "stopped")
+                self.status = TurnStatus.STOPPED
+            case TurnEnded():
+                self._close_life(event.at, "ended")
+                self.status, self.end = event.status, event
+            case _:
+                self._take_step(event)
+
+    def _take_step(
+        self,
+        event: StepStarted
+        | StepEnded
+        | StepRetried
+        | ApprovalAsked
+        | ApprovalDecided
+        | DoubtSettled,
+    ) -> None:
+        match event:
+            case StepStarted():
+                self._started(event)
+            case StepEnded():
+                self._ended(event)
+            case StepRetried():
+                step = self.steps[event.n]
+                step.attempts = event.attempt + 1
+                step.retries.append(Retry(event.attempt, event.at, event.wait_s, event.error))
+            case ApprovalAsked():
+                step = self.steps.setdefault(event.n, _Step(event.name, "approval"))
+                step.status = StepStatus.WAITING
+                step.facts |= {
+                    "arguments": _decode(event.args),
+                    "causes": self._ids(event.causes),
+                    "began_at": event.at,
+                }
+            case ApprovalDecided():
+                said = "approved" if event.granted else "rejected"
+                decision = Decision(said, "person", event.by, event.at, event.reason)
+                self.steps[event.n].decisions.append(decision)
+            case DoubtSettled():
+                self._settled(event)
+            case _:
+                assert_never(event)
+
+    def _started(self, event: StepStarted) -> None:
+        step = self.steps.setdefault(event.n, _Step(event.name, event.kind))
+        step.kind, step.status = event.kind, StepStatus.RUNNING
+        step.attempts += 1
+        step.facts |= {
+            "changes": event.changes,
+            "causes": self._ids(event.causes),
+            "claims": event.claims,
+            "began_at": event.at,
+        }
+        if bytes(event.args) != NIL_BYTES:
+            step.facts["arguments"] = _decode(event.args)
+
+    def _ended(self, event: StepEnded) -> None:
+        step = self.steps.get(event.n)
+        if step is None:
+            step = self.steps[event.n] = _Step(event.name, "tool")
+            step.facts["arguments"] = _decode(event.args)
+            step.facts["began_at"] = event.at
+        step.status = event.status
+        step.facts |= {
+            "value": _decode(event.value),
+            "error": event.error,
+            "refusal": event.refusal,
+            "took_s": event.took_s,
+        }
+
+    def _settled(self, event: DoubtSettled) -> None:
+        what = {True: "applied", False: "not applied", None: "repeated"}[event.applied]
+        step = self.steps[event.n]
+        step.decisions.append(Decision(what, event.how, event.by, event.at))
+        if event.applied:
+            step.status = StepStatus.OK
+            step.facts["value"] = _decode(event.value)
+
+    def _mark_doubts(self, event: TurnParked) -> None:
+        if event.status is TurnStatus.IN_DOUBT:
+            for n in event.steps:
+                self.steps[n].status = StepStatus.IN_DOUBT
+
+    def _close_life(self, at: float | None, how: str) -> None:
+        if self.life_began is not None:
+            self.lives.append(Life(self.life_began, at, how))
+        self.life_began = None
+
+    def _ids(self, numbers: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(step_id(self.steps[n].name, n) for n in numbers if n in self.steps)
+
+    def trace(self) -> Trace | None:
+        head, end = self.head, self.end
+        if head is None:
+            return None
+        if self.life_began is not None:
+            self._close_life(None, "running")
+        steps = tuple(
+            StepTrace(
+                step_id=step_id(step.name, n),
+                n=n,
+                name=step.name,
+                kind=step.kind,
+                status=step.status,
+                attempts=step.attempts,
+                retries=tuple(step.retries),
+                decisions=tuple(step.decisions),
+                **step.facts,
+            )
+            for n, step in sorted(self.steps.items())
+        )
+        delivered = None
+        if end is not None:
+            told = self.steps[end.value_of].facts["value"] if end.value_of is not None else None
+            delivered = told if end.value_of is not None else _decode(end.value)
+        return Trace(
+            turn_id=head.turn_id,
+            kind=head.kind,
+            target=head.target,
+            session=head.session,
+            status=self.status,
+            input=_decode(head.input),
+            began_at=head.at,
+            ended_at=self.lives[-1].ended_at if self.lives else None,
+            steps=steps,
+            lives=tuple(self.lives),
+            delivered=delivered,
+            error=end.error if end else None,
+            missing=end.missing if end else (),
+        )

@@ -1,0 +1,1 @@
+"""Sequencing: a real dependency lives in the graph, not in the prompt."""

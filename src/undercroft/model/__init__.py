@@ -1,0 +1,1 @@
+"""Frozen values that all floors share: what is declared, what happens, what is remembered."""

@@ -1,0 +1,62 @@
+"""What the runtime can put into a tool's parameters, hidden from the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class IdempotencyKey(str):
+    """Stands for one effect of one turn; the same again when that effect is repeated."""
+
+    __slots__ = ()
+
+
+class Fence(int):
+    """A number that only grows over the life of a journal; a later owner's is larger.
+
+    A resource that remembers the largest fence it saw can refuse a writer who lapsed.
+    Source: Kleppmann, "Designing Data-Intensive Applications", ch. 8, fencing tokens.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When the step must have returned, on the clock of the event loop.
+
+    Attributes:
+        at_s: Loop time, or infinity where there is no limit.
+        remaining_s: Seconds left when the step began.
+    """
+
+    at_s: float
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInfo:
+    """Where a step stands, for logs and headers of the tool's own."""
+
+    turn_id: str
+    step_id: str
+    session: str | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's word on a gate.
+
+    Attributes:
+        granted: False never reaches a step: what depends on a rejected gate does not run.
+        required: False where the gate itself said that nobody need be asked.
+        by: Who said so; empty where nobody was asked.
+        at: Seconds since 1970.
+    """
+
+    granted: bool
+    required: bool = True
+    by: str = ""
+    at: float = 0.0
+    reason: str = ""

@@ -1,0 +1,66 @@
+"""The conversation as data: messages, the request to a model, and its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from undercroft.model.step import Call
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a prompt, in a form that every provider's can be made from.
+
+    Attributes:
+        calls: What an assistant's message proposes.
+        call_id: For role `tool`: the call that this answers.
+    """
+
+    role: Role
+    content: str
+    calls: tuple[Call, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the provider reported them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a model said: text, proposed calls, or both.
+
+    A provider may send one id twice or none; the engine tells calls apart by position.
+    """
+
+    text: str = ""
+    calls: tuple[Call, ...] = ()
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told about a tool.
+
+    Attributes:
+        parameters: JSON schema of an object.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request to a model: the whole prompt and the tools on offer."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()

@@ -1,0 +1,112 @@
+"""What Undercroft needs from outside, as small protocols; each promise is in its docstring.
+
+A storage or a clock of your own passes the same test suite as those that ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from undercroft.model.message import Answer, ModelRequest
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import Claimed, Held, Over, TurnHead
+
+
+class Clock(Protocol):
+    """Two clocks: one for people, one for measuring."""
+
+    def wall_s(self) -> float:
+        """Seconds since 1970; may jump."""
+
+    def now_s(self) -> float:
+        """Seconds from any fixed start; never goes back."""
+
+    async def sleep(self, duration_s: float) -> None:
+        """Return after `duration_s` seconds."""
+
+
+class Ids(Protocol):
+    """Names for what is new, and the randomness of jitter."""
+
+    def turn(self, at: float) -> str:
+        """Return an id that no other turn has; ids sort by `at`, seconds since 1970."""
+
+    def jitter(self) -> float:
+        """Return a number from 0 to below 1."""
+
+
+class ModelClient(Protocol):
+    """A model that proposes what to do next."""
+
+    async def complete(self, request: ModelRequest) -> Answer:
+        """Answer one request. Raises whatever the provider's client raises."""
+
+
+Amend = Callable[[list[bytes]], bytes | None]
+
+
+class Store(Protocol):
+    """A journal: turns, and for each the append-only list of its frames.
+
+    One process writes a turn at a time. `begin`, `append` and `mark` queue work without
+    waiting; all that is queued in one tick of the event loop is committed together and in
+    order. A commit that fails raises its `StoreError` from every `durable` that covers it
+    and from every later `append` to the turns concerned: a turn never has a gap.
+    """
+
+    @property
+    def runtime(self) -> int:
+        """The number under which this process records; only grows over a journal's life."""
+
+    async def open(self) -> None:
+        """Make ready. Raises a `StoreError` that names the place and the mend."""
+
+    async def close(self) -> None:
+        """Commit what is queued and let go of everything."""
+
+    def begin(self, head: TurnHead) -> int:
+        """Queue a new turn, held by this process; return the number to append under."""
+
+    def append(self, num: int, frame: bytes) -> int:
+        """Queue a frame of turn `num`; return its place in the batch being gathered."""
+
+    def mark(self, num: int, status: TurnStatus, at: float) -> None:
+        """Queue a new status of a held turn; any status but `running` lets go of it."""
+
+    def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
+        """Return what to await until all that was queued so far survives this process.
+
+        With `sync` it also survives a power cut, unless the store was told otherwise.
+        None where that is so already. The number is the journal position of the first
+        frame of the last batch: adding a frame's place in it gives that frame's position.
+        """
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Size of what is queued and not yet committed."""
+
+    async def claim(self, turn_id: str, at: float) -> Claimed | Held | Over | None:
+        """Take an unfinished turn that no live process holds; None where there is none."""
+
+    async def amend(self, turn_id: str, decide: Amend) -> bool:
+        """In one transaction read a turn's frames and append what `decide` returns.
+
+        For what people say about a turn that nobody runs. Returns False where there is no
+        such turn; what `decide` raises is raised, and nothing is written.
+        """
+
+    def frames(self, turn_id: str) -> list[bytes] | None:
+        """Return the committed frames of a turn, in order; None where there is none."""
+
+    def heads(
+        self,
+        *,
+        statuses: tuple[TurnStatus, ...] = (),
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[TurnHead]:
+        """Return turns, newest first."""
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of turns that are neither over nor waiting nor held, oldest first."""

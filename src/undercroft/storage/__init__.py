@@ -1,0 +1,1 @@
+"""Journals: in memory and in SQLite; one behaviour, one suite for both."""

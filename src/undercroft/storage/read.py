@@ -1,0 +1,94 @@
+"""Reading a SQLite journal: turns and their frames, also from a process that runs none."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from undercroft.errors import StoreError
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import TurnHead
+from undercroft.storage import alive
+from undercroft.storage.schema import MIGRATIONS, checked_version, connect, translated
+
+_HEAD = "SELECT id, kind, target, session, status, began, ended, runtime FROM turn"
+_RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
+
+
+class SqliteReader:
+    """The reads of a `Store` on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection, self._path = connection, path
+
+    def frames(self, turn_id: str) -> list[bytes] | None:
+        """Return the committed frames of a turn, in order; None where there is none."""
+        rows = self._rows("SELECT num FROM turn WHERE id=?", turn_id)
+        return self.frames_of(rows[0][0]) if rows else None
+
+    def frames_of(self, num: int) -> list[bytes]:
+        """Return the committed frames of turn number `num`."""
+        return [row[0] for row in self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)]
+
+    def heads(
+        self,
+        *,
+        statuses: tuple[TurnStatus, ...] = (),
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[TurnHead]:
+        """Return turns, newest first."""
+        where, values = [], []
+        if statuses:
+            where.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += [str(status) for status in statuses]
+        if session is not None:
+            where.append("session=?")
+            values.append(session)
+        # Ids begin with the time, so their index is the order of beginning.
+        clause = f" WHERE {' AND '.join(where)}" if where else ""
+        rows = self._rows(f"{_HEAD}{clause} ORDER BY id DESC LIMIT ?", *values, limit)
+        return [self._head(row) for row in rows]
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of turns that nobody runs and nobody has to decide, oldest first."""
+        rows = self._rows(
+            "SELECT id, runtime FROM turn WHERE status IN (?, ?) ORDER BY id", *_RUNNABLE
+        )
+        return [turn_id for turn_id, holder in rows if not self._held(holder)]
+
+    def _head(self, row: tuple[Any, ...]) -> TurnHead:
+        turn_id, kind, target, session, status, began, ended, holder = row
+        held = self._held(holder)
+        return TurnHead(
+            turn_id, kind, target, session, TurnStatus(status), began, ended, held=held
+        )
+
+    def _held(self, holder: int | None) -> bool:
+        return holder is not None and alive.is_alive(self._path, holder)
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
+
+@contextmanager
+def open_reader(path: str) -> Iterator[SqliteReader]:
+    """Open a journal for reading only.
+
+    Raises:
+        StoreError: There is no such file, or it is no journal that this version can read.
+    """
+    if not os.path.exists(path):
+        raise StoreError(path, "there is no such file", "Name the journal with --db.")
+    connection = connect(path, read_only=True)
+    try:
+        checked_version(connection, path, len(MIGRATIONS))
+        yield SqliteReader(connection, path)
+    finally:
+        connection.close()

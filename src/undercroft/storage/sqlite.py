@@ -1,0 +1,380 @@
+"""A journal in one SQLite file: group commit on the event loop, flushes and checkpoints beside it.
+
+Keeps: all that is queued in one tick of the loop is one transaction; a frame that asked for it
+is on disk before anybody is told so; a process that was declared dead records nothing.
+Measured: a commit on the loop costs some 20 µs, a round trip to a writer thread 20 to 60;
+a flush takes milliseconds, so it happens in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Literal
+
+from undercroft.errors import FencedError, SettingError, StoreBusyError, StoreError
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import Claimed, Held, Over, TurnHead
+from undercroft.ports import Amend
+from undercroft.storage import alive
+from undercroft.storage.read import SqliteReader
+from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, translated
+from undercroft.storage.wal import Checkpointer, Flusher
+
+Sync = Literal["writes", "always", "never"]
+
+_BUSY_S = 30.0
+_RETRY_S = 0.002
+_PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
+
+
+class _Batch:
+    """What one transaction will write."""
+
+    __slots__ = ("begins", "frames", "marks", "size_bytes", "waiters")
+
+    def __init__(self) -> None:
+        self.begins: list[tuple[Any, ...]] = []
+        self.frames: list[tuple[int, bytes]] = []
+        self.marks: list[tuple[Any, ...]] = []
+        self.waiters: list[tuple[asyncio.Future[int], bool]] = []
+        self.size_bytes = 0
+
+    def turns(self) -> set[int]:
+        """The numbers of the turns that this batch is about."""
+        return {num for num, _ in self.frames} | {mark[-1] for mark in self.marks}
+
+
+class SqliteStore:
+    """A `Store` in one file; several processes may share it.
+
+    Args:
+        path: Of the file; made where there is none.
+        sync: What must survive a power cut: `writes` (the default) flushes a commit that
+            holds the intent or the outcome of a write, `always` every commit, `never` none.
+            Whatever is chosen, every commit survives the end of the process.
+        wal_limit_bytes: Bound of the write-ahead log; at least 1 MiB.
+    """
+
+    def __init__(
+        self, path: str | Path, *, sync: Sync = "writes", wal_limit_bytes: int = 64 << 20
+    ) -> None:
+        if sync not in ("writes", "always", "never"):
+            raise SettingError("sync", sync, "'writes', 'always' or 'never'")
+        if wal_limit_bytes < 1 << 20:
+            raise SettingError("wal_limit_bytes", wal_limit_bytes, "at least 1 MiB")
+        self.path = str(path)
+        self._sync, self._wal_limit_bytes = sync, wal_limit_bytes
+        self._runtime = 0
+        self._turns = 0
+        self._batch = _Batch()
+        self._scheduled = False
+        self._busy_since: float | None = None
+        self._broken: dict[int, StoreError] = {}
+        self._dead: StoreError | None = None
+        self._connection: sqlite3.Connection
+        self._reader: SqliteReader
+
+    @property
+    def runtime(self) -> int:
+        """The number under which this process records."""
+        return self._runtime
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Size of what is queued and not yet committed."""
+        return self._batch.size_bytes
+
+    # ------------------------------------------------------------------ opening and closing
+
+    async def open(self) -> None:
+        """Open the file, bring it to the newest schema, and register this process."""
+        self._loop = asyncio.get_running_loop()
+        self._connection = connect(self.path)
+        self._reader = SqliteReader(self._connection, self.path)
+        try:
+            prepare(self._connection, self.path, MIGRATIONS)
+            await self._exclusively(self._register)
+            self._flusher = Flusher(self.path, self._loop)
+        except OSError as error:
+            self._connection.close()
+            raise StoreError(
+                self.path, f"a file beside it: {error}", "Check the permissions of its folder."
+            ) from error
+        except BaseException:
+            self._connection.close()
+            raise
+        self._checkpointer = Checkpointer(self.path, self._wal_limit_bytes)
+
+    def _register(self) -> None:
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        row = self._connection.execute(
+            "INSERT INTO runtime(holder, began) VALUES(?, ?) RETURNING no", (holder, time.time())
+        ).fetchone()
+        # Held before the row can be seen, or others would take us for dead.
+        alive.hold(self.path, row[0])
+        self._runtime = row[0]
+        self._turns = row[0] << 32
+
+    async def close(self) -> None:
+        """Commit what is queued, flush, and let go of the file."""
+        try:
+            while self._batch.frames or self._batch.marks:
+                if self._dead is not None:
+                    break
+                self._flush()
+                if self._busy_since is not None:
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            self._checkpointer.close()
+            await asyncio.to_thread(self._flusher.close)
+            alive.release(self.path, self._runtime)
+            self._connection.close()
+
+    # ------------------------------------------------------------------ writing
+
+    def begin(self, head: TurnHead) -> int:
+        """Queue a new turn, held by this process."""
+        self._turns += 1
+        self._batch.begins.append(
+            (
+                self._turns,
+                head.turn_id,
+                head.kind,
+                head.target,
+                head.session,
+                head.status,
+                head.began_at,
+                self._runtime,
+            )
+        )
+        return self._turns
+
+    def append(self, num: int, frame: bytes) -> int:
+        """Queue a frame; return its place in the batch."""
+        if self._broken or self._dead:
+            self._check(num)
+        batch = self._batch
+        frames = batch.frames
+        frames.append((num, frame))
+        batch.size_bytes += len(frame)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        return len(frames) - 1
+
+    def mark(self, num: int, status: TurnStatus, at: float) -> None:
+        """Queue a new status; any but `running` lets go of the turn."""
+        if self._broken or self._dead:
+            self._check(num)
+        running = status is TurnStatus.RUNNING
+        held = self._runtime if running else None
+        self._batch.marks.append((status, None if running else at, held, num))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
+        """Return what to await until all that was queued so far is committed, and flushed."""
+        if self._sync != "writes":
+            sync = self._sync == "always"
+        if self._scheduled:
+            waiter: asyncio.Future[int] = self._loop.create_future()
+            self._batch.waiters.append((waiter, sync))
+            return waiter
+        if sync and self._flusher.flushed < self._flusher.committed:
+            waiter = self._loop.create_future()
+            self._flusher.wait(self._flusher.committed, waiter, 0)
+            return waiter
+        return None
+
+    def _check(self, num: int) -> None:
+        if error := self._dead or self._broken.get(num):
+            raise error
+
+    def _flush(self) -> None:
+        batch = self._batch
+        try:
+            position = self._commit(batch)
+        except sqlite3.Error as error:
+            if is_busy(error) and self._wait_for_lock():
+                return
+            self._fail(batch, translated(error, self.path))
+            return
+        except FencedError as error:
+            self._dead = error
+            self._fail(batch, error)
+            return
+        self._batch = _Batch()
+        self._scheduled = False
+        self._busy_since = None
+        flusher = self._flusher
+        flusher.committed += 1
+        self._checkpointer.wrote(batch.size_bytes)
+        for waiter, sync in batch.waiters:
+            if sync:
+                flusher.wait(flusher.committed, waiter, position)
+            elif not waiter.done():
+                waiter.set_result(position)
+
+    def _commit(self, batch: _Batch) -> int:
+        """Write `batch` in one transaction; return the position of its first frame."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            self._refuse_if_fenced()
+            if batch.begins:
+                self._connection.executemany(
+                    "INSERT INTO turn(num, id, kind, target, session, status, began, runtime) "
+                    "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                    batch.begins,
+                )
+            self._connection.executemany(
+                "INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames
+            )
+            (last,) = execute("SELECT last_insert_rowid()").fetchone()
+            if batch.marks:
+                self._connection.executemany(
+                    "UPDATE turn SET status=?, ended=?, runtime=? WHERE num=?", batch.marks
+                )
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return int(last) - len(batch.frames) + 1
+
+    def _refuse_if_fenced(self) -> None:
+        row = self._connection.execute(
+            "SELECT fenced FROM runtime WHERE no=?", (self._runtime,)
+        ).fetchone()
+        if row is None or row[0]:
+            raise FencedError(
+                self.path,
+                "this process was declared dead and its turns were taken over",
+                "Let it end; the other process goes on with them.",
+            )
+
+    def _wait_for_lock(self) -> bool:
+        """Try the commit again soon; False once that has gone on for too long."""
+        now_s = self._loop.time()
+        self._busy_since = self._busy_since or now_s
+        if now_s - self._busy_since > _BUSY_S:
+            return False
+        self._loop.call_later(_RETRY_S, self._flush)
+        return True
+
+    def _fail(self, batch: _Batch, error: StoreError) -> None:
+        self._batch = _Batch()
+        self._scheduled = False
+        self._busy_since = None
+        for num in batch.turns():
+            self._broken[num] = error
+        for waiter, _ in batch.waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    # ------------------------------------------------------------------ taking turns over
+
+    async def claim(self, turn_id: str, at: float) -> Claimed | Held | Over | None:
+        """Take an unfinished turn that no live process holds."""
+        return await self._exclusively(lambda: self._claim(turn_id, at))
+
+    def _claim(self, turn_id: str, at: float) -> Claimed | Held | Over | None:
+        self._refuse_if_fenced()
+        execute = self._connection.execute
+        row = execute("SELECT num, status, runtime FROM turn WHERE id=?", (turn_id,)).fetchone()
+        if row is None:
+            return None
+        num, status, holder = row
+        if TurnStatus(status).final:
+            return Over(self._reader.frames_of(num))
+        if holder is not None:
+            if alive.is_alive(self.path, holder):
+                (name,) = execute("SELECT holder FROM runtime WHERE no=?", (holder,)).fetchone()
+                return Held(name)
+            # Whoever it was can no longer record, should it come back after all.
+            execute("UPDATE runtime SET fenced=1 WHERE no=?", (holder,))
+        execute(
+            "UPDATE turn SET status=?, ended=NULL, runtime=? WHERE num=?",
+            (TurnStatus.RUNNING, self._runtime, num),
+        )
+        self._broken.pop(num, None)
+        return Claimed(num, self._reader.frames_of(num))
+
+    async def amend(self, turn_id: str, decide: Amend) -> bool:
+        """Append what `decide` makes of a turn's frames, in one transaction."""
+        return await self._exclusively(lambda: self._amend(turn_id, decide))
+
+    def _amend(self, turn_id: str, decide: Amend) -> bool:
+        execute = self._connection.execute
+        row = execute("SELECT num, status FROM turn WHERE id=?", (turn_id,)).fetchone()
+        if row is None:
+            return False
+        num, status = row
+        frame = decide(self._reader.frames_of(num))
+        if frame is not None:
+            execute("INSERT INTO frame(turn, data) VALUES(?, ?)", (num, frame))
+            if TurnStatus(status) in _PARKED:
+                # Somebody decided, so `recover` may take it up even if we die right here.
+                execute("UPDATE turn SET status=? WHERE num=?", (TurnStatus.STOPPED, num))
+        return True
+
+    async def _exclusively(self, work: Any) -> Any:
+        """Run `work` in a transaction of its own, waiting for other processes' writes."""
+        give_up_s = self._loop.time() + _BUSY_S
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise translated(error, self.path) from error
+                if self._loop.time() > give_up_s:
+                    raise StoreBusyError(
+                        self.path,
+                        f"another process held its write lock for {_BUSY_S:g} s",
+                        "Let that process end, then try again.",
+                    ) from error
+            await asyncio.sleep(_RETRY_S)
+        try:
+            result = work()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._connection.execute("ROLLBACK") if self._connection.in_transaction else None
+            raise translated(error, self.path) from error
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._flusher_note()
+        return result
+
+    def _flusher_note(self) -> None:
+        flusher = getattr(self, "_flusher", None)
+        if flusher is not None:
+            flusher.committed += 1
+
+    # ------------------------------------------------------------------ reading
+
+    def frames(self, turn_id: str) -> list[bytes] | None:
+        """Return the committed frames of a turn."""
+        return self._reader.frames(turn_id)
+
+    def heads(
+        self,
+        *,
+        statuses: tuple[TurnStatus, ...] = (),
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[TurnHead]:
+        """Return turns, newest first."""
+        return self._reader.heads(statuses=statuses, session=session, limit=limit)
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of turns that nobody runs and nobody has to decide, oldest first."""
+        return self._reader.unfinished()

@@ -1,0 +1,120 @@
+"""The two slow things about a write-ahead log, off the event loop: flushing and checkpoints.
+
+Keeps: a waiter is released only after a flush that began after its commit; the log is
+bounded, also under load that never pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+
+from undercroft.errors import StoreError
+from undercroft.storage.schema import connect
+
+log = logging.getLogger(__name__)
+
+_flush = getattr(os, "fdatasync", os.fsync)
+
+
+class Flusher:
+    """Flushes the log to disk in a thread; one flush covers every commit before it."""
+
+    def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._path, self._loop = path, loop
+        self._descriptor = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._thread = ThreadPoolExecutor(1, "undercroft-flush")
+        self._waiting: list[tuple[int, asyncio.Future[int], int]] = []
+        self._busy = False
+        self.committed = 0
+        self.flushed = 0
+
+    def wait(self, commit: int, waiter: asyncio.Future[int], result: int) -> None:
+        """Set `result` on `waiter` once commit number `commit` is on disk."""
+        self._waiting.append((commit, waiter, result))
+        if not self._busy:
+            self._start()
+
+    def _start(self) -> None:
+        self._busy = True
+        covered = self.committed
+        flush = self._loop.run_in_executor(self._thread, _flush, self._descriptor)
+        flush.add_done_callback(lambda done: self._ended(covered, done))
+
+    def _ended(self, covered: int, flush: asyncio.Future[None]) -> None:
+        self._busy = False
+        error = flush.exception()
+        waiting, self._waiting = self._waiting, []
+        if error is not None:
+            problem = StoreError(
+                self._path, f"flushing failed ({error})", "Check the disk, then resume the turns."
+            )
+            for _, waiter, _ in waiting:
+                if not waiter.done():
+                    waiter.set_exception(problem)
+            return
+        self.flushed = covered
+        for entry in waiting:
+            commit, waiter, result = entry
+            if commit > covered:
+                self._waiting.append(entry)
+            elif not waiter.done():
+                waiter.set_result(result)
+        if self._waiting:
+            self._start()
+
+    def close(self) -> None:
+        """Flush once more and let go."""
+        self._thread.shutdown(wait=True)
+        with suppress(OSError):
+            _flush(self._descriptor)
+        os.close(self._descriptor)
+
+
+class Checkpointer:
+    """Moves the log into the database file in a thread, and starts the log over at its bound."""
+
+    def __init__(self, path: str, limit_bytes: int) -> None:
+        self._path, self._limit_bytes = path, limit_bytes
+        self._go = threading.Event()
+        self._closed = False
+        self._since_bytes = 0
+        self._thread = threading.Thread(target=self._work, name="undercroft-checkpoint", daemon=True)
+        self._thread.start()
+
+    def wrote(self, size_bytes: int) -> None:
+        """Take note of a commit; starts a checkpoint every quarter of the limit."""
+        self._since_bytes += size_bytes
+        if self._since_bytes * 4 > self._limit_bytes:
+            self._since_bytes = 0
+            self._go.set()
+
+    def _work(self) -> None:
+        with closing(connect(self._path)) as connection:
+            # Only this connection waits for locks: it is not on the event loop.
+            connection.execute("PRAGMA busy_timeout=250")
+            while self._go.wait() and not self._closed:
+                self._go.clear()
+                try:
+                    self._checkpoint(connection)
+                except sqlite3.Error as error:
+                    log.warning("checkpoint of %s put off: %s", self._path, error)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        # Passive ones alone starve: under steady writing the log never becomes reusable.
+        if os.path.getsize(self._path + "-wal") * 2 > self._limit_bytes:
+            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+    def close(self) -> None:
+        """Stop, after the checkpoint that is under way."""
+        self._closed = True
+        self._go.set()
+        self._thread.join()
+
+

@@ -1,0 +1,6 @@
+"""A real benchmark, and a world in a process of its own, for Undercroft's tests.
+
+`dojo` is the door to the four task suites of the package `agentdojo`, `effects`
+says what each of their tools reads and changes, `world` is a process that owns
+such an environment and counts what is done to it, `client` talks to it.
+"""

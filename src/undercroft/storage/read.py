@@ -33,6 +33,18 @@ class SqliteReader:
         """Return the committed frames of turn number `num`."""
         return [row[0] for row in self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)]
 
+    def matching(self, beginning: str) -> list[str]:
+        """Return at most two ids that are `beginning` or begin with it; `last` is the newest."""
+        if beginning == "last":
+            return [head.turn_id for head in self.heads(limit=1)]
+        if self._rows("SELECT 1 FROM turn WHERE id=?", beginning):
+            return [beginning]
+        # Not LIKE: `_` and `%` in what somebody typed are no wildcards.
+        rows = self._rows(
+            "SELECT id FROM turn WHERE substr(id, 1, ?)=? LIMIT 2", len(beginning), beginning
+        )
+        return [row[0] for row in rows] if beginning else []
+
     def heads(
         self,
         *,

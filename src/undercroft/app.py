@@ -1,0 +1,277 @@
+"""The composition root: settings in, a runtime out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from undercroft.engine.runner import Runner
+from undercroft.engine.targets import Target, checked
+from undercroft.engine.turnrun import Setting
+from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
+from undercroft.layers.breakers.policy import checked_timeout
+from undercroft.layers.observability.state import fold
+from undercroft.layers.parallelism.policy import Limits
+from undercroft.model.event import decode_frames
+from undercroft.model.outcome import Outcome, TurnStatus
+from undercroft.model.trace import Trace
+from undercroft.model.turn import TurnHead
+from undercroft.ports import Clock, Ids, ModelClient, Store
+from undercroft.storage.memory import MemoryStore
+from undercroft.storage.sqlite import SqliteStore, Sync
+
+
+class SystemClock:
+    """The clocks of this machine and of the running event loop."""
+
+    def wall_s(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def now_s(self) -> float:
+        """Seconds from any fixed start, on the event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, duration_s: float) -> None:
+        """Return after `duration_s` seconds."""
+        await asyncio.sleep(duration_s)
+
+
+class SystemIds:
+    """Ids that sort by time and cannot be guessed."""
+
+    def turn(self, at: float) -> str:
+        """Return a new id: milliseconds since 1970 and 48 random bits, both in hex."""
+        return f"t-{int(at * 1000):011x}-{secrets.token_hex(6)}"
+
+    def jitter(self) -> float:
+        """Return a number from 0 to below 1."""
+        return random.random()  # noqa: S311  spreads retries; guards nothing
+
+
+class Runtime:
+    """Runs workflows and handlers on one journal.
+
+    Use it as an async context manager. Leaving it stops the turns that still run, so that
+    each can be resumed.
+
+    Args:
+        store: Path of a journal, made where there is none; a store of your own; or None
+            for a journal in memory, which is gone when the process ends.
+        model: What `turn.model()` asks, where a handler has no model of its own.
+        targets: Workflows and handlers that `resume` may need and cannot import.
+        sync: What must survive a power cut: `writes` (intents and outcomes of writes),
+            `always` (everything) or `never`. Every commit survives the end of the process.
+        limits: How much of a turn may be in flight.
+        turn_timeout_s: Seconds after which a turn is ended as failed.
+        clock: Time.
+        ids: Names of turns, and the randomness of retries.
+
+    Raises:
+        SettingError: A setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | Store | None = None,
+        *,
+        model: ModelClient | None = None,
+        targets: Iterable[Target] = (),
+        sync: Sync = "writes",
+        limits: Limits | None = None,
+        turn_timeout_s: float | None = 3600.0,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        if sync not in ("writes", "always", "never"):
+            raise SettingError("sync", sync, "'writes', 'always' or 'never'")
+        self._store: Store
+        if store is None:
+            self._store = MemoryStore()
+        elif isinstance(store, str | Path):
+            self._store = SqliteStore(store, sync=sync)
+        else:
+            self._store = store
+        limit_s = checked_timeout(turn_timeout_s, "turn_timeout_s")
+        setting = Setting(
+            self._store, clock or SystemClock(), ids or SystemIds(), limits or Limits(), model
+        )
+        self._runner = Runner(
+            setting,
+            [checked(target) for target in targets],
+            math.inf if limit_s is None else limit_s,
+        )
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        """Open the journal.
+
+        Raises:
+            StoreError: It cannot be read or written; the message says why and what to do.
+        """
+        await self._store.open()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop what still runs and close the journal."""
+        self._open = False
+        try:
+            await self._runner.stop()
+        finally:
+            await self._store.close()
+
+    async def run(
+        self,
+        target: Any,
+        *,
+        session: str | None = None,
+        timeout_s: float | None = None,
+        **inputs: Any,
+    ) -> Outcome:
+        """Run a new turn of a workflow or handler until it ends or has to wait.
+
+        What a tool or a step raises is in the outcome. Cancelling the call stops the turn;
+        it can be resumed.
+
+        Args:
+            target: A workflow or a handler.
+            session: The conversation that the turn belongs to.
+            timeout_s: Seconds after which it is ended as failed; the runtime's if left out.
+            inputs: What it takes, by name.
+
+        Raises:
+            InputError: An input is missing, unknown, or no data.
+            GraphError: The workflow does not hold together.
+            StoreError: The journal cannot be written.
+        """
+        self._check_open()
+        limit_s = checked_timeout(timeout_s)
+        return await self._runner.run(checked(target), inputs, session, limit_s)
+
+    async def resume(self, turn_id: str) -> Outcome:
+        """Go on with a turn; if it is over or waits, say so. Safe at any time, any number of times.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+            TurnBusyError: Another live process has been running it for 30 s.
+            TargetError: Its code cannot be found.
+            ReplayError: Its code changed; the message names the step.
+        """
+        self._check_open()
+        return await self._runner.resume(turn_id)
+
+    async def recover(self, *, in_flight_max: int = 64) -> dict[str, Outcome | Exception]:
+        """Resume every turn whose process ended, at most `in_flight_max` at a time.
+
+        Returns the outcome of each, or the error that kept it from being resumed.
+        """
+        self._check_open()
+        ids = iter(self._runner.unfinished())
+        outcomes: dict[str, Outcome | Exception] = {}
+
+        async def worker() -> None:
+            for turn_id in ids:
+                try:
+                    outcomes[turn_id] = await self._runner.resume(turn_id)
+                except Exception as error:  # noqa: BLE001  one bad turn must not stop the others
+                    outcomes[turn_id] = error
+
+        await asyncio.gather(*(worker() for _ in range(in_flight_max)))
+        return outcomes
+
+    async def approve(
+        self, turn_id: str, step_id: str | None = None, *, by: str, reason: str = ""
+    ) -> Outcome:
+        """Say yes to a step that waits, and resume the turn. Saying it again changes nothing.
+
+        Args:
+            turn_id: The turn.
+            step_id: As in `outcome.waiting`; may be left out where only one step waits.
+            by: Who says so.
+            reason: Why, for the record.
+
+        Raises:
+            DecisionError: Nothing of that name waits, or it was rejected already.
+        """
+        self._check_open()
+        return await self._runner.decide(turn_id, step_id, granted=True, by=by, reason=reason)
+
+    async def reject(
+        self, turn_id: str, step_id: str | None = None, *, by: str, reason: str = ""
+    ) -> Outcome:
+        """Say no to a step that waits, and resume the turn. Saying it again changes nothing.
+
+        Raises:
+            DecisionError: Nothing of that name waits, or it was approved already.
+        """
+        self._check_open()
+        return await self._runner.decide(turn_id, step_id, granted=False, by=by, reason=reason)
+
+    async def settle(
+        self,
+        turn_id: str,
+        step_id: str | None = None,
+        *,
+        applied: bool,
+        by: str,
+        value: Any = None,
+    ) -> Outcome:
+        """Say whether a write in doubt had happened, and resume the turn.
+
+        Args:
+            turn_id: The turn.
+            step_id: As in `outcome.in_doubt`; may be left out where there is only one.
+            applied: True: it had, and `value` is its result. False: it is done now.
+            by: Who says so.
+            value: What the step would have returned.
+
+        Raises:
+            DecisionError: Nothing of that name is in doubt.
+        """
+        self._check_open()
+        return await self._runner.settle(turn_id, step_id, applied=applied, by=by, value=value)
+
+    def trace(self, turn_id: str) -> Trace:
+        """Return the record of a turn as the journal holds it.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+        """
+        self._check_open()
+        frames = self._store.frames(turn_id)
+        trace = fold(decode_frames(frames)) if frames else None
+        if trace is None:
+            raise TurnNotFoundError(
+                turn_id, "there is no such turn in this journal", "List them: rt.turns()."
+            )
+        return trace
+
+    def turns(
+        self,
+        *,
+        statuses: tuple[TurnStatus, ...] = (),
+        session: str | None = None,
+        limit: int = 100,
+    ) -> list[TurnHead]:
+        """Return turns, newest first."""
+        self._check_open()
+        return self._store.heads(statuses=statuses, session=session, limit=limit)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise DeclarationError(
+                "runtime", "it is not open", "Use it inside `async with uc.Runtime(…) as rt:`."
+            )

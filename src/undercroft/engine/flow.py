@@ -1,0 +1,474 @@
+"""Running a workflow: every step as soon as its needs are met, each exactly once.
+
+Keeps: a step starts when all that it uses has ended well; one that failed never cancels its
+siblings; a fan-out joins in the order of its list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+import msgspec
+
+from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
+from undercroft.engine.log import TurnLog
+from undercroft.engine.memo import Memo, Record
+from undercroft.engine.turnrun import Ended, Finish, Setting, Step, TurnRun
+from undercroft.engine.workflow import Op, Program
+from undercroft.errors import EncodeError, ReplayError
+from undercroft.layers.conflicts.keys import KeyProblem
+from undercroft.layers.sequencing.guard import rejected
+from undercroft.model.event import NIL, ApprovalAsked, StepEnded
+from undercroft.model.ids import fingerprint
+from undercroft.model.inject import Approval
+from undercroft.model.outcome import TurnStatus, Waiting
+from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure, step_id
+
+
+class State(Enum):
+    """Where a step of this run stands."""
+
+    PENDING = auto()
+    OK = auto()
+    MISSING = auto()
+    FAILED = auto()
+    SKIPPED = auto()
+
+
+_LOST = (State.FAILED, State.SKIPPED)
+
+
+class Ticket(NamedTuple):
+    """What waits for admission: a step, or one item of a fan-out."""
+
+    op: Op
+    item: int = -1
+
+
+class _Fan:
+    """A fan-out under way."""
+
+    __slots__ = ("failed", "items", "left", "numbers", "values")
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self.left = len(items)
+        self.values: list[Any] = [None] * len(items)
+        self.numbers: list[int] = [0] * len(items)
+        self.failed = False
+
+
+class FlowRun(TurnRun):
+    """One life of a workflow's turn."""
+
+    def __init__(  # noqa: PLR0913  what a run is made of
+        self,
+        setting: Setting,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        program: Program,
+        inputs: Mapping[str, Any],
+    ) -> None:
+        super().__init__(setting, log, memo, turn_id, session)
+        self.program = program
+        self.inputs = inputs
+        count = len(program.ops)
+        self.values: list[Any] = [None] * count
+        self.states: list[State] = [State.PENDING] * count
+        self.numbers: list[tuple[int, ...]] = [()] * count
+        self.need = [len(op.plan.causes) for op in program.ops]
+        self.fans: dict[int, _Fan] = {}
+        self.waiting: list[Waiting] = []
+        self.missing: list[str] = []
+        self.error: Failure | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.broken: BaseException | None = None
+
+    async def main(self) -> Finish:
+        """Run until everything ended or waits.
+
+        Raises:
+            ReplayError: The journal holds steps that this workflow does not have.
+            StoreError: The journal cannot be written.
+        """
+        if self.memo.left:
+            self._check_code()
+        first, *others = [op for op in self.program.ops if not op.plan.causes]
+        # Asked before the others, run after they were offered: a chain needs no task at all.
+        here = first.item is None and self.lane.ask(Ticket(first), alone=first.alone)
+        if first.item is not None:
+            self._fan_out(first)
+        for op in others:
+            self._offer(op)
+        try:
+            if here:
+                await self._admitted(Ticket(first))
+            while self.tasks and self.broken is None:
+                await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._abandon()
+        if self.broken is not None:
+            raise self.broken
+        return self._finish()
+
+    def _check_code(self) -> None:
+        """Compare the recorded steps with the workflow as it is now."""
+        started = self.memo.started
+        if started is None or started.code == self.program.code:
+            return
+        ops = {op.name: op for op in self.program.ops}
+        for record in self.memo.records.values():
+            op = ops.get(record.name.partition("[")[0])
+            if op is None:
+                raise self._changed(record.name, "the workflow has no such step any more")
+            recorded = {
+                self.memo.records[n].name.partition("[")[0]
+                for n in record.causes
+                if n in self.memo.records
+            }
+            now = {self.program.ops[c].name for c in op.plan.causes}
+            if recorded != now and (record.causes or record.started is not None):
+                raise self._changed(
+                    record.name,
+                    f"it used {_listed(recorded)} and now uses {_listed(now)}",
+                )
+
+    def _changed(self, step: str, what: str) -> ReplayError:
+        return ReplayError(
+            self.turn_id,
+            f"step {step!r} is recorded, but {what}",
+            "Resume it with the code that it began with, or start a new turn.",
+            step,
+        )
+
+    # ------------------------------------------------------------------ driving
+
+    def _offer(self, op: Op) -> None:
+        """Start `op` in a task of its own, now or when it is admitted."""
+        if op.item is not None:
+            self._fan_out(op)
+        elif self.lane.ask(Ticket(op), alone=op.alone):
+            self._spawn(Ticket(op))
+
+    def _spawn(self, ticket: Ticket) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(ticket))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _guarded(self, ticket: Ticket) -> None:
+        try:
+            await self._admitted(ticket)
+        except BaseException as error:  # noqa: BLE001  handed to `main`, which raises it
+            if self.broken is None:
+                self.broken = error
+
+    async def _abandon(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=1.0)
+
+    async def _admitted(self, ticket: Ticket) -> None:
+        """Run what was admitted, then stay on one of the steps that it made ready."""
+        while True:
+            if ticket.item >= 0:
+                ready = await self._run_item(ticket)
+            elif ticket.op.gate:
+                ready = await self._run_gate(ticket.op)
+            else:
+                ready = await self._run_op(ticket.op)
+            for started in self.lane.leave():
+                self._spawn(started)
+            here: Op | None = None
+            for op in ready:
+                # A fan-out is many steps, so it never continues here.
+                if here is None and op.item is None:
+                    here = op
+                else:
+                    self._offer(op)
+            if here is None or not self.lane.ask(Ticket(here), alone=here.alone):
+                self.log.put()
+                return
+            if self.log.crowded:
+                await self.log.durable()
+            ticket = Ticket(here)
+
+    # ------------------------------------------------------------------ steps
+
+    async def _run_op(self, op: Op) -> list[Op]:
+        record = self.memo.take(op.name, b"") if self.memo.left else None
+        if record is not None and record.ended is not None:
+            return self._recorded(op, record, record.ended)
+        n = record.n if record else self.log.next_n()
+        self.numbers[op.index] = (n,)
+        kwargs = self._kwargs(op)
+        claims = op.claims
+        if not op.declared.fixed:
+            try:
+                claims = self._claims(op, None)
+            except KeyProblem as problem:
+                return self._failed(op, n, Failure("KeyProblem", str(problem), step=op.name))
+        step = Step(n, op.name, op.body, "step", kwargs, b"", self._causes(op), claims)
+        ended = await self.perform(step, record)
+        return self._took(op, ended)
+
+    def _took(self, op: Op, ended: Ended) -> list[Op]:
+        if ended.status is StepStatus.OK:
+            self.values[op.index] = ended.value
+            return self._settled(op, State.OK)
+        if ended.status is StepStatus.IN_DOUBT:
+            return []
+        return self._lost(op, ended.error)
+
+    def _failed(self, op: Op, n: int, error: Failure) -> list[Op]:
+        """Note the end of a step that never began."""
+        self.log.note(
+            StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=op.name, at=self._at())
+        )
+        return self._lost(op, error)
+
+    def _recorded(self, op: Op, record: Record, ended: StepEnded) -> list[Op]:
+        """Take the end of `op` from the journal."""
+        self.numbers[op.index] = (record.n,)
+        if ended.status is StepStatus.OK:
+            self.values[op.index] = op.decode(ended.value)
+            return self._settled(op, State.OK)
+        if ended.status is StepStatus.SKIPPED:
+            return self._settled(op, State.SKIPPED)
+        return self._lost(op, ended.error or _refused(op, ended.refusal))
+
+    def _lost(self, op: Op, error: Failure | None) -> list[Op]:
+        """`op` failed: go on without it where it is optional."""
+        if op.optional:
+            self.missing.append(op.name)
+            return self._settled(op, State.MISSING)
+        self.error = self.error or error
+        return self._settled(op, State.FAILED)
+
+    def _settled(self, op: Op, state: State) -> list[Op]:
+        """Take note of the end of `op`; return the steps that are ready now."""
+        self.states[op.index] = state
+        ready: list[Op] = []
+        ops, need, states = self.program.ops, self.need, self.states
+        for index in op.plan.dependents:
+            need[index] -= 1
+            if need[index]:
+                continue
+            follower = ops[index]
+            if any(states[cause] in _LOST for cause in follower.plan.causes):
+                ready += self._skip(follower)
+            else:
+                ready.append(follower)
+        return ready
+
+    def _skip(self, op: Op) -> list[Op]:
+        record = self.memo.take(op.name, b"") if self.memo.left else None
+        if record is None:
+            n = self.log.next_n()
+            self.log.note(StepEnded(n, StepStatus.SKIPPED, 0.0, name=op.name, at=self._at()))
+        if op.optional:
+            self.missing.append(op.name)
+        return self._settled(op, State.MISSING if op.optional else State.SKIPPED)
+
+    # ------------------------------------------------------------------ fan-out
+
+    def _fan_out(self, op: Op) -> None:
+        source = op.plan.each
+        given = self.inputs[source.name] if source and source.index < 0 else (
+            self.values[source.index] if source else None
+        )
+        if given is not None and (
+            isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+        ):
+            problem = f"it fans out over a {type(given).__name__}, which is not a list"
+            lost = Failure("TypeError", problem, step=op.name)
+            for follower in self._failed(op, self.log.next_n(), lost):
+                self._offer(follower)
+            return
+        fan = self.fans[op.index] = _Fan(list(given or ()))
+        if not fan.items:
+            self.values[op.index] = []
+            for follower in self._settled(op, State.OK):
+                self._offer(follower)
+            return
+        for place in range(len(fan.items)):
+            ticket = Ticket(op, place)
+            if self.lane.ask(ticket, alone=op.alone):
+                self._spawn(ticket)
+
+    async def _run_item(self, ticket: Ticket) -> list[Op]:
+        op, place = ticket
+        fan = self.fans[op.index]
+        item = fan.items[place]
+        name = f"{op.name}[{place}]"
+        fp = fingerprint(encode(item))
+        record = self.memo.take(name, fp) if self.memo.left else None
+        if record is not None and record.ended is not None:
+            ended = record.ended
+            fan.numbers[place] = record.n
+            if ended.status is StepStatus.OK:
+                fan.values[place] = op.body.decode(ended.value)
+                return self._joined(op, fan, None)
+            return self._joined(op, fan, ended.error or Failure("Failure", "failed", step=name))
+        n = fan.numbers[place] = record.n if record else self.log.next_n()
+        kwargs = self._kwargs(op)
+        kwargs[op.item or ""] = item
+        try:
+            claims = self._claims(op, item) if not op.declared.fixed else op.claims
+        except KeyProblem as problem:
+            error = Failure("KeyProblem", str(problem), step=name)
+            self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
+            return self._joined(op, fan, error)
+        step = Step(n, name, op.body, "step", kwargs, fp, self._causes(op), claims)
+        ended_now = await self.perform(step, record)
+        if ended_now.status is StepStatus.IN_DOUBT:
+            return []
+        fan.values[place] = ended_now.value
+        return self._joined(op, fan, ended_now.error)
+
+    def _joined(self, op: Op, fan: _Fan, error: Failure | None) -> list[Op]:
+        """One item came to its end; the last one ends the step."""
+        if error is not None:
+            fan.failed = True
+            self.error = self.error if op.optional else self.error or error
+        fan.left -= 1
+        if fan.left:
+            return []
+        self.numbers[op.index] = tuple(fan.numbers)
+        if fan.failed:
+            return self._lost(op, error)
+        self.values[op.index] = fan.values
+        return self._settled(op, State.OK)
+
+    # ------------------------------------------------------------------ gates
+
+    async def _run_gate(self, op: Op) -> list[Op]:
+        record = self.memo.take(op.name, b"") if self.memo.left else None
+        if record is not None and record.ended is not None:
+            return self._recorded(op, record, record.ended)
+        n = record.n if record else self.log.next_n()
+        self.numbers[op.index] = (n,)
+        kwargs = self._kwargs(op)
+        if record is not None and record.asked is not None:
+            return self._decided(op, record)
+        step = Step(n, op.name, op.body, "approval", kwargs, b"", self._causes(op))
+        ended = await self.called(step, record)
+        if ended.status is not StepStatus.OK:
+            self.note_end(step, ended)
+            return self._lost(op, ended.error)
+        if not ended.value:
+            free = Approval(granted=True, required=False)
+            self.note_end(step, Ended(StepStatus.OK, free, encode(free), None, ended.took_s))
+            self.values[op.index] = free
+            return self._settled(op, State.OK)
+        return self._ask(op, n, kwargs)
+
+    def _ask(self, op: Op, n: int, kwargs: Mapping[str, Any]) -> list[Op]:
+        at = self._at()
+        try:
+            args = encode(dict(kwargs))
+        except ENCODE_ERRORS as error:
+            problem = EncodeError(
+                op.name,
+                f"what the approver would see cannot be recorded "
+                f"({describe_problem(dict(kwargs), error)})",
+                "Pass plain data, dataclasses or pydantic models to a gate.",
+            )
+            lost = failure(problem, step=op.name)
+            self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=lost))
+            return self._lost(op, lost)
+        fp = fingerprint([op.name, args])
+        self.log.note(ApprovalAsked(n, op.name, at, fp, msgspec.Raw(args), self._causes(op)))
+        self.log.put()
+        self.waiting.append(waiting_for(op.name, n, args, at, fp))
+        return []
+
+    def _decided(self, op: Op, record: Record) -> list[Op]:
+        asked, said = record.asked, record.decided
+        assert asked is not None  # noqa: S101  the caller looked
+        if said is None:
+            args = bytes(asked.args)
+            self.waiting.append(waiting_for(op.name, record.n, args, asked.at, asked.fp))
+            return []
+        took_s = max(0.0, said.at - asked.at)
+        if said.granted:
+            word = Approval(granted=True, by=said.by, at=said.at, reason=said.reason)
+            raw = msgspec.Raw(encode(word))
+            self.log.note(StepEnded(record.n, StepStatus.OK, took_s, raw))
+            self.values[op.index] = word
+            return self._settled(op, State.OK)
+        refusal = rejected(op.name, said.by, said.reason)
+        self.log.note(StepEnded(record.n, StepStatus.REFUSED, took_s, refusal=refusal))
+        return self._lost(op, _refused(op, refusal))
+
+    # ------------------------------------------------------------------ helpers
+
+    def _kwargs(self, op: Op) -> dict[str, Any]:
+        values, inputs = self.values, self.inputs
+        kwargs = {parameter: values[index] for parameter, index in op.from_steps}
+        for parameter, name in op.from_inputs:
+            if name in inputs:
+                kwargs[parameter] = inputs[name]
+        return kwargs
+
+    def _causes(self, op: Op) -> tuple[int, ...]:
+        causes = op.plan.causes
+        if len(causes) == 1:
+            return self.numbers[causes[0]]
+        return tuple(n for cause in causes for n in self.numbers[cause])
+
+    def _claims(self, op: Op, item: Any) -> tuple[tuple[str, str], ...]:
+        named: dict[str, Any] = {}
+        for name, source in op.plan.key_sources.items():
+            if source.kind == "item":
+                named[name] = item
+            elif source.index >= 0:
+                named[name] = self.values[source.index]
+            elif name in self.inputs:
+                named[name] = self.inputs[name]
+        effect = op.declared.render(named)
+        return tuple((claim.mode.value, claim.key) for claim in effect.claims)
+
+    def _at(self) -> float:
+        return self.clock.wall_s()
+
+    def _finish(self) -> Finish:
+        missing = tuple(self.missing)
+        if self.doubts:
+            return Finish(TurnStatus.IN_DOUBT, waiting=tuple(self.waiting), missing=missing)
+        if self.waiting:
+            return Finish(TurnStatus.WAITING, waiting=tuple(self.waiting), missing=missing)
+        if self.error is not None:
+            return Finish(TurnStatus.FAILED, error=self.error, missing=missing)
+        status = TurnStatus.DEGRADED if missing else TurnStatus.DONE
+        results = self.program.plan.results
+        if len(results) == 1 and len(self.numbers[results[0]]) == 1:
+            (index,) = results
+            if self.states[index] is State.OK:
+                value_of = self.numbers[index][0]
+                return Finish(status, self.values[index], None, value_of, missing=missing)
+        if len(results) == 1:
+            value = self.values[results[0]]
+        else:
+            value = {self.program.ops[k].name: self.values[k] for k in results}
+        return Finish(status, value, encode(value), missing=missing)
+
+
+def waiting_for(name: str, n: int, args: bytes, at: float, fp: bytes) -> Waiting:
+    """Return what an outcome says of a step that waits for a person."""
+    arguments = msgspec.msgpack.decode(args)
+    return Waiting(step_id(name, n), name, arguments, at, fp.hex())
+
+
+def _refused(op: Op, refusal: Refusal | None) -> Failure:
+    message = refusal.message if refusal else "it was refused"
+    return Failure("Rejected", message, ErrorClass.DOMAIN, op.name)
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

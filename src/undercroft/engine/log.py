@@ -1,0 +1,70 @@
+"""The pen of one turn: numbers its steps, gathers its events, waits until they are durable."""
+
+from __future__ import annotations
+
+from undercroft.model.event import Event, encode_frame
+from undercroft.ports import Store
+
+# Beyond this a turn waits for its commit before it goes on, so that reads that run ahead of
+# the journal cannot fill the memory.
+BACKLOG_BYTES_MAX = 8 << 20
+
+
+class TurnLog:
+    """What one turn writes.
+
+    Events noted together are one frame and are committed together; frames of a turn are
+    committed in order.
+    """
+
+    __slots__ = ("_changed", "_events", "_last_n", "_place", "_store", "num")
+
+    def __init__(self, store: Store, num: int, last_n: int) -> None:
+        self.num = num
+        self._store = store
+        self._events: list[Event] = []
+        self._last_n = last_n
+        self._place = 0
+        self._changed = False
+
+    def next_n(self) -> int:
+        """Return the number of a new step."""
+        self._last_n += 1
+        return self._last_n
+
+    def note(self, event: Event) -> None:
+        """Add `event` to the frame that is being gathered."""
+        self._events.append(event)
+
+    def put(self) -> None:
+        """Queue the gathered frame.
+
+        Raises:
+            StoreError: An earlier frame of this turn could not be written.
+        """
+        if self._events:
+            events, self._events = self._events, []
+            self._place = self._store.append(self.num, encode_frame(events))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is queued that the turn should wait for it."""
+        return self._store.backlog_bytes > BACKLOG_BYTES_MAX
+
+    def changes(self) -> None:
+        """Say that what was noted last holds the intent or the outcome of a write."""
+        self._changed = True
+
+    async def durable(self) -> int:
+        """Queue what is gathered and wait until all of it is durable.
+
+        Returns the journal position of the last frame, where it was still to be committed.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+        self.put()
+        changed, place = self._changed, self._place
+        self._changed = False
+        waiter = self._store.durable(sync=changed)
+        return 0 if waiter is None else await waiter + place

@@ -1,0 +1,139 @@
+"""What a journal holds of a turn, arranged for going on with it.
+
+Keeps: a recorded step is found by its name and the fingerprint of its input, never by its
+position, so branches that finish in another order still meet their own results.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from undercroft.model.event import (
+    AnyEvent,
+    ApprovalAsked,
+    ApprovalDecided,
+    DoubtSettled,
+    StepEnded,
+    StepRetried,
+    StepStarted,
+    TurnEnded,
+    TurnParked,
+    TurnResumed,
+    TurnStarted,
+)
+
+
+@dataclass(slots=True)
+class Record:
+    """All that was recorded of one step."""
+
+    n: int
+    name: str
+    fp: bytes
+    causes: tuple[int, ...] = ()
+    attempts: int = 0
+    started: StepStarted | None = None
+    asked: ApprovalAsked | None = None
+    decided: ApprovalDecided | None = None
+    settled: DoubtSettled | None = None
+    ended: StepEnded | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is a write that began and of which no end is known."""
+        return self.ended is None and self.started is not None and self.started.changes
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for a person's word."""
+        return self.asked is not None and self.decided is None and self.ended is None
+
+
+@dataclass(slots=True)
+class Memo:
+    """The records of one turn."""
+
+    started: TurnStarted | None = None
+    over: TurnEnded | None = None
+    parked: TurnParked | None = None
+    lives: int = 1
+    records: dict[int, Record] = field(default_factory=dict)
+    _by_key: dict[tuple[str, bytes], deque[Record]] = field(default_factory=dict)
+    _left: int = 0
+
+    @property
+    def last_n(self) -> int:
+        """The largest number of any step."""
+        return max(self.records, default=0)
+
+    def take(self, name: str, fp: bytes) -> Record | None:
+        """Return the next record of that step and forget it; None where there is none."""
+        queue = self._by_key.get((name, fp))
+        if not queue:
+            return None
+        self._left -= 1
+        return queue.popleft()
+
+    @property
+    def left(self) -> int:
+        """How many records nobody has taken yet."""
+        return self._left
+
+    def first_left(self) -> Record | None:
+        """Return the earliest record that nobody has taken yet."""
+        heads = [queue[0] for queue in self._by_key.values() if queue]
+        return min(heads, key=lambda record: record.n, default=None)
+
+    def index(self) -> None:
+        """Make every record available to `take`, in the order of their numbers."""
+        self._by_key = {}
+        for n in sorted(self.records):
+            record = self.records[n]
+            self._by_key.setdefault((record.name, record.fp), deque()).append(record)
+        self._left = len(self.records)
+
+
+def recall(events: Iterable[AnyEvent]) -> Memo:
+    """Return what `events` of one turn amount to."""
+    memo = Memo()
+    for event in events:
+        match event:
+            case TurnStarted():
+                memo.started = event
+            case TurnResumed():
+                memo.lives += 1
+                memo.parked = None
+            case TurnParked():
+                memo.parked = event
+            case TurnEnded():
+                memo.over = event
+            case _:
+                _recall_step(memo.records, event)
+    memo.index()
+    return memo
+
+
+def _recall_step(records: dict[int, Record], event: AnyEvent) -> None:
+    match event:
+        case StepStarted():
+            record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
+            record.started, record.causes = event, event.causes
+            record.attempts += 1
+            # Begun once more: what was said of the last attempt is no word on this one.
+            record.settled = None
+        case StepRetried():
+            records[event.n].attempts = event.attempt + 1
+        case StepEnded():
+            record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
+            record.ended = event
+        case ApprovalAsked():
+            record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
+            record.asked = event
+        case ApprovalDecided():
+            records[event.n].decided = event
+        case DoubtSettled():
+            records[event.n].settled = event
+        case _:
+            pass  # events of the turn itself

@@ -1,0 +1,582 @@
+"""Turns from their begin to their end, over as many processes and days as it takes.
+
+Keeps: a turn is run by one process at a time; whoever asks for a turn that runs here already
+joins it; however a life ends, what it left behind can be resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from undercroft.engine.codec import ENCODE_ERRORS, decode, describe_problem, encode
+from undercroft.engine.flow import FlowRun, waiting_for
+from undercroft.engine.handler import Handler
+from undercroft.engine.log import TurnLog
+from undercroft.engine.memo import Memo, Record, recall
+from undercroft.engine.targets import Target, find, import_name
+from undercroft.engine.turn import HandlerRun
+from undercroft.engine.turnrun import Finish, Setting, TurnRun
+from undercroft.engine.workflow import Workflow
+from undercroft.errors import (
+    DeadlineError,
+    DecisionError,
+    InputError,
+    StoreError,
+    TargetError,
+    TurnBusyError,
+    TurnNotFoundError,
+)
+from undercroft.model.event import (
+    ApprovalDecided,
+    DoubtSettled,
+    StepEnded,
+    TurnEnded,
+    TurnParked,
+    TurnResumed,
+    TurnStarted,
+    TurnStopped,
+    decode_frames,
+    encode_frame,
+)
+from undercroft.model.ids import fingerprint
+from undercroft.model.outcome import Outcome, TurnStatus, Waiting
+from undercroft.model.step import ErrorClass, StepStatus, failure, step_id
+from undercroft.model.turn import Claimed, Held, Over, TurnHead
+
+# How long writes under way may take once a turn is told to stop, and how long a step may
+# take to notice that it was cancelled, before the turn goes on without it.
+STOP_GRACE_S = 5.0
+LEAVE_BEHIND_S = 2.0
+BUSY_WAIT_S = 30.0
+_POLL_S = 0.02
+
+_raw_inputs = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
+
+
+@dataclass(slots=True)
+class _Live:
+    """A turn that this process is running.
+
+    Attributes:
+        done: What those who asked for the turn wait for.
+        waiters: How many of them there are.
+        why: Why it was told to stop, or None.
+    """
+
+    turn_id: str
+    run: TurnRun
+    num: int
+    done: asyncio.Future[Outcome]
+    task: asyncio.Task[None] | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    waiters: int = 0
+    why: str | None = None
+    expired: bool = False
+    closed: bool = False
+
+
+class Runner:
+    """Begins, resumes, decides and stops turns on one store."""
+
+    def __init__(self, setting: Setting, targets: Iterable[Target], turn_timeout_s: float) -> None:
+        self._setting = setting
+        self._store = setting.store
+        self._clock = setting.clock
+        self._targets: dict[str, Target] = {import_name(t): t for t in targets}
+        self._names: dict[int, tuple[Target, str]] = {}
+        self._turn_timeout_s = turn_timeout_s
+        self._live: dict[str, _Live] = {}
+
+    # ------------------------------------------------------------------ begin
+
+    async def run(
+        self, target: Target, inputs: dict[str, Any], session: str | None, timeout_s: float | None
+    ) -> Outcome:
+        """Run a new turn until it ends or has to wait."""
+        name = self._name_of(target)
+        if isinstance(target, Handler):
+            kind, code = "handler", target.code
+        else:
+            kind, code = "workflow", target.build().code
+        raw = _encoded_inputs(target, inputs)
+        at = self._clock.wall_s()
+        turn_id = self._setting.ids.turn(at)
+        num = self._store.begin(
+            TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
+        )
+        log = TurnLog(self._store, num, 0)
+        log.note(TurnStarted(turn_id, kind, name, code, msgspec.Raw(raw), session, at))
+        run = self._make(target, log, Memo(), turn_id, session, inputs)
+        live = self._begin(turn_id, run, timeout_s)
+        return await self._join(live)
+
+    def _name_of(self, target: Target) -> str:
+        known = self._names.get(id(target))
+        if known is None:
+            known = self._names[id(target)] = (target, import_name(target))
+            self._targets[known[1]] = target
+        return known[1]
+
+    def _make(
+        self,
+        target: Target,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        inputs: Mapping[str, Any],
+    ) -> TurnRun:
+        setting = self._setting
+        if isinstance(target, Workflow):
+            return FlowRun(setting, log, memo, turn_id, session, target.build(), inputs)
+        if target.model is not None:
+            model = target.model
+            # A client has `complete`; a function makes one, once.
+            if not hasattr(model, "complete"):
+                model = target.model = model()
+            setting = Setting(
+                setting.store, setting.clock, setting.ids, setting.limits, model
+            )
+        return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
+
+    def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
+        loop = asyncio.get_running_loop()
+        live = _Live(turn_id, run, run.log.num, loop.create_future())
+        limit_s = self._turn_timeout_s if timeout_s is None else timeout_s
+        if limit_s < math.inf:
+            run.deadline_at_s = self._clock.now_s() + limit_s
+            live.timers.append(loop.call_later(limit_s, self._expire, live, limit_s))
+        self._live[turn_id] = live
+        live.task = loop.create_task(self._supervise(live))
+        return live
+
+    async def _join(self, live: _Live) -> Outcome:
+        """Wait for a turn that runs here; the last one to be cancelled stops it."""
+        live.waiters += 1
+        try:
+            return await asyncio.shield(live.done)
+        except asyncio.CancelledError:
+            if live.waiters == 1 and not live.done.done():
+                self._stop(live, "whoever asked for the turn was cancelled")
+                await asyncio.wait({live.done})
+            raise
+        finally:
+            live.waiters -= 1
+
+    # ------------------------------------------------------------------ end
+
+    async def _supervise(self, live: _Live) -> None:
+        """Run one life of a turn and write down how it ended."""
+        finish: Finish | None = None
+        error: BaseException | None = None
+        try:
+            finish = await live.run.main()
+        except asyncio.CancelledError:
+            pass  # told to stop, or out of time; written down below
+        except BaseException as raised:  # noqa: BLE001  handed to those who wait
+            error = raised
+        if live.closed:
+            return
+        await self._close(live, finish, error)
+
+    async def _close(
+        self, live: _Live, finish: Finish | None, error: BaseException | None
+    ) -> None:
+        live.closed = True
+        for timer in live.timers:
+            timer.cancel()
+        try:
+            outcome = await self._write_end(live, finish, error)
+        except BaseException as raised:  # noqa: BLE001  handed to those who wait
+            error = error or raised
+            outcome = None
+        self._live.pop(live.turn_id, None)
+        if live.done.done():
+            return
+        if outcome is not None:
+            live.done.set_result(outcome)
+        elif error is not None:
+            live.done.set_exception(error)
+            # Nobody may be waiting any more, and that is no reason to complain.
+            live.done.exception()
+        else:
+            live.done.cancel()
+
+    async def _write_end(
+        self, live: _Live, finish: Finish | None, error: BaseException | None
+    ) -> Outcome | None:
+        """Note how this life ended, durably; return the outcome if the turn has one."""
+        run, log, at = live.run, live.run.log, self._clock.wall_s()
+        if finish is None and live.expired:
+            finish = self._out_of_time(live)
+        if finish is None:
+            if not isinstance(error, StoreError):
+                log.note(TurnStopped(live.why or str(error or "it was cancelled"), at))
+                log.put()
+                self._store.mark(live.num, TurnStatus.STOPPED, at)
+                await log.durable()
+            return None
+        if finish.status.final:
+            raw = msgspec.Raw(finish.raw) if finish.raw is not None else NIL_RAW
+            log.note(
+                TurnEnded(finish.status, at, raw, finish.value_of, finish.error, finish.missing)
+            )
+        else:
+            steps = (*run.doubts, *(_number(w.step_id) for w in finish.waiting))
+            log.note(TurnParked(finish.status, tuple(steps), at))
+        log.put()
+        self._store.mark(live.num, finish.status, at)
+        await log.durable()
+        doubts = tuple(
+            Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)
+            for n, step in run.doubts.items()
+        )
+        return Outcome(
+            live.turn_id,
+            finish.status,
+            finish.value,
+            finish.waiting,
+            doubts,
+            finish.missing,
+            finish.error,
+        )
+
+    def _out_of_time(self, live: _Live) -> Finish:
+        """Note the end of what still ran; a write that did is in doubt."""
+        run = live.run
+        problem = DeadlineError(
+            "", f"the turn did not end within {live.why}", "Raise timeout_s, or do less in a turn."
+        )
+        lost = failure(problem, ErrorClass.TRANSIENT)
+        for n, step in run.running.items():
+            if step.body.changes:
+                run.doubts[n] = step
+            else:
+                run.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=lost))
+        if run.doubts:
+            return Finish(TurnStatus.IN_DOUBT)
+        return Finish(TurnStatus.FAILED, error=lost)
+
+    def _expire(self, live: _Live, limit_s: float) -> None:
+        live.expired, live.why = True, f"{limit_s:g} s"
+        self._cancel(live)
+
+    def _cancel(self, live: _Live) -> None:
+        """Cancel whatever runs; what ignores that is left behind."""
+        live.run.stopping = live.run.halted = True
+        if live.task is not None:
+            live.task.cancel()
+        loop = asyncio.get_running_loop()
+        live.timers.append(loop.call_later(LEAVE_BEHIND_S, self._leave_behind, live))
+
+    def _leave_behind(self, live: _Live) -> None:
+        if not live.closed:
+            closing = asyncio.ensure_future(self._close(live, None, None))
+            live.task = closing  # kept, so that it is not collected
+
+    def _stop(self, live: _Live, why: str) -> None:
+        """Let writes under way come to their end for a while, then cancel what still runs."""
+        if live.why is None:
+            live.why = why
+            live.run.stopping = True
+            self._stop_when_quiet(live, self._clock.now_s() + STOP_GRACE_S)
+
+    def _stop_when_quiet(self, live: _Live, give_up_s: float) -> None:
+        if live.closed:
+            return
+        writing = any(step.body.changes for step in live.run.running.values())
+        if writing and self._clock.now_s() < give_up_s:
+            loop = asyncio.get_running_loop()
+            live.timers.append(
+                loop.call_later(_POLL_S, self._stop_when_quiet, live, give_up_s)
+            )
+        else:
+            self._cancel(live)
+
+    async def stop(self) -> None:
+        """Stop every turn that runs here; each can be resumed."""
+        lives = list(self._live.values())
+        for live in lives:
+            self._stop(live, "the runtime was closed")
+        if lives:
+            await asyncio.wait([live.done for live in lives])
+
+    # ------------------------------------------------------------------ resume
+
+    async def resume(self, turn_id: str) -> Outcome:
+        """Go on with a turn, or say how it stands; at once, twice or late, all the same.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+            TurnBusyError: Another live process has been running it for too long.
+            TargetError: Its code cannot be found.
+            ReplayError: Its code changed.
+        """
+        give_up_s = self._clock.now_s() + BUSY_WAIT_S
+        while True:
+            live = self._live.get(turn_id)
+            if live is not None:
+                return await self._join(live)
+            memo = self.memo(turn_id)
+            started = memo.started
+            if started is None:
+                raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
+            if memo.over is not None or _only_waits(memo):
+                return self._outcome(turn_id, memo)
+            target = find(turn_id, started.target, self._targets.values())
+            claimed = await self._store.claim(turn_id, self._clock.wall_s())
+            match claimed:
+                case Claimed():
+                    return await self._join(self._take_up(turn_id, target, claimed))
+                case Held(holder):
+                    if self._clock.now_s() > give_up_s:
+                        raise TurnBusyError(
+                            turn_id,
+                            f"{holder} is running it",
+                            "Wait until it has ended, or end that process; then resume.",
+                        )
+                    await self._clock.sleep(_POLL_S)
+                case Over() | None:
+                    pass  # it ended just now: look again
+
+    def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> _Live:
+        memo = recall(decode_frames(claimed.frames))
+        started = memo.started
+        if started is None:
+            raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
+        log = TurnLog(self._store, claimed.num, memo.last_n)
+        log.note(TurnResumed(self._store.runtime, self._clock.wall_s()))
+        log.put()
+        inputs = _decoded_inputs(target, started.input)
+        run = self._make(target, log, memo, turn_id, started.session, inputs)
+        return self._begin(turn_id, run, None)
+
+    def memo(self, turn_id: str) -> Memo:
+        """Return what the journal holds of a turn.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+        """
+        frames = self._store.frames(turn_id)
+        if frames is None:
+            raise TurnNotFoundError(
+                turn_id, "there is no such turn in this journal", "List them: undercroft turns."
+            )
+        return recall(decode_frames(frames))
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of turns that could be resumed now."""
+        return self._store.unfinished()
+
+    def _outcome(self, turn_id: str, memo: Memo) -> Outcome:
+        """Return how a turn stands that is over or waits."""
+        over = memo.over
+        if over is None:
+            status = memo.parked.status if memo.parked else TurnStatus.WAITING
+            waiting = tuple(_waiting(r) for r in memo.records.values() if r.waiting)
+            doubts = tuple(_doubt(r) for r in memo.records.values() if r.in_doubt)
+            return Outcome(turn_id, status, waiting=waiting, in_doubt=doubts)
+        raw = over.value
+        if over.value_of is not None:
+            ended = memo.records[over.value_of].ended
+            raw = ended.value if ended is not None else raw
+        value = self._decoded_value(turn_id, memo, raw, over)
+        return Outcome(
+            turn_id, over.status, value, missing=over.missing, error=over.error
+        )
+
+    def _decoded_value(self, turn_id: str, memo: Memo, raw: Any, over: TurnEnded) -> Any:
+        """Return the value typed, where its code is at hand, else as plain data."""
+        if over.status is TurnStatus.FAILED or memo.started is None:
+            return None
+        try:
+            target = find(turn_id, memo.started.target, self._targets.values())
+        except TargetError:
+            return decode(raw)
+        if isinstance(target, Handler):
+            return target.decode(raw)
+        if over.value_of is None:
+            return decode(raw)
+        name = memo.records[over.value_of].name
+        decoders = {op.name: op.decode for op in target.build().ops}
+        return decoders.get(name, decode)(raw)
+
+    # ------------------------------------------------------------------ decide
+
+    async def decide(
+        self, turn_id: str, step: str | None, *, granted: bool, by: str, reason: str
+    ) -> Outcome:
+        """Say yes or no to a step that waits; the first word counts, and resumes the turn.
+
+        Raises:
+            DecisionError: Nothing of that name waits, or it was decided otherwise.
+        """
+        if not by:
+            raise InputError("by", "it is empty", "Say who decides: by='ada'.")
+
+        def add(frames: list[bytes]) -> bytes | None:
+            record = _to_decide(turn_id, recall(decode_frames(frames)), step)
+            said = record.decided
+            if said is None:
+                at = self._clock.wall_s()
+                return encode_frame([ApprovalDecided(record.n, granted, by, at, reason)])
+            if said.granted != granted:
+                word = "approved" if said.granted else "rejected"
+                raise DecisionError(
+                    turn_id,
+                    f"step {step_id(record.name, record.n)} was {word} by {said.by} already",
+                    "The first word counts; start a new turn to decide anew.",
+                )
+            return None
+
+        return await self._amend(turn_id, add)
+
+    async def settle(
+        self, turn_id: str, step: str | None, *, applied: bool, by: str, value: Any
+    ) -> Outcome:
+        """Say whether a write in doubt had happened, and go on with the turn.
+
+        Raises:
+            DecisionError: Nothing of that name is in doubt.
+        """
+        if not by:
+            raise InputError("by", "it is empty", "Say who decides: by='ada'.")
+        raw = msgspec.Raw(encode(value))
+
+        def add(frames: list[bytes]) -> bytes | None:
+            memo = recall(decode_frames(frames))
+            record = _in_doubt(turn_id, memo, step)
+            if record.settled is not None and record.settled.how == "person":
+                if record.settled.applied == applied:
+                    return None
+                raise DecisionError(
+                    turn_id,
+                    f"{record.settled.by} said otherwise about {step_id(record.name, record.n)}",
+                    "The first word counts.",
+                )
+            at = self._clock.wall_s()
+            return encode_frame([DoubtSettled(record.n, applied, "person", by, at, raw)])
+
+        return await self._amend(turn_id, add)
+
+    async def _amend(self, turn_id: str, add: Any) -> Outcome:
+        if not await self._store.amend(turn_id, add):
+            raise TurnNotFoundError(
+                turn_id, "there is no such turn in this journal", "List them: undercroft turns."
+            )
+        return await self.resume(turn_id)
+
+
+NIL_RAW = msgspec.Raw(encode(None))
+
+
+def _only_waits(memo: Memo) -> bool:
+    """Whether the turn is parked for approvals, and nobody has given one since."""
+    if memo.parked is None or memo.parked.status is not TurnStatus.WAITING:
+        return False
+    return all(r.waiting for r in (memo.records[n] for n in memo.parked.steps))
+
+
+def _to_decide(turn_id: str, memo: Memo, step: str | None) -> Record:
+    asked = [r for r in memo.records.values() if r.asked is not None]
+    open_ones = [r for r in asked if r.waiting]
+    if step is None and len(open_ones) == 1:
+        return open_ones[0]
+    for record in asked:
+        if step == step_id(record.name, record.n):
+            return record
+    named = [r for r in open_ones if r.name == step] or [r for r in asked if r.name == step]
+    if len(named) == 1:
+        return named[0]
+    raise DecisionError(
+        turn_id,
+        f"no step {step!r} of it waits" if step else "not exactly one step of it waits",
+        f"Waiting: {_ids(open_ones)}.",
+    )
+
+
+def _in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:
+    doubts = [r for r in memo.records.values() if r.in_doubt]
+    found = [
+        r for r in doubts if step in (None, r.name, step_id(r.name, r.n))
+    ] if memo.over is None else []
+    if len(found) == 1:
+        return found[0]
+    raise DecisionError(
+        turn_id,
+        f"no step {step!r} of it is in doubt" if step else "not exactly one step is in doubt",
+        f"In doubt: {_ids(doubts)}.",
+    )
+
+
+def _ids(records: list[Record]) -> str:
+    return ", ".join(step_id(r.name, r.n) for r in records) or "none"
+
+
+def _number(step: str) -> int:
+    return int(step.rpartition(".")[2])
+
+
+def _waiting(record: Record) -> Waiting:
+    asked = record.asked
+    if asked is None:
+        return Waiting(step_id(record.name, record.n), record.name)
+    args = bytes(asked.args)
+    fp = fingerprint([record.name, args])
+    return waiting_for(record.name, record.n, args, asked.at, fp)
+
+
+def _doubt(record: Record) -> Waiting:
+    started = record.started
+    arguments = decode(started.args) if started is not None else None
+    at = started.at if started is not None else 0.0
+    return Waiting(step_id(record.name, record.n), record.name, arguments, at)
+
+
+def _parameters(target: Target) -> dict[str, bool]:
+    """The inputs of a target, and whether each must be given."""
+    if isinstance(target, Handler):
+        return {p.name: p.required for p in target.signature.parameters}
+    return {name: p.required for name, p in target.build().plan.inputs.items()}
+
+
+def _encoded_inputs(target: Target, inputs: dict[str, Any]) -> bytes:
+    """Return the inputs as the journal keeps them.
+
+    Raises:
+        InputError: One is missing, unknown, or cannot be written as data.
+    """
+    place = f"{target.name}"
+    known = _parameters(target)
+    for name in inputs:
+        if name not in known:
+            raise InputError(
+                place, f"it takes no input {name!r}", f"It takes: {', '.join(known) or 'none'}."
+            )
+    for name, required in known.items():
+        if required and name not in inputs:
+            raise InputError(place, f"input {name!r} is missing", f"Pass {name}=….")
+    try:
+        return encode(inputs)
+    except ENCODE_ERRORS as error:
+        raise InputError(
+            place,
+            f"an input cannot be recorded ({describe_problem(inputs, error)})",
+            "Pass plain data, dataclasses or pydantic models.",
+        ) from error
+
+
+def _decoded_inputs(target: Target, raw: msgspec.Raw) -> dict[str, Any]:
+    decoders: Mapping[str, Any]
+    decoders = (
+        target.input_decoders
+        if isinstance(target, Handler)
+        else target.build().input_decoders
+    )
+    return {name: decoders.get(name, decode)(value) for name, value in _raw_inputs(raw).items()}

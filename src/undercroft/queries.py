@@ -1,0 +1,69 @@
+"""The read side, shared by every face: turns, traces and answers from a journal on disk.
+
+Reading never runs anything, takes no turn over and needs no runtime.
+"""
+
+from __future__ import annotations
+
+from undercroft.errors import TurnNotFoundError
+from undercroft.layers.observability.answers import Answers, answer
+from undercroft.layers.observability.state import fold
+from undercroft.model.event import AnyEvent, decode_frames
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.trace import Trace
+from undercroft.model.turn import TurnHead
+from undercroft.storage.read import open_reader
+
+
+def list_turns(
+    path: str,
+    *,
+    statuses: tuple[TurnStatus, ...] = (),
+    session: str | None = None,
+    limit: int = 50,
+) -> list[TurnHead]:
+    """Return turns of the journal at `path`, newest first.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    with open_reader(path) as reader:
+        return reader.heads(statuses=statuses, session=session, limit=limit)
+
+
+def unfinished_turns(path: str) -> list[str]:
+    """Return the ids of turns that could be resumed, oldest first."""
+    with open_reader(path) as reader:
+        return reader.unfinished()
+
+
+def read_events(path: str, turn_id: str) -> list[AnyEvent]:
+    """Return the events of a turn as they were written.
+
+    Args:
+        path: Of the journal.
+        turn_id: The turn's id or an unambiguous beginning of it; `last` for the newest turn.
+
+    Raises:
+        TurnNotFoundError: There is no such turn, or more than one.
+        StoreError: The journal cannot be read.
+    """
+    with open_reader(path) as reader:
+        found = reader.matching(turn_id)
+        if len(found) != 1:
+            problem = "there is no such turn" if not found else f"{len(found)} turns begin so"
+            raise TurnNotFoundError(turn_id, problem, "List them: undercroft turns.")
+        return decode_frames(reader.frames(found[0]) or [])
+
+
+def read_trace(path: str, turn_id: str) -> Trace:
+    """Return the record of a turn; arguments and errors as `read_events`."""
+    trace = fold(read_events(path, turn_id))
+    if trace is None:
+        raise TurnNotFoundError(turn_id, "its journal is empty", "List turns: undercroft turns.")
+    return trace
+
+
+def six_answers(trace: Trace) -> Answers:
+    """Return the six answers about a turn."""
+    return answer(trace)

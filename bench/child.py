@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.workload import LOG, STEP_COUNT, Numbers, Subject, drive, quantile
+from bench.workload import CONDITIONS, STEP_COUNT, Numbers, Subject, drive, quantile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,6 +113,12 @@ async def watched(subject: Subject, asked: argparse.Namespace) -> Numbers:
     return got | watch.numbers()
 
 
+async def paced(subject: Subject, asked: argparse.Namespace) -> Numbers:
+    """Run `watched` with steps that take 10 ms, as steps do that wait for others."""
+    CONDITIONS.pace()
+    return await watched(subject, asked)
+
+
 async def memory(subject: Subject, asked: argparse.Namespace) -> Numbers:
     """Many turns: how much the memory grows after the first tenth."""
     watch, warm = Watch(asked.folder), asked.turns // 10
@@ -159,6 +165,7 @@ async def finish(subject: Subject, asked: argparse.Namespace) -> Numbers:
 MEASURES = {
     "chain": chain,
     "watched": watched,
+    "paced": paced,
     "memory": memory,
     "fan": fan,
     "loop": long,
@@ -204,7 +211,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="log each step that runs")
     asked = parser.parse_args()
     if asked.log:
-        LOG.open(asked.log)
+        CONDITIONS.doom(asked.log)
     with tempfile.TemporaryDirectory() as scratch:
         asked.folder = asked.folder or Path(scratch)
         numbers = asyncio.run(measured(asked))

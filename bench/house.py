@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import undercroft as uc
 from bench import workload
-from bench.workload import Body, Numbers, drive, executions, payload
+from bench.workload import STEP_COUNT, Body, Numbers, drive, executions, payload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHAIN: Any = uc.Workflow("bench-chain")
+CHAIN = uc.Workflow("bench-chain")
 CHAIN.resolve(workload.resolve)
 CHAIN.read("bench/{turn_no}")(workload.read)
 CHAIN.gather(workload.gather)
@@ -26,7 +26,7 @@ CHAIN.prepare(workload.review)  # not `approve`: a gate returns no payload
 CHAIN.execute(writes="bench/{turn_no}")(workload.execute)
 CHAIN.confirm(workload.confirm)
 
-FAN: Any = uc.Workflow("bench-fan")
+FAN = uc.Workflow("bench-fan")
 
 
 @FAN.resolve
@@ -114,7 +114,7 @@ class House:
         """Close it."""
         await self.runtime.__aexit__(None, None, None)
 
-    async def done(self, target: Any, **inputs: object) -> None:
+    async def done(self, target: Any, **inputs: Any) -> None:
         """Run one turn and insist that it ends well."""
         outcome = await self.runtime.run(target, **inputs)
         if outcome.status != "done":
@@ -137,9 +137,25 @@ class House:
         await self.done(long_graph(self.folder, count), turn_no=turn_no)
 
     async def finish(self, turns: int, in_flight: int) -> Numbers:
-        """Recover what was cut off; the log of the first life says which turns never began."""
-        outcomes = await self.runtime.recover()
-        in_doubt = sum(outcome.status == "in_doubt" for outcome in outcomes)
-        begun = {turn for turn, _ in executions(self.log)} if self.log else set[int]()
-        await drive((no for no in range(turns) if no not in begun), in_flight, self.chain)
-        return {"in_doubt": in_doubt, "recovered": len(outcomes)}
+        """Recover what was cut off, then run what never began.
+
+        A read may run ahead of the journal, so a line in the log is no proof that a turn was
+        accepted: whatever is neither done nor in doubt after `recover` is run as new.
+        """
+        if self.log is None:
+            raise ValueError("--log")
+        outcomes = await self.runtime.recover(in_flight_max=in_flight)
+        ends = [end for end in outcomes.values() if not isinstance(end, Exception)]
+        doubtful = {self.turn_no(end.turn_id) for end in ends if end.status == "in_doubt"}
+        last = STEP_COUNT - 1
+        done = {turn_no for turn_no, at in executions(self.log) if at == last} | doubtful
+        await drive((no for no in range(turns) if no not in done), in_flight, self.chain)
+        return {
+            "recovered": len(outcomes),
+            "not_resumed": len(outcomes) - sum(end.status in ("done", "in_doubt") for end in ends),
+            "in_doubt": len(doubtful),
+        }
+
+    def turn_no(self, turn_id: str) -> int:
+        """Return the number that a turn was run with."""
+        return int(self.runtime.trace(turn_id).input["turn_no"])

@@ -94,6 +94,7 @@ def _chain(in_flight: int, turns: int, at_most: float) -> Suite:
         cases=(floor, house, house_synced, floor_synced),
         rows=(
             Row(name=f"{name} / floor", of=house, to=floor, at_most=at_most),
+            Row(name=f"{name} / floor, CPU time", of=house, field="cpu_us_step", to=floor),
             Row(name=f"{name}, default sync / floor", of=house_synced, to=floor, durability=POWER),
             Row(
                 name=f"{name}, default sync / synced floor",
@@ -174,12 +175,14 @@ def _flush(alone: int, beside: int) -> Suite:
     floor_1 = Case(subject="floor", measure="watched", sync="writes", turns=alone, flush_us=1000)
     floor_64 = replace(floor_1, turns=beside, in_flight=64)
     house_1, house_64 = replace(floor_1, subject="house"), replace(floor_64, subject="house")
+    paced = replace(floor_64, measure="paced", turns=beside // 8)
+    paced_house = replace(paced, subject="house")
 
     def row(name: str, case: Case, field: str, unit: str, most: float | None = None) -> Row:
         return Row(name=name, of=case, field=field, unit=unit, at_most=most, durability=DISK_1_MS)
 
     return Suite(
-        cases=(floor_1, house_1, floor_64, house_64),
+        cases=(floor_1, house_1, floor_64, house_64, paced, paced_house),
         rows=(
             row("flushes, 1 in flight", house_1, "flushes_turn", "a turn", 3.1),
             row("flushes, 1 in flight: floor", floor_1, "flushes_turn", "a turn"),
@@ -187,6 +190,8 @@ def _flush(alone: int, beside: int) -> Suite:
             row("flushes, 64 in flight: floor", floor_64, "flushes_step", "a step"),
             row("loop lag p99, 64 in flight", house_64, "lag_p99_ms", "ms", 5.0),
             row("loop lag p99, 64 in flight: floor", floor_64, "lag_p99_ms", "ms"),
+            row("loop lag p99, 64 in flight, 10 ms steps", paced_house, "lag_p99_ms", "ms"),
+            row("loop lag p99, 64 in flight, 10 ms steps: floor", paced, "lag_p99_ms", "ms"),
             Row(name="flushed chain, 1 in flight / synced floor", of=house_1, to=floor_1,
                 durability=DISK_1_MS),
             Row(name="flushed chain, 64 in flight / synced floor", of=house_64, to=floor_64,
@@ -204,6 +209,7 @@ def _kill(turns: int, in_flight: int) -> Suite:
         held = case.subject == "house"
         shown = (
             ("turns missing", "missing", 0.0),
+            ("turns that could not be resumed", "not_resumed", 0.0),
             ("steps repeated", "repeated", float(in_flight)),
             ("effects repeated", "effects_repeated", 0.0),
             ("turns left in doubt", "in_doubt", None),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Body: TypeAlias = dict[str, Any]
 Numbers: TypeAlias = dict[str, float]
 
+STEP_COUNT = 7
 FAN_COUNT = 50
 FAN_READ_S = 0.010
 SLEEPER = 3  # the step that sleeps in a run which is to be killed
@@ -42,24 +43,37 @@ def payload(turn_no: int, at: int) -> Body:
     }
 
 
-class ExecutionLog:
-    """One line for each step body that ran, in a file that outlives `kill -9`."""
+class Conditions:
+    """What a run asks of its steps besides doing nothing; asks nothing until told so.
+
+    Attributes:
+        paused_s: Seconds that each step sleeps.
+    """
 
     def __init__(self) -> None:
-        """Start closed: nothing is written and no step sleeps."""
-        self.fd: int | None = None
+        self.harsh = False
+        self.paused_s = (0.0,) * STEP_COUNT
+        self.log: int | None = None
 
-    def open(self, path: Path) -> None:
-        """From here on, append what runs to `path`."""
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    def pace(self) -> None:
+        """From here on, every step takes as long as a read."""
+        self.harsh, self.paused_s = True, (FAN_READ_S,) * STEP_COUNT
 
-    def add(self, turn_no: int, at: int) -> None:
-        """Write at once: a line that sat in a buffer would die with the process."""
-        if self.fd is not None:
-            os.write(self.fd, b"%d %d\n" % (turn_no, at))
+    def doom(self, log: Path) -> None:
+        """From here on, one step sleeps and each is logged, in a file that outlives `kill -9`."""
+        self.harsh = True
+        self.paused_s = tuple(SLEEPER_S if at == SLEEPER else 0.0 for at in range(STEP_COUNT))
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    async def meet(self, turn_no: int, at: int) -> None:
+        """Sleep and log as asked; a line that sat in a buffer would die with the process."""
+        if self.paused_s[at]:
+            await asyncio.sleep(self.paused_s[at])
+        if self.log is not None:
+            os.write(self.log, b"%d %d\n" % (turn_no, at))
 
 
-LOG = ExecutionLog()
+CONDITIONS = Conditions()
 
 
 def executions(path: Path) -> list[tuple[int, int]]:
@@ -71,11 +85,9 @@ def executions(path: Path) -> list[tuple[int, int]]:
 
 
 async def step(turn_no: int, at: int) -> Body:
-    """Do nothing, at most noisily: while the log is open one step sleeps and each is logged."""
-    if LOG.fd is not None:
-        if at == SLEEPER:
-            await asyncio.sleep(SLEEPER_S)
-        LOG.add(turn_no, at)
+    """Do nothing, but meet the conditions of a harsh run first."""
+    if CONDITIONS.harsh:
+        await CONDITIONS.meet(turn_no, at)
     return payload(turn_no, at)
 
 
@@ -126,7 +138,6 @@ REST: tuple[Callable[[Body], Awaitable[Body]], ...] = (
     execute,
     confirm,
 )
-STEP_COUNT = 1 + len(REST)
 
 
 async def slow_read(item: int) -> Body:

@@ -29,15 +29,11 @@ from undercroft.storage.sqlite import SqliteStore, Sync
 
 
 class SystemClock:
-    """The clocks of this machine and of the running event loop."""
+    """The clocks of this machine and of an event loop, the running one if none is given."""
 
-    def wall_s(self) -> float:
-        """Seconds since 1970."""
-        return time.time()
-
-    def now_s(self) -> float:
-        """Seconds from any fixed start, on the event loop's clock."""
-        return asyncio.get_running_loop().time()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.wall_s = time.time
+        self.now_s = (loop or asyncio.get_running_loop()).time
 
     async def sleep(self, duration_s: float) -> None:
         """Return after `duration_s` seconds."""
@@ -100,14 +96,11 @@ class Runtime:
         else:
             self._store = store
         limit_s = checked_timeout(turn_timeout_s, "turn_timeout_s")
-        setting = Setting(
-            self._store, clock or SystemClock(), ids or SystemIds(), limits or Limits(), model
-        )
-        self._runner = Runner(
-            setting,
-            [checked(target) for target in targets],
-            math.inf if limit_s is None else limit_s,
-        )
+        self._turn_timeout_s = math.inf if limit_s is None else limit_s
+        self._targets = [checked(target) for target in targets]
+        self._model, self._limits = model, limits or Limits()
+        self._clock, self._ids = clock, ids or SystemIds()
+        self._runner: Runner
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -117,6 +110,9 @@ class Runtime:
             StoreError: It cannot be read or written; the message says why and what to do.
         """
         await self._store.open()
+        clock = self._clock or SystemClock()
+        setting = Setting(self._store, clock, self._ids, self._limits, self._model)
+        self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         self._open = True
         return self
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -41,11 +41,9 @@ class State(Enum):
 _LOST = (State.FAILED, State.SKIPPED)
 
 
-class Ticket(NamedTuple):
-    """What waits for admission: a step, or one item of a fan-out."""
-
-    op: Op
-    item: int = -1
+# What waits for admission: a step (item -1), or one item of a fan-out.
+Ticket = tuple[Op, int]
+WHOLE = -1
 
 
 class _Fan:
@@ -82,10 +80,14 @@ class FlowRun(TurnRun):
         self.states: list[State] = [State.PENDING] * count
         self.numbers: list[tuple[int, ...]] = [()] * count
         self.need = [len(op.plan.causes) for op in program.ops]
+        # How many steps still want a value: it is let go of after the last one, so that a
+        # long turn does not hold on to all that it ever read.
+        self.wanted = list(program.wanted)
         self.fans: dict[int, _Fan] = {}
         self.waiting: list[Waiting] = []
         self.missing: list[str] = []
         self.error: Failure | None = None
+        self.lost = False
         self.tasks: set[asyncio.Task[None]] = set()
         self.broken: BaseException | None = None
 
@@ -100,14 +102,14 @@ class FlowRun(TurnRun):
             self._check_code()
         first, *others = [op for op in self.program.ops if not op.plan.causes]
         # Asked before the others, run after they were offered: a chain needs no task at all.
-        here = first.item is None and self.lane.ask(Ticket(first), alone=first.alone)
+        here = first.item is None and self.lane.ask((first, WHOLE), alone=first.alone)
         if first.item is not None:
             self._fan_out(first)
         for op in others:
             self._offer(op)
         try:
             if here:
-                await self._admitted(Ticket(first))
+                await self._admitted(first, WHOLE)
             while self.tasks and self.broken is None:
                 await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -152,8 +154,8 @@ class FlowRun(TurnRun):
         """Start `op` in a task of its own, now or when it is admitted."""
         if op.item is not None:
             self._fan_out(op)
-        elif self.lane.ask(Ticket(op), alone=op.alone):
-            self._spawn(Ticket(op))
+        elif self.lane.ask((op, WHOLE), alone=op.alone):
+            self._spawn((op, WHOLE))
 
     def _spawn(self, ticket: Ticket) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(ticket))
@@ -162,7 +164,7 @@ class FlowRun(TurnRun):
 
     async def _guarded(self, ticket: Ticket) -> None:
         try:
-            await self._admitted(ticket)
+            await self._admitted(*ticket)
         except BaseException as error:  # noqa: BLE001  handed to `main`, which raises it
             if self.broken is None:
                 self.broken = error
@@ -173,30 +175,30 @@ class FlowRun(TurnRun):
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=1.0)
 
-    async def _admitted(self, ticket: Ticket) -> None:
+    async def _admitted(self, op: Op, item: int) -> None:
         """Run what was admitted, then stay on one of the steps that it made ready."""
         while True:
-            if ticket.item >= 0:
-                ready = await self._run_item(ticket)
-            elif ticket.op.gate:
-                ready = await self._run_gate(ticket.op)
+            if item != WHOLE:
+                ready = await self._run_item(op, item)
+            elif op.gate:
+                ready = await self._run_gate(op)
             else:
-                ready = await self._run_op(ticket.op)
+                ready = await self._run_op(op)
             for started in self.lane.leave():
                 self._spawn(started)
             here: Op | None = None
-            for op in ready:
-                # A fan-out is many steps, so it never continues here.
-                if here is None and op.item is None:
-                    here = op
-                else:
-                    self._offer(op)
-            if here is None or not self.lane.ask(Ticket(here), alone=here.alone):
+            for follower in ready:
+                # Asked for in their order; a fan-out is many steps and never continues here.
+                if here is not None or follower.item is not None:
+                    self._offer(follower)
+                elif self.lane.ask((follower, WHOLE), alone=follower.alone):
+                    here = follower
+            if here is None:
                 self.log.put()
                 return
             if self.log.crowded:
                 await self.log.durable()
-            ticket = Ticket(here)
+            op, item = here, WHOLE
 
     # ------------------------------------------------------------------ steps
 
@@ -206,18 +208,14 @@ class FlowRun(TurnRun):
             return self._recorded(op, record, record.ended)
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
-        kwargs = self._kwargs(op)
-        claims = op.claims
-        if not op.declared.fixed:
-            try:
-                claims = self._claims(op, None)
-            except KeyProblem as problem:
-                return self._failed(op, n, Failure("KeyProblem", str(problem), step=op.name))
-        step = Step(n, op.name, op.body, "step", kwargs, b"", self._causes(op), claims)
+        try:
+            claims = self._claims(op, None)
+        except KeyProblem as problem:
+            return self._failed(op, n, Failure("KeyProblem", str(problem), step=op.name))
+        step = Step(
+            n, op.name, op.body, "step", self._kwargs(op), b"", self._causes(op), claims
+        )
         ended = await self.perform(step, record)
-        return self._took(op, ended)
-
-    def _took(self, op: Op, ended: Ended) -> list[Op]:
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
             return self._settled(op, State.OK)
@@ -255,12 +253,19 @@ class FlowRun(TurnRun):
         self.states[op.index] = state
         ready: list[Op] = []
         ops, need, states = self.program.ops, self.need, self.states
+        if state in _LOST:
+            self.lost = True
+        wanted = self.wanted
+        for cause in op.plan.causes:
+            wanted[cause] -= 1
+            if not wanted[cause]:
+                self.values[cause] = None
         for index in op.plan.dependents:
             need[index] -= 1
             if need[index]:
                 continue
             follower = ops[index]
-            if any(states[cause] in _LOST for cause in follower.plan.causes):
+            if self.lost and any(states[cause] in _LOST for cause in follower.plan.causes):
                 ready += self._skip(follower)
             else:
                 ready.append(follower)
@@ -297,12 +302,10 @@ class FlowRun(TurnRun):
                 self._offer(follower)
             return
         for place in range(len(fan.items)):
-            ticket = Ticket(op, place)
-            if self.lane.ask(ticket, alone=op.alone):
-                self._spawn(ticket)
+            if self.lane.ask((op, place), alone=op.alone):
+                self._spawn((op, place))
 
-    async def _run_item(self, ticket: Ticket) -> list[Op]:
-        op, place = ticket
+    async def _run_item(self, op: Op, place: int) -> list[Op]:
         fan = self.fans[op.index]
         item = fan.items[place]
         name = f"{op.name}[{place}]"
@@ -319,7 +322,7 @@ class FlowRun(TurnRun):
         kwargs = self._kwargs(op)
         kwargs[op.item or ""] = item
         try:
-            claims = self._claims(op, item) if not op.declared.fixed else op.claims
+            claims = self._claims(op, item)
         except KeyProblem as problem:
             error = Failure("KeyProblem", str(problem), step=name)
             self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
@@ -423,16 +426,22 @@ class FlowRun(TurnRun):
         return tuple(n for cause in causes for n in self.numbers[cause])
 
     def _claims(self, op: Op, item: Any) -> tuple[tuple[str, str], ...]:
+        """Return the claims of `op` on actual resources.
+
+        Raises:
+            KeyProblem: A value cannot stand in a key.
+        """
+        if op.declared.fixed:
+            return op.claims
         named: dict[str, Any] = {}
-        for name, source in op.plan.key_sources.items():
-            if source.kind == "item":
-                named[name] = item
-            elif source.index >= 0:
-                named[name] = self.values[source.index]
-            elif name in self.inputs:
+        for name, index in op.key_steps:
+            named[name] = self.values[index]
+        for name in op.key_inputs:
+            if name in self.inputs:
                 named[name] = self.inputs[name]
-        effect = op.declared.render(named)
-        return tuple((claim.mode.value, claim.key) for claim in effect.claims)
+        if op.key_item is not None:
+            named[op.key_item] = item
+        return op.declared.pairs(named)
 
     def _at(self) -> float:
         return self.clock.wall_s()

@@ -64,21 +64,23 @@ class _Live:
     """A turn that this process is running.
 
     Attributes:
-        done: What those who asked for the turn wait for.
-        waiters: How many of them there are.
+        waiters: What those who asked for the turn wait for, one each.
         why: Why it was told to stop, or None.
     """
 
     turn_id: str
     run: TurnRun
     num: int
-    done: asyncio.Future[Outcome]
     task: asyncio.Task[None] | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    waiters: int = 0
+    waiters: list[asyncio.Future[Outcome]] = field(default_factory=list)
     why: str | None = None
     expired: bool = False
     closed: bool = False
+
+
+# What a journal holds of a turn that begins; never changed.
+NOTHING = Memo()
 
 
 class Runner:
@@ -112,9 +114,8 @@ class Runner:
         )
         log = TurnLog(self._store, num, 0)
         log.note(TurnStarted(turn_id, kind, name, code, msgspec.Raw(raw), session, at))
-        run = self._make(target, log, Memo(), turn_id, session, inputs)
-        live = self._begin(turn_id, run, timeout_s)
-        return await self._join(live)
+        run = self._make(target, log, NOTHING, turn_id, session, inputs)
+        return await self._join(self._begin(turn_id, run, timeout_s))
 
     def _name_of(self, target: Target) -> str:
         known = self._names.get(id(target))
@@ -147,7 +148,7 @@ class Runner:
 
     def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
         loop = asyncio.get_running_loop()
-        live = _Live(turn_id, run, run.log.num, loop.create_future())
+        live = _Live(turn_id, run, run.log.num)
         limit_s = self._turn_timeout_s if timeout_s is None else timeout_s
         if limit_s < math.inf:
             run.deadline_at_s = self._clock.now_s() + limit_s
@@ -158,16 +159,14 @@ class Runner:
 
     async def _join(self, live: _Live) -> Outcome:
         """Wait for a turn that runs here; the last one to be cancelled stops it."""
-        live.waiters += 1
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        live.waiters.append(waiter)
         try:
-            return await asyncio.shield(live.done)
+            return await waiter
         except asyncio.CancelledError:
-            if live.waiters == 1 and not live.done.done():
-                self._stop(live, "whoever asked for the turn was cancelled")
-                await asyncio.wait({live.done})
+            if all(other.done() for other in live.waiters) and not live.closed:
+                await self._stopped([live], "whoever asked for the turn was cancelled")
             raise
-        finally:
-            live.waiters -= 1
 
     # ------------------------------------------------------------------ end
 
@@ -197,16 +196,15 @@ class Runner:
             error = error or raised
             outcome = None
         self._live.pop(live.turn_id, None)
-        if live.done.done():
-            return
-        if outcome is not None:
-            live.done.set_result(outcome)
-        elif error is not None:
-            live.done.set_exception(error)
-            # Nobody may be waiting any more, and that is no reason to complain.
-            live.done.exception()
-        else:
-            live.done.cancel()
+        for waiter in live.waiters:
+            if waiter.done():
+                continue
+            if outcome is not None:
+                waiter.set_result(outcome)
+            elif error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.cancel()
 
     async def _write_end(
         self, live: _Live, finish: Finish | None, error: BaseException | None
@@ -301,11 +299,22 @@ class Runner:
 
     async def stop(self) -> None:
         """Stop every turn that runs here; each can be resumed."""
-        lives = list(self._live.values())
+        await self._stopped(list(self._live.values()), "the runtime was closed")
+
+    async def _stopped(self, lives: list[_Live], why: str) -> None:
+        """Stop turns and return when it is written down."""
+        waiters: list[asyncio.Future[Outcome]] = []
         for live in lives:
-            self._stop(live, "the runtime was closed")
-        if lives:
-            await asyncio.wait([live.done for live in lives])
+            waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            live.waiters.append(waiter)
+            waiters.append(waiter)
+            self._stop(live, why)
+        if waiters:
+            await asyncio.wait(waiters)
+            for waiter in waiters:
+                # Whoever asked is told of an error; this only waits for the end.
+                if not waiter.cancelled():
+                    waiter.exception()
 
     # ------------------------------------------------------------------ resume
 

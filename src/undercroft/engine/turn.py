@@ -415,7 +415,7 @@ class HandlerRun(TurnRun):
                 name=slot.call.name,
                 fp=slot.fp,
                 args=msgspec.Raw(_shown(slot.call.arguments)),
-                at=self.clock.wall_s(),
+                at=self.wall_s(),
             )
         )
         self._took(slot, Ended(StepStatus.REFUSED), refusal)
@@ -429,7 +429,7 @@ class HandlerRun(TurnRun):
         if asked is None:
             args = msgspec.Raw(encode(slot.accepted.proposed))
             asked = ApprovalAsked(
-                slot.n, slot.call.name, self.clock.wall_s(), slot.fp, args, self.last
+                slot.n, slot.call.name, self.wall_s(), slot.fp, args, self.last
             )
             self.log.note(asked)
         fp = fingerprint([slot.call.name, bytes(asked.args)])
@@ -487,11 +487,11 @@ class HandlerRun(TurnRun):
             ReplayError: Nobody does: the code asks for something else than it did.
         """
         left = self.memo.left
-        give_up_s = self.clock.now_s() + REPLAY_GRACE_S
+        give_up_s = self.now_s() + REPLAY_GRACE_S
         while self.memo.left and self.broken is None:
             if self.memo.left < left:
-                left, give_up_s = self.memo.left, self.clock.now_s() + REPLAY_GRACE_S
-            if self.clock.now_s() > give_up_s:
+                left, give_up_s = self.memo.left, self.now_s() + REPLAY_GRACE_S
+            if self.now_s() > give_up_s:
                 self.broken = self._diverged(asked)
                 break
             await self.clock.sleep(REPLAY_GRACE_S / 100)

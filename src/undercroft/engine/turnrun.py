@@ -115,6 +115,9 @@ class TurnRun(ABC):
     ) -> None:
         self.setting = setting
         self.clock = setting.clock
+        # Looked up once: they are asked several times a step.
+        self.now_s = setting.clock.now_s
+        self.wall_s = setting.clock.wall_s
         self.log = log
         self.memo = memo
         self.turn_id = turn_id
@@ -142,11 +145,57 @@ class TurnRun(ABC):
             asyncio.CancelledError: The turn is halted; nothing is noted.
             StoreError: The journal cannot be written.
         """
-        began_s = self.clock.now_s()
-        attempt = record.attempts if record else 0
-        ended: Ended | None = AGAIN
-        if record is not None and record.in_doubt:
-            ended = await self._settle(step, record.settled, live=False)
+        if record is None and step.body.plain:
+            ended = await self.once(step)
+            if ended.status is not StepStatus.IN_DOUBT:
+                return ended
+            settled = await self._settle(step, None, live=True)
+            ended = await self._out_of_doubt(step, 1, settled)
+            began_s = self.now_s()
+        else:
+            began_s = self.now_s()
+            attempt = record.attempts if record is not None else 0
+            begin: Ended | None = AGAIN
+            if record is not None and record.in_doubt:
+                begin = await self._settle(step, record.settled, live=False)
+            ended = await self._out_of_doubt(step, attempt, begin)
+        if ended.status is not StepStatus.IN_DOUBT:
+            ended = ended._replace(took_s=self.now_s() - began_s)
+            self.note_end(step, ended)
+        return ended
+
+    async def once(self, step: Step) -> Ended:
+        """Run a step without policies of its own: the short way, which most steps take.
+
+        Its end is noted, except where it is in doubt.
+        """
+        body, log = step.body, self.log
+        self._note_begin(step, 1)
+        if body.changes:
+            log.changes()
+            await log.durable()
+        else:
+            log.put()
+        self.running[step.n] = step
+        began_s = self.now_s()
+        try:
+            value = await body.fn(**step.kwargs)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                await self._absorb_cancel()
+        except BaseException as raised:  # noqa: BLE001  a tool may raise anything
+            error = self._own(raised, body)
+            ended = self._failed_call(body, error, classify(error, changes=body.changes))
+        else:
+            ended = self.encoded(body, value, self.now_s() - began_s)
+        finally:
+            del self.running[step.n]
+        if ended.status is not StepStatus.IN_DOUBT:
+            self.note_end(step, ended)
+        return ended
+
+    async def _out_of_doubt(self, step: Step, attempt: int, ended: Ended | None) -> Ended:
+        """Do `step` until its outcome is known, or it may not be done again."""
         for _ in range(REPEATS_MAX):
             if ended is not AGAIN:
                 break
@@ -157,19 +206,26 @@ class TurnRun(ABC):
         if ended is None or ended is AGAIN:
             self.doubts[step.n] = step
             return Ended(StepStatus.IN_DOUBT)
-        ended = ended._replace(took_s=self.clock.now_s() - began_s)
-        self.note_end(step, ended)
         return ended
 
     async def called(self, step: Step, record: Record | None) -> Ended:
         """Begin `step` and call its body; its end is the caller's to note."""
-        began_s = self.clock.now_s()
+        began_s = self.now_s()
         attempt = (record.attempts if record else 0) + 1
         position = await self._begin(step, attempt)
         _, ended = await self._attempts(step, attempt, position)
-        return ended._replace(took_s=self.clock.now_s() - began_s)
+        return ended._replace(took_s=self.now_s() - began_s)
 
     async def _begin(self, step: Step, attempt: int) -> int:
+        """Note that `step` begins; where it changes the world, wait until that is durable."""
+        self._note_begin(step, attempt)
+        if step.body.changes:
+            self.log.changes()
+            return await self.log.durable()
+        self.log.put()
+        return 0
+
+    def _note_begin(self, step: Step, attempt: int) -> None:
         if self.stopping:
             self.halted = True
             raise asyncio.CancelledError
@@ -178,7 +234,7 @@ class TurnRun(ABC):
                 step.n,
                 step.name,
                 step.kind,
-                self.clock.wall_s(),
+                self.wall_s(),
                 step.body.changes,
                 step.fp,
                 step.causes,
@@ -187,11 +243,6 @@ class TurnRun(ABC):
                 attempt,
             )
         )
-        if step.body.changes:
-            self.log.changes()
-            return await self.log.durable()
-        self.log.put()
-        return 0
 
     def note_end(self, step: Step, ended: Ended) -> None:
         """Note how a step that began came to its end."""
@@ -219,13 +270,11 @@ class TurnRun(ABC):
                         attempt=attempt,
                         jitter=self.setting.ids.jitter(),
                     )
-                    lost = failure(error, error_class, body.name)
-                    if wait_s is None:
-                        doubt = error_class is ErrorClass.UNKNOWN and body.changes
-                        status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
-                        return attempt, Ended(status, error=lost)
+                    lost = self._failed_call(body, error, error_class)
+                    if wait_s is None or lost.error is None:
+                        return attempt, lost
                     self.log.note(
-                        StepRetried(step.n, attempt, self.clock.wall_s(), wait_s, lost)
+                        StepRetried(step.n, attempt, self.wall_s(), wait_s, lost.error)
                     )
                     self.log.put()
                     await self.clock.sleep(wait_s)
@@ -234,6 +283,12 @@ class TurnRun(ABC):
                     return attempt, self.encoded(body, value)
         finally:
             del self.running[step.n]
+
+    @staticmethod
+    def _failed_call(body: Body, error: BaseException, error_class: ErrorClass) -> Ended:
+        doubt = error_class is ErrorClass.UNKNOWN and body.changes
+        status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
+        return Ended(status, error=failure(error, error_class, body.name))
 
     async def _call(self, step: Step, attempt: int, position: int) -> Any:
         body, kwargs = step.body, dict(step.kwargs)
@@ -251,7 +306,7 @@ class TurnRun(ABC):
             return Fence(position)
         if kind is TurnInfo:
             return TurnInfo(self.turn_id, step_id(step.name, step.n), self.session, attempt)
-        now_s = self.clock.now_s()
+        now_s = self.now_s()
         limit_s = step.body.timeout_s
         at_s = min(self.deadline_at_s, math.inf if limit_s is None else now_s + limit_s)
         return Deadline(at_s, at_s - now_s)
@@ -321,10 +376,10 @@ class TurnRun(ABC):
             return unknown
         return raised
 
-    def encoded(self, body: Body, value: Any) -> Ended:
+    def encoded(self, body: Body, value: Any, took_s: float = 0.0) -> Ended:
         """Return `value` as the end of a step; a failure where it cannot be written."""
         try:
-            return Ended(StepStatus.OK, value, encode(value))
+            return Ended(StepStatus.OK, value, encode(value), None, took_s)
         except ENCODE_ERRORS as error:
             happened = "; its effect has happened" if body.changes else ""
             problem = EncodeError(
@@ -373,7 +428,7 @@ class TurnRun(ABC):
         self, step: Step, how: str, by: str, raw: bytes, *, applied: bool | None
     ) -> None:
         self.log.note(
-            DoubtSettled(step.n, applied, how, by, self.clock.wall_s(), msgspec.Raw(raw))
+            DoubtSettled(step.n, applied, how, by, self.wall_s(), msgspec.Raw(raw))
         )
         self.log.changes()
         self.log.put()

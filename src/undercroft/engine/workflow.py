@@ -44,6 +44,9 @@ class Op:
         item: The parameter that takes one item of a fan-out.
         decode: Reads the step's recorded value back, as dependents are given it.
         claims: Its claims as the journal keeps them, where no key has a parameter.
+        key_steps: (name in keys, index of the step) pairs.
+        key_inputs: Names of inputs in keys.
+        key_item: The name that stands for the item of a fan-out in keys, or None.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Op:
     alone: bool
     decode: Decoder
     claims: tuple[tuple[str, str], ...]
+    key_steps: tuple[tuple[str, int], ...]
+    key_inputs: tuple[str, ...]
+    key_item: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +75,14 @@ class Program:
     Attributes:
         code: Fingerprint of the graph: of its names, phases and edges.
         input_decoders: What reads each recorded input back.
+        wanted: By step, how many others use its value; one more where it is returned.
     """
 
     plan: Plan
     ops: tuple[Op, ...]
     code: bytes
     input_decoders: dict[str, Decoder]
+    wanted: tuple[int, ...]
 
 
 class Workflow:
@@ -270,7 +278,10 @@ class Workflow:
             declarations = {d.node.name: d for d in self._declarations}
             ops = tuple(_op(step, declarations[step.node.name]) for step in plan.steps)
             decoders = {name: decoder(p.annotation) for name, p in plan.inputs.items()}
-            self._program = Program(plan, ops, _code(plan), decoders)
+            wanted = tuple(
+                len(s.dependents) + (s.index in plan.results) for s in plan.steps
+            )
+            self._program = Program(plan, ops, _code(plan), decoders, wanted)
         return self._program
 
 
@@ -312,6 +323,9 @@ def _op(step: PlanStep, declaration: _Declaration) -> Op:
         claims=tuple((c.mode.value, c.key) for c in declared.effect.claims)
         if declared.fixed
         else (),
+        key_steps=tuple((p, s.index) for p, s in step.key_sources.items() if s.kind == "step"),
+        key_inputs=tuple(p for p, s in step.key_sources.items() if s.kind == "input"),
+        key_item=next((p for p, s in step.key_sources.items() if s.kind == "item"), None),
     )
 
 

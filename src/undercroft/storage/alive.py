@@ -61,8 +61,9 @@ def is_alive(path: str, number: int) -> bool:
     if file is not None:
         return _is_locked(file.descriptor, number)
     try:
-        # A reader that holds nothing may open and close a descriptor of its own.
-        descriptor = os.open(path + "-alive", os.O_RDWR | os.O_CLOEXEC)
+        # A reader that holds nothing may open and close a descriptor of its own; it may not
+        # be allowed to write.
+        descriptor = os.open(path + "-alive", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -73,7 +74,8 @@ def is_alive(path: str, number: int) -> bool:
 
 def _is_locked(descriptor: int, number: int) -> bool:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        # Shared, so that two who ask at the same moment do not take each other for the holder.
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, number)
     except OSError:
         return True
     fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, number)

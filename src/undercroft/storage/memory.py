@@ -38,6 +38,9 @@ class MemoryJournal:
     position: int = 0
 
 
+_Work = tuple[int, TurnHead | bytes | tuple[TurnStatus, float]]
+
+
 class MemoryStore:
     """A `Store` that forgets everything when the process ends."""
 
@@ -47,7 +50,7 @@ class MemoryStore:
         self.journal = journal or MemoryJournal()
         self._runtime = 0
         self._turns = 0
-        self._work: list[tuple[int, TurnHead | bytes | tuple[TurnStatus, float]]] = []
+        self._work: list[_Work] = []
         self._frames = 0
         self._size_bytes = 0
         self._waiters: list[asyncio.Future[int]] = []
@@ -110,21 +113,27 @@ class MemoryStore:
         return waiter
 
     def _flush(self) -> None:
-        journal, work, waiters = self.journal, self._work, self._waiters
+        work, waiters = self._work, self._waiters
         self._work, self._waiters = [], []
         self._scheduled, self._frames, self._size_bytes = False, 0, 0
-        position = journal.position + 1
-        error = self._fenced() if self._runtime in journal.fenced else None
-        if error is None:
-            for num, item in work:
-                self._apply(num, item)
+        position = self.journal.position + 1
+        try:
+            self._commit(work)
+        except StoreError as error:
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
         for waiter in waiters:
-            if waiter.done():
-                continue
-            if error is None:
+            if not waiter.done():
                 waiter.set_result(position)
-            else:
-                waiter.set_exception(error)
+
+    def _commit(self, work: list[_Work]) -> None:
+        """Write what one tick of the loop queued; nothing of it where it fails."""
+        if self._runtime in self.journal.fenced:
+            raise self._fenced()
+        for num, item in work:
+            self._apply(num, item)
 
     def _apply(self, num: int, item: TurnHead | bytes | tuple[TurnStatus, float]) -> None:
         journal = self.journal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from undercroft.storage import alive
 from undercroft.storage.schema import MIGRATIONS, checked_version, connect, translated
 
 _HEAD = "SELECT id, kind, target, session, status, began, ended, runtime FROM turn"
+_BUSY_MS = 5_000
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
 
 
@@ -65,12 +66,17 @@ class SqliteReader:
         rows = self._rows(f"{_HEAD}{clause} ORDER BY id DESC LIMIT ?", *values, limit)
         return [self._head(row) for row in rows]
 
-    def unfinished(self) -> list[str]:
-        """Return the ids of turns that nobody runs and nobody has to decide, oldest first."""
+    def unfinished(self, *, let_go: Collection[int] = ()) -> list[str]:
+        """Return the ids of turns that nobody runs and nobody has to decide, oldest first.
+
+        Numbers in `let_go` are of turns that their living holder has given up.
+        """
         rows = self._rows(
-            "SELECT id, runtime FROM turn WHERE status IN (?, ?) ORDER BY id", *_RUNNABLE
+            "SELECT num, id, runtime FROM turn WHERE status IN (?, ?) ORDER BY id", *_RUNNABLE
         )
-        return [turn_id for turn_id, holder in rows if not self._held(holder)]
+        return [
+            turn_id for num, turn_id, holder in rows if num in let_go or not self._held(holder)
+        ]
 
     def _head(self, row: tuple[Any, ...]) -> TurnHead:
         turn_id, kind, target, session, status, began, ended, holder = row
@@ -100,7 +106,15 @@ def open_reader(path: str) -> Iterator[SqliteReader]:
         raise StoreError(path, "there is no such file", "Name the journal with --db.")
     connection = connect(path, read_only=True)
     try:
-        checked_version(connection, path, len(MIGRATIONS))
+        # Nobody else waits meanwhile, unlike on the connection of a store.
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        version = checked_version(connection, path, len(MIGRATIONS))
+        if version < len(MIGRATIONS):
+            raise StoreError(
+                path,
+                f"its schema is version {version}, and this Undercroft reads {len(MIGRATIONS)}",
+                "Open it once for writing, which brings it forward.",
+            )
         yield SqliteReader(connection, path)
     finally:
         connection.close()

@@ -87,9 +87,6 @@ def prepare(
     """
     try:
         version = checked_version(connection, path, len(migrations))
-        # Page size only counts for a file that is still empty. 8 KiB holds seven typical
-        # steps with little left over, where 4 KiB wastes a quarter.
-        connection.execute("PRAGMA page_size=8192")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint=0")
@@ -129,7 +126,7 @@ def checked_version(connection: sqlite3.Connection, path: str, newest: int) -> i
 def _check_length(connection: sqlite3.Connection, path: str) -> None:
     """A file that is shorter than its header says lost its end, unless the WAL has it."""
     with suppress(OSError):
-        if os.path.getsize(path + "-wal"):
+        if os.path.getsize(log_path(path)):
             return
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -144,7 +141,6 @@ def _check_length(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str]) -> None:
-    connection.execute("PRAGMA busy_timeout=10000")
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Again, now that no other process can be migrating it.
@@ -160,7 +156,6 @@ def _migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[str
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    connection.execute("PRAGMA busy_timeout=0")
 
 
 def translated(error: sqlite3.Error, path: str) -> StoreError:
@@ -193,6 +188,11 @@ def translated(error: sqlite3.Error, path: str) -> StoreError:
             )
         case _:
             return StoreError(path, f"{error}", "Check the disk, then resume the turns.")
+
+
+def log_path(path: str) -> str:
+    """Return the path of a journal's write-ahead log; SQLite puts it beside the real file."""
+    return os.path.realpath(path) + "-wal"
 
 
 def is_busy(error: sqlite3.Error) -> bool:

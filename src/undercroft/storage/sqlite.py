@@ -47,7 +47,8 @@ class _Batch:
 
     def turns(self) -> set[int]:
         """The numbers of the turns that this batch is about."""
-        return {num for num, _ in self.frames} | {mark[-1] for mark in self.marks}
+        begun = {begin[0] for begin in self.begins}
+        return begun | {num for num, _ in self.frames} | {mark[-1] for mark in self.marks}
 
 
 class SqliteStore:
@@ -98,18 +99,31 @@ class SqliteStore:
         self._connection = connect(self.path)
         self._reader = SqliteReader(self._connection, self.path)
         try:
-            prepare(self._connection, self.path, MIGRATIONS)
+            await self._prepared()
             await self._exclusively(self._register)
             self._flusher = Flusher(self.path, self._loop)
-        except OSError as error:
+        except BaseException as error:
+            alive.release(self.path, self._runtime)
             self._connection.close()
-            raise StoreError(
-                self.path, f"a file beside it: {error}", "Check the permissions of its folder."
-            ) from error
-        except BaseException:
-            self._connection.close()
+            if isinstance(error, OSError):
+                raise StoreError(
+                    self.path, f"a file beside it: {error}", "Check the permissions of its folder."
+                ) from error
             raise
         self._checkpointer = Checkpointer(self.path, self._wal_limit_bytes)
+
+    async def _prepared(self) -> None:
+        """Make the file a journal, waiting for other processes that do the same."""
+        give_up_s = self._loop.time() + _BUSY_S
+        while True:
+            try:
+                prepare(self._connection, self.path, MIGRATIONS)
+            except StoreBusyError:
+                if self._loop.time() > give_up_s:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_RETRY_S)
 
     def _register(self) -> None:
         holder = f"process {os.getpid()} on {socket.gethostname()}"
@@ -124,15 +138,15 @@ class SqliteStore:
     async def close(self) -> None:
         """Commit what is queued, flush, and let go of the file."""
         try:
-            while self._batch.frames or self._batch.marks:
-                if self._dead is not None:
-                    break
-                self._flush()
-                if self._busy_since is not None:
+            while self._scheduled:
+                if self._busy_since is None:
+                    self._flush()
+                else:
+                    # It is tried again by itself, and once more here would be twice.
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._checkpointer.close()
-            await asyncio.to_thread(self._flusher.close)
+            await self._flusher.close()
             alive.release(self.path, self._runtime)
             self._connection.close()
 
@@ -140,6 +154,8 @@ class SqliteStore:
 
     def begin(self, head: TurnHead) -> int:
         """Queue a new turn, held by this process."""
+        if self._dead is not None:
+            raise self._dead
         self._turns += 1
         self._batch.begins.append(
             (
@@ -153,6 +169,7 @@ class SqliteStore:
                 self._runtime,
             )
         )
+        self._schedule()
         return self._turns
 
     def append(self, num: int, frame: bytes) -> int:
@@ -163,9 +180,7 @@ class SqliteStore:
         frames = batch.frames
         frames.append((num, frame))
         batch.size_bytes += len(frame)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        self._schedule()
         return len(frames) - 1
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
@@ -175,6 +190,9 @@ class SqliteStore:
         running = status is TurnStatus.RUNNING
         held = self._runtime if running else None
         self._batch.marks.append((status, None if running else at, held, num))
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -198,6 +216,8 @@ class SqliteStore:
             raise error
 
     def _flush(self) -> None:
+        if not self._scheduled:
+            return  # written already, by whoever closed the journal
         batch = self._batch
         try:
             position = self._commit(batch)
@@ -294,7 +314,9 @@ class SqliteStore:
         num, status, holder = row
         if TurnStatus(status).final:
             return Over(self._reader.frames_of(num))
-        if holder is not None:
+        # A turn of ours of which a frame could not be written is run by nobody any more.
+        given_up = holder == self._runtime and num in self._broken
+        if holder is not None and not given_up:
             if alive.is_alive(self.path, holder):
                 (name,) = execute("SELECT holder FROM runtime WHERE no=?", (holder,)).fetchone()
                 return Held(name)
@@ -377,4 +399,4 @@ class SqliteStore:
 
     def unfinished(self) -> list[str]:
         """Return the ids of turns that nobody runs and nobody has to decide, oldest first."""
-        return self._reader.unfinished()
+        return self._reader.unfinished(let_go=self._broken)

@@ -1,7 +1,7 @@
 """The two slow things about a write-ahead log, off the event loop: flushing and checkpoints.
 
-Keeps: a waiter is released only after a flush that began after its commit; the log is
-bounded, also under load that never pauses.
+Keeps: a waiter is released only after a flush that began after its commit; once a flush
+failed, no later one is believed; the log is bounded, also under load that never pauses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 from undercroft.errors import StoreError
-from undercroft.storage.schema import connect
+from undercroft.storage.schema import connect, log_path
 
 log = logging.getLogger(__name__)
 
@@ -27,36 +27,42 @@ class Flusher:
 
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
         self._path, self._loop = path, loop
-        self._descriptor = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(log_path(path), os.O_RDONLY | os.O_CLOEXEC)
         self._thread = ThreadPoolExecutor(1, "undercroft-flush")
         self._waiting: list[tuple[int, asyncio.Future[int], int]] = []
-        self._busy = False
+        self._under_way: asyncio.Future[None] | None = None
+        self._failed: StoreError | None = None
         self.committed = 0
         self.flushed = 0
 
     def wait(self, commit: int, waiter: asyncio.Future[int], result: int) -> None:
         """Set `result` on `waiter` once commit number `commit` is on disk."""
+        if self._failed is not None:
+            waiter.set_exception(self._failed)
+            return
         self._waiting.append((commit, waiter, result))
-        if not self._busy:
+        if self._under_way is None:
             self._start()
 
     def _start(self) -> None:
-        self._busy = True
         covered = self.committed
-        flush = self._loop.run_in_executor(self._thread, _flush, self._descriptor)
-        flush.add_done_callback(lambda done: self._ended(covered, done))
+        self._under_way = self._loop.run_in_executor(self._thread, _flush, self._descriptor)
+        self._under_way.add_done_callback(lambda done: self._ended(covered, done))
 
     def _ended(self, covered: int, flush: asyncio.Future[None]) -> None:
-        self._busy = False
+        self._under_way = None
         error = flush.exception()
         waiting, self._waiting = self._waiting, []
         if error is not None:
-            problem = StoreError(
-                self._path, f"flushing failed ({error})", "Check the disk, then resume the turns."
+            # Kept: the kernel reports a lost page once, and the next flush would succeed.
+            self._failed = StoreError(
+                self._path,
+                f"flushing failed ({error})",
+                "Check the disk, then start this process anew and resume the turns.",
             )
             for _, waiter, _ in waiting:
                 if not waiter.done():
-                    waiter.set_exception(problem)
+                    waiter.set_exception(self._failed)
             return
         self.flushed = covered
         for entry in waiting:
@@ -68,8 +74,13 @@ class Flusher:
         if self._waiting:
             self._start()
 
-    def close(self) -> None:
-        """Flush once more and let go."""
+    async def close(self) -> None:
+        """Release whoever still waits, flush once more and let go."""
+        while self._under_way is not None:
+            await asyncio.wait({self._under_way})
+        await asyncio.to_thread(self._let_go)
+
+    def _let_go(self) -> None:
         self._thread.shutdown(wait=True)
         with suppress(OSError):
             _flush(self._descriptor)
@@ -108,7 +119,7 @@ class Checkpointer:
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         # Passive ones alone starve: under steady writing the log never becomes reusable.
-        if os.path.getsize(self._path + "-wal") * 2 > self._limit_bytes:
+        if os.path.getsize(log_path(self._path)) * 2 > self._limit_bytes:
             connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from undercroft.errors import StoreError
+from undercroft.storage.memory import MemoryJournal, MemoryStore
 from undercroft.storage.sqlite import SqliteStore, Sync
 
 
@@ -54,3 +56,41 @@ class FaultyStore(SqliteStore):
         if self.commits == self._kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return position
+
+
+class CrashingStore(MemoryStore):
+    """A journal in memory whose runtime dies at one of its commits, without a real process.
+
+    From then on nothing that it queues is ever written, and whoever waits for it is told so;
+    a second store on the same `MemoryJournal` sees a dead runtime and can take its turns.
+
+    Args:
+        journal: What survives.
+        crash_before: Number of the commit, from 1, that is the first to be lost.
+        crash_after: The same, for the commit that is the last to be kept.
+
+    Attributes:
+        commits: How many commits there were.
+    """
+
+    def __init__(
+        self, journal: MemoryJournal, *, crash_before: int = 0, crash_after: int = 0
+    ) -> None:
+        super().__init__(journal)
+        self.commits = 0
+        self._crash_before, self._crash_after = crash_before, crash_after
+        self._crashed = False
+
+    def _commit(self, work: Any) -> None:
+        if work:
+            self.commits += 1
+        if self._crashed or (work and self.commits == self._crash_before):
+            self._crash()
+        super()._commit(work)
+        if work and self.commits == self._crash_after:
+            self._crash()
+
+    def _crash(self) -> None:
+        self._crashed = True
+        self.journal.alive.discard(self.runtime)
+        raise StoreError(self.path, "its process died", "Resume its turns on another store.")

@@ -41,11 +41,13 @@ class Template:
         text: As written.
         parameters: The names that it takes its values from, in order, each once.
         segments: Its parts between slashes.
+        pieces: Literals and names in turn, beginning and ending with a literal.
     """
 
     text: str
     parameters: tuple[str, ...]
     segments: tuple[str, ...]
+    pieces: tuple[str, ...]
 
     def render(self, values: Mapping[str, object]) -> str:
         """Return the key for `values`.
@@ -53,9 +55,11 @@ class Template:
         Raises:
             KeyProblem: A value is missing, empty, a dot segment, too long or not a scalar.
         """
-        if not self.parameters:
-            return self.text
-        return _PARAMETER.sub(lambda match: _encoded(match[1], values), self.text)
+        pieces = self.pieces
+        key = pieces[0]
+        for place in range(1, len(pieces), 2):
+            key += _encoded(pieces[place], values) + pieces[place + 1]
+        return key
 
     def may_yield(self, key: str) -> bool:
         """Whether some values of its parameters render to exactly `key`."""
@@ -86,7 +90,8 @@ def parse(text: str) -> Template:
                 "and {parameter}"
             )
             raise KeyProblem(msg)
-    return Template(text, tuple(dict.fromkeys(_PARAMETER.findall(text))), segments)
+    parameters = tuple(dict.fromkeys(_PARAMETER.findall(text)))
+    return Template(text, parameters, segments, tuple(_PARAMETER.split(text)))
 
 
 def covers(outer: str, inner: str) -> bool:
@@ -99,6 +104,8 @@ def _encoded(name: str, values: Mapping[str, object]) -> str:
         msg = f"{{{name}}} has no value yet"
         raise KeyProblem(msg)
     value = values[name]
+    if type(value) is int:
+        return str(value)
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):

@@ -7,7 +7,7 @@ exclusive.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from undercroft.layers.conflicts.keys import KeyProblem, Template, parse
 from undercroft.model.effect import UNDECLARED, Claim, Effect, Mode
@@ -28,6 +28,11 @@ class Declared:
     effect: Effect
     templates: tuple[Template, ...]
     fixed: bool
+    modes: tuple[tuple[str, Template], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        modes = (claim.mode.value for claim in self.effect.claims)
+        object.__setattr__(self, "modes", tuple(zip(modes, self.templates, strict=False)))
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -47,6 +52,14 @@ class Declared:
             tuple(Claim(claim.mode, template.render(values)) for claim, template in claims),
             declared=self.effect.declared,
         )
+
+    def pairs(self, values: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+        """Return the claims on actual resources as (mode, key), as the journal keeps them.
+
+        Raises:
+            KeyProblem: A value cannot stand in a key.
+        """
+        return tuple([(mode, template.render(values)) for mode, template in self.modes])
 
 
 def declare(modes: Mapping[Mode, Keys], *, pure: bool) -> Declared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from undercroft.errors import GraphError
 from undercroft.layers.sequencing.graph import Plan
 from undercroft.model.finding import Finding, Severity
 from undercroft.model.step import Phase
@@ -84,3 +85,57 @@ def lint_needs(tool: str, needs: tuple[str, ...], offered: set[str]) -> list[Fin
         for needed in needs
         if needed not in offered
     ]
+
+
+def lint_write(place: str, *, changes: bool, verified: bool, keyed: bool) -> list[Finding]:
+    """Return what `check` says of a write that nobody can settle after a crash."""
+    if not changes or verified or keyed:
+        return []
+    return [
+        Finding(
+            "sequencing.unsettled_write",
+            Severity.WARNING,
+            place,
+            "changes the world, and after a crash in its middle only a person can say whether "
+            "it happened.",
+            "Give it verify=…, or a parameter `key: uc.IdempotencyKey` to repeat it safely.",
+        )
+    ]
+
+
+def lint_value(place: str, *, used: bool, annotated: bool) -> list[Finding]:
+    """Return what `check` says of a value that a resume could not give back as it was."""
+    if not used or annotated:
+        return []
+    return [
+        Finding(
+            "sequencing.untyped_value",
+            Severity.WARNING,
+            place,
+            "does not say what it returns, so after a resume whoever uses its value is given "
+            "plain data.",
+            "Annotate it: `-> Account`, or `-> Any` where plain data is meant.",
+        )
+    ]
+
+
+def lint_description(tool: str, description: str) -> list[Finding]:
+    """Return what `check` says of a tool that a model would have to guess at."""
+    if description.strip():
+        return []
+    return [
+        Finding(
+            "sequencing.undescribed_tool",
+            Severity.WARNING,
+            f"tool {tool!r}",
+            "has no docstring, so the model is told nothing but its name and its arguments.",
+            "Say in a docstring what it does and when to call it.",
+        )
+    ]
+
+
+def graph_finding(error: GraphError) -> Finding:
+    """Return a graph that does not hold together as a finding."""
+    return Finding(
+        "sequencing.graph", Severity.ERROR, error.place, f"{error.problem}.", error.mend
+    )

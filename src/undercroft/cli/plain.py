@@ -1,0 +1,38 @@
+"""One JSON document on stdout, for programs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import msgspec
+
+# JSON escapes the first 32 by itself; the rest would reach a terminal as they are.
+_HARMFUL = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def to_json(value: Any) -> str:
+    """Return any value of this package as JSON; bytes are base64."""
+    try:
+        data = msgspec.json.encode(value, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError):
+        # Keys that are no text, or numbers too large for JSON: as text, rather than not at all.
+        data = msgspec.json.encode(
+            msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), enc_hook=_plain
+        )
+    text = msgspec.json.format(data, indent=2).decode()
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as one JSON document."""
+    sys.stdout.write(to_json(value) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return {"type": type(value).__name__, "message": str(value)}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    return str(value)

@@ -1,0 +1,144 @@
+"""Text from models, tools and users, made harmless for a terminal.
+
+Keeps: nothing that comes out of a journal can move the cursor, change colours, reverse the
+reading direction or hide; what was there is shown as an escape instead. Values are bounded,
+and what was cut off is said.
+Source: Boucher and Anderson, "Trojan Source", USENIX Security 2023, for the characters that
+reorder text; ECMA-48 for the control characters.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+# Control characters; marks, isolates and overrides of direction; spaces of no width; line
+# separators; lone surrogates; annotations; tags. A joiner (200D) stays: emoji need it.
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_HARMFUL_BUT_LINES = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+
+
+def safe(text: str, *, lines: bool = False) -> str:
+    """Return `text` with whatever is harmful as a visible escape; `lines` keeps line ends."""
+    if lines:
+        text = text.replace("\r\n", "\n").expandtabs(4)
+        return _HARMFUL_BUT_LINES.sub(_escape, text)
+    return _HARMFUL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code == ord("\n"):
+        return "\\n"
+    if code == ord("\t"):
+        return "\\t"
+    if code <= 0xFF:  # noqa: PLR2004  two digits are enough
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+
+
+def cut(text: str, width: int) -> str:
+    """Return `text` in at most `width` columns of a terminal, with `…` where it was cut."""
+    if width <= 0:
+        return ""
+    # No character is wider than two columns, so what lies beyond need not be measured.
+    if len(text) <= width and cell_len(text) <= width:
+        return text
+    return set_cell_size(text[:width], width - 1).rstrip() + "…"
+
+
+def brief(value: Any, width: int) -> str:
+    """Return plain data on one line of at most `width` columns; says the size of what it cuts."""
+    text = safe(as_text(value))
+    if len(text) <= width and cell_len(text) <= width:
+        return text
+    size = f" ({_size(value, text)})"
+    return cut(text, max(width - len(size), 8)) + size
+
+
+def _size(value: Any, text: str) -> str:
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return f"{len(value):,} items"
+    return f"{len(value if isinstance(value, str) else text):,} characters"
+
+
+def named(values: dict[str, Any], width: int) -> str:
+    """Return arguments as `name=value, …` on one line of at most `width` columns."""
+    text = safe(", ".join(f"{name}={as_text(value)}" for name, value in values.items()))
+    if len(text) <= width and cell_len(text) <= width:
+        return text
+    if len(values) == 1:
+        ((name, value),) = values.items()
+        label = cut(safe(f"{name}="), width // 2)
+        return label + brief(value, width - cell_len(label))
+    return brief(text, width)
+
+
+def as_text(value: Any) -> str:
+    """Return plain data as JSON would have it, on one line and without escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+def pretty(value: Any) -> str:
+    """Return plain data over several lines; a text is shown as it is."""
+    if isinstance(value, str):
+        return safe(value, lines=True)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_plain, indent=2)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+    return safe(text, lines=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return as plain data what JSON does not know."""
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: getattr(value, name) for name in fields}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, bytes):
+        return f"({len(value):,} bytes)"
+    return str(value)
+
+
+def took(seconds: float | None) -> str:
+    """Return a duration as people say it, in at most nine columns."""
+    if seconds is None:
+        return ""
+    if seconds < 0.0995:  # noqa: PLR2004  from here on two digits of a second say enough
+        thousandths = seconds * 1000
+        return f"{thousandths:.1f} ms" if thousandths < 10 else f"{thousandths:.0f} ms"  # noqa: PLR2004
+    if seconds < 9.995:  # noqa: PLR2004  likewise
+        return f"{seconds:.2f} s"
+    if seconds < _MINUTE_S:
+        return f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S}m {whole % _MINUTE_S:02}s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S}h {whole % _HOUR_S // _MINUTE_S:02}m"
+    return f"{whole // _DAY_S}d {whole % _DAY_S // _HOUR_S:02}h"
+
+
+def clock(at: float, *, date: bool = False) -> str:
+    """Return a moment on the clock of this machine."""
+    try:
+        local = datetime.datetime.fromtimestamp(at).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return f"{at:g}"
+    return f"{local:%Y-%m-%d %H:%M:%S}" if date else f"{local:%H:%M:%S}"

@@ -1,0 +1,118 @@
+"""One step of a turn, drilled into: everything that the journal says of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from undercroft.cli.console import colour, sign, word
+from undercroft.cli.outcome import bounded
+from undercroft.cli.problem import CannotRunError
+from undercroft.cli.safe import clock, cut, pretty, safe, took
+from undercroft.model.step import Failure
+from undercroft.model.trace import StepTrace, Trace
+
+_LABEL = 11
+_LISTED_MAX = 20
+_NAMES_MAX = 8
+
+
+def find_step(trace: Trace, text: str) -> StepTrace:
+    """Return the step called `text`: its id, its number, or its name where that is unique.
+
+    Raises:
+        CannotRunError: There is none, or more than one.
+    """
+    for step in trace.steps:
+        if text in (step.step_id, str(step.n)):
+            return step
+    called = [step for step in trace.steps if step.name == text]
+    if len(called) == 1:
+        return called[0]
+    place = f"Turn {trace.turn_id}"
+    if called:
+        which = ", ".join(step.step_id for step in called[:_NAMES_MAX])
+        more = ", …" if len(called) > _NAMES_MAX else ""
+        raise CannotRunError(
+            place, f"{len(called):,} of its steps are called {text!r}", f"Say which: {which}{more}."
+        )
+    near = difflib.get_close_matches(text, [step.step_id for step in trace.steps], n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Look: undercroft show {trace.turn_id}"
+    raise CannotRunError(place, f"it has no step {text!r}", hint)
+
+
+def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
+    """Print one step in full."""
+    status = step.status
+    head = Text.assemble(
+        sign(status), " ", (cut(safe(step.step_id), console.width - 16), "bold"), "  "
+    )
+    console.print(head.append(word(status), style=colour(status)))
+    console.print(Text(f"of turn {safe(trace.turn_id)}, {safe(trace.target)}", style="dim"))
+    console.print()
+    changes = ", changes the world" if step.changes else ""
+    _row(console, "kind", f"{step.kind}{changes}")
+    if step.claims:
+        _row(console, "claims", ", ".join(f"{mode} {key}" for mode, key in step.claims))
+    if step.causes:
+        _row(console, "uses", _listed(step.causes))
+    used = [other.step_id for other in trace.steps if step.step_id in other.causes]
+    if used:
+        _row(console, "used by", _listed(used))
+    if step.began_at is not None:
+        tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
+        _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
+    _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
+    for retry in step.retries[:_LISTED_MAX]:
+        text = f"attempt {retry.attempt} failed, waited {took(retry.wait_s)}: {retry.error}"
+        _row(console, "retry", text)
+    if len(step.retries) > _LISTED_MAX:
+        _row(console, "", f"… and {len(step.retries) - _LISTED_MAX:,} more; --json has all")
+    for said in step.decisions:
+        by = f"by {said.by}" if said.how == "person" else f"says {said.by} ({said.how})"
+        because = f": {said.reason}" if said.reason else ""
+        _row(console, "decided", f"{clock(said.at, date=True)}  {said.what} {by}{because}")
+    if step.error is not None:
+        _row(console, "error", _described(step.error), style="red")
+    if step.refusal is not None:
+        _row(console, "refused by", step.refusal.rule, style="yellow")
+        _row(console, "", step.refusal.message)
+        _row(console, "next move", step.refusal.next)
+        if step.refusal.facts:
+            _body(console, "facts", dict(step.refusal.facts))
+    if step.arguments is not None:
+        _body(console, "arguments", step.arguments)
+    if step.value is not None:
+        _body(console, "value", step.value)
+
+
+def _described(error: Failure) -> str:
+    return f"{error}  ({word(error.error_class)})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _NAMES_MAX:,} more" if len(names) > _NAMES_MAX else ""
+    return ", ".join(names[:_NAMES_MAX]) + more
+
+
+def _row(console: Console, label: str, text: str, style: str = "") -> None:
+    body = Padding(Text(bounded(safe(text, lines=True)), style=style), (0, 0, 0, _LABEL + 2))
+    with console.capture() as capture:
+        console.print(body)
+    lines = capture.get()
+    # The label stands in the margin of the first line.
+    head = Text(f"  {label:<{_LABEL}}", style="dim", no_wrap=True)
+    with console.capture() as capture:
+        console.print(head, end="")
+    console.file.write(capture.get() + lines[_LABEL + 2 :])
+
+
+def _body(console: Console, label: str, value: object) -> None:
+    console.print()
+    console.print(Text(f"  {label}", style="dim"))
+    console.print(Padding(Text(bounded(pretty(value))), (0, 0, 0, 4)))

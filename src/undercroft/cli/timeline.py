@@ -1,0 +1,143 @@
+"""When each step ran, as bars on one scale.
+
+Keeps: the time in which no process ran the turn takes one column, however long it was; what
+the journal does not say is not drawn as if it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from undercroft.cli.console import colour
+from undercroft.cli.safe import cut, took
+from undercroft.model.step import StepStatus
+from undercroft.model.trace import Life, StepTrace, Trace
+
+GAPS_MAX = 8
+_GAP = "┊"
+_BAR, _WAIT, _CUT = "━", "┄", "╳"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time in which some process ran the turn, and the columns that show it."""
+
+    from_s: float
+    to_s: float
+    column: int
+    columns: int
+
+
+class Scale:
+    """From moments to columns."""
+
+    def __init__(self, trace: Trace, columns: int, *, now_s: float) -> None:
+        """Spread the lives of `trace` over `columns`; a life still going on lasts to `now_s`."""
+        spans = [
+            (life.began_at, end) for life, end in zip(trace.lives, ends(trace, now_s), strict=True)
+        ]
+        if len(spans) > GAPS_MAX:
+            spans = [(spans[0][0], spans[-1][1])]
+        self.columns = columns
+        self.stretches: list[Stretch] = []
+        gaps = len(spans) - 1
+        total_s = sum(to - start for start, to in spans)
+        room, column = columns - gaps, 0
+        for place, (start, to) in enumerate(spans):
+            left = len(spans) - place - 1
+            share = (to - start) / total_s if total_s > 0 else 1 / len(spans)
+            width = max(1, min(round(share * room), columns - column - 2 * left))
+            if not left:
+                width = columns - column
+            self.stretches.append(Stretch(start, to, column, width))
+            column += width + 1
+        self.gaps = [s.column - 1 for s in self.stretches[1:]]
+
+    @property
+    def shown_s(self) -> float:
+        """Seconds that the bars show, gaps left out."""
+        return sum(s.to_s - s.from_s for s in self.stretches)
+
+    def column(self, at: float) -> int:
+        """Return the column that shows the moment `at`."""
+        for stretch in self.stretches:
+            if at <= stretch.to_s or stretch is self.stretches[-1]:
+                length_s = stretch.to_s - stretch.from_s
+                share = (at - stretch.from_s) / length_s if length_s > 0 else 0.0
+                inside = int(max(0.0, min(share, 1.0)) * stretch.columns)
+                return stretch.column + min(inside, stretch.columns - 1)
+        return 0
+
+    def bar(self, step: StepTrace, now_s: float) -> Text:
+        """Return the bar of one step."""
+        cells = [" "] * self.columns
+        for gap in self.gaps:
+            cells[gap] = _GAP
+        text = Text(no_wrap=True)
+        if step.began_at is None:
+            return text.append("".join(cells), style="dim")
+        first = self.column(step.began_at)
+        end_s, is_cut = self._end(step, now_s)
+        last = max(first, self.column(end_s))
+        mark = _WAIT if step.kind == "approval" else _BAR
+        bar = [mark] * (last - first + 1)
+        if is_cut:
+            bar[-1] = _CUT
+        text.append("".join(cells[:first]), style="dim")
+        text.append("".join(bar), style=colour(step.status) or "blue")
+        return text.append("".join(cells[last + 1 :]), style="dim")
+
+    def _end(self, step: StepTrace, now_s: float) -> tuple[float, bool]:
+        """When a step's bar ends, and whether it was cut off there."""
+        began_s = step.began_at or 0.0
+        if was_cut(step):
+            inside = [s.to_s for s in self.stretches if s.from_s <= began_s <= s.to_s]
+            return (inside[-1] if inside else began_s), True
+        if step.took_s is not None:
+            return began_s + step.took_s, False
+        return now_s, False
+
+
+def was_cut(step: StepTrace) -> bool:
+    """Whether its process died in it, and it was not begun again."""
+    if any(d.what == "applied" for d in step.decisions):
+        return True
+    return step.status is StepStatus.IN_DOUBT
+
+
+def ends(trace: Trace, now_s: float) -> list[float]:
+    """Return when each life ended; of a killed one, when it was last heard of."""
+    found: list[float] = []
+    for place, life in enumerate(trace.lives):
+        if life.ended_at is not None:
+            found.append(max(life.began_at, life.ended_at))
+        elif life.ended == "running":
+            found.append(max(life.began_at, now_s))
+        else:
+            following = trace.lives[place + 1 : place + 2]
+            until = following[0].began_at if following else now_s
+            found.append(_last_heard(trace.steps, life, until))
+    return found
+
+
+def _last_heard(steps: Sequence[StepTrace], life: Life, until_s: float) -> float:
+    heard = life.began_at
+    for step in steps:
+        moments = [retry.at for retry in step.retries]
+        if step.began_at is not None:
+            moments += [step.began_at, step.began_at + (step.took_s or 0.0)]
+        heard = max([heard, *(at for at in moments if life.began_at <= at <= until_s)])
+    return heard
+
+
+def scale_line(scale: Scale) -> Text:
+    """Return the line above the bars: from 0 to the whole."""
+    whole = took(scale.shown_s)
+    cells = [" "] * scale.columns
+    for gap in scale.gaps:
+        cells[gap] = _GAP
+    line = "0" + "".join(cells[1 : scale.columns - len(whole)]) + whole
+    return Text(cut(line, scale.columns), style="dim", no_wrap=True)

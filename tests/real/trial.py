@@ -1,0 +1,375 @@
+"""One turn of a suite's task through kills and resumes, and what must be true of it after.
+
+Keeps: the test never says what the runtime should have done by looking into the runtime. It
+lays the journal, as anybody may read it, beside the world's log, and both beside the calls
+of the task made directly.
+Leaves to others: where to kill (`test_dojo`), and living (`turn`).
+
+    trial = Trial(lives, world, case, journal)
+    await trial.reset()
+    assert await trial.kill(Act(op="run"), before=7)
+    await trial.run_out()
+    await trial.check()
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from undercroft.model.event import DoubtSettled, StepEnded, StepStarted
+from undercroft.model.trace import StepTrace, Trace
+from undercroft.queries import list_turns, read_events, read_trace, unfinished_turns
+
+from . import dojo
+from .bindings import STATES, Mode, Protocol, told
+from .client import World, direct_run
+from .dojo import Digest, Json, load_suite
+from .turn import Act, Ended, Job, Lives, Said
+from .world import Entry
+
+# A turn that is killed once can be in doubt once, and killed twice, twice.
+_SETTLED_MAX: Final = 4
+
+
+class Case(NamedTuple):
+    """A task, and how it is done."""
+
+    suite: str
+    task: str
+    mode: Mode
+    protocol: Protocol
+    approval: str = ""
+
+    @property
+    def handler(self) -> str:
+        """The name of its handler."""
+        name = f"{self.suite}_{self.protocol}"
+        return f"{name}__{self.approval}" if self.approval else name
+
+    def __str__(self) -> str:
+        return "-".join(part for part in self if part).replace("user_task_", "")
+
+
+class Way(NamedTuple):
+    """How a turn is taken up: by how many at once.
+
+    Attributes:
+        processes: So many of them.
+        calls: In each of them, so many at a time.
+        runtimes: Spread over so many runtimes of the process.
+    """
+
+    processes: int = 1
+    calls: int = 1
+    runtimes: int = 1
+
+    def __str__(self) -> str:
+        return "-".join(
+            f"{n} {what}" for what, n in self._asdict().items() if n > 1 or what == "processes"
+        )
+
+
+ALONE: Final = Way()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What comes of the calls of a task when they are made directly.
+
+    Attributes:
+        digest: Of the environment at the end.
+        results: Of the calls, in order.
+    """
+
+    task: dojo.Task
+    digest: Digest
+    results: tuple[Json, ...]
+
+
+@functools.cache
+def wanted(suite: str, task: str) -> Wanted:
+    """Return what comes of a task."""
+    loaded = load_suite(suite)
+    stage = loaded.stage(task)
+    results = tuple(stage.call(*call) for call in loaded.tasks[task].calls)
+    digest = stage.digest()
+    assert digest == direct_run(suite, task)
+    return Wanted(task=loaded.tasks[task], digest=digest, results=results)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the journal and the world hold while nobody runs the turn.
+
+    Attributes:
+        trace: The journal's record of the turn; None where it holds none.
+        doubts: Ids of writes that it saw begin, and neither end nor settled by a person.
+        log: The world's.
+    """
+
+    trace: Trace | None
+    doubts: tuple[str, ...]
+    log: tuple[Entry, ...]
+
+    def applied(self, step: str) -> bool:
+        """Whether the world did what the step asked for."""
+        return any(entry.step == step and entry.applied for entry in self.log)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One turn on one journal and one world; everything that is asked of it is remembered."""
+
+    lives: Lives
+    world: World
+    case: Case
+    journal: Path
+    snapshots: list[Snapshot] = field(default_factory=list)
+    asked: int = 0
+
+    async def reset(self) -> None:
+        """Begin again: a fresh world, and no journal."""
+        self.forget()
+        self.snapshots.clear()
+        self.asked = 0
+        await self.world.reset(self.case.suite, self.case.task)
+
+    def forget(self) -> None:
+        """Remove the journal."""
+        for file in self.journal.parent.glob(f"{self.journal.name}*"):
+            file.unlink()
+
+    def job(
+        self, *acts: Act, way: Way = ALONE, kill_before: int = 0, kill_after: int = 0
+    ) -> Job:
+        """Return the job of one life."""
+        return Job(
+            journal=str(self.journal),
+            port=self.world.port,
+            suite=self.case.suite,
+            task=self.case.task,
+            mode=self.case.mode,
+            handler=self.case.handler,
+            acts=acts * way.calls,
+            together=way.calls > 1,
+            runtimes=way.runtimes,
+            kill_before=kill_before,
+            kill_after=kill_after,
+        )
+
+    # Lives
+
+    async def kill(self, *acts: Act, before: int = 0, after: int = 0) -> bool:
+        """Do what is asked and be killed at a journal write; False if it never comes."""
+        [ended] = self.lives.run(self.job(*acts, kill_before=before, kill_after=after))
+        if ended.killed:
+            await self.look()
+        else:
+            self._heard(ended)
+        return ended.killed
+
+    async def look(self) -> Snapshot:
+        """Remember what journal and world hold, which is the beginning of what they will."""
+        found = await self._snapshot()
+        self.snapshots.append(found)
+        return found
+
+    def ask(self, *acts: Act, way: Way = ALONE) -> Said:
+        """Ask for the turn; whoever asks at the same moment is told the same."""
+        said = self.ask_each(*acts, way=way)
+        assert said == said[:1] * len(said)
+        return said[0]
+
+    def ask_each(self, *acts: Act, way: Way = ALONE) -> list[Said]:
+        """Return what each of those who ask is told at last."""
+        said = []
+        for ended in self.lives.run(*[self.job(*acts, way=way)] * way.processes):
+            told_here = self._heard(ended)
+            said += told_here if way.calls > 1 else told_here[-1:]
+        return said
+
+    def _heard(self, ended: Ended) -> Sequence[Said]:
+        assert ended.code == 0, ended
+        assert ended.report is not None
+        self.asked += ended.report.asked
+        return ended.report.said
+
+    # To the end
+
+    async def run_out(self, *, way: Way = ALONE, recover: bool = False) -> None:
+        """Take the turn up and see it to its end; a person says what the world says."""
+        found = self.snapshots[-1]
+        trace = found.trace
+        if trace is None:
+            # Killed before it was written that the turn exists: nobody knows of it.
+            assert found.log == ()
+            assert self.ask(Act(op="run")) == self._done
+            return
+        open_ = [] if trace.status.final else [trace.turn_id]
+        assert unfinished_turns(str(self.journal)) == open_
+        act = Act(op="recover" if recover and open_ else "resume", turn=trace.turn_id)
+        said = self.ask(act, way=way)
+        for _ in range(_SETTLED_MAX):
+            if said.status != "in_doubt":
+                break
+            said = await self._settle(said, way)
+        assert said == self._done
+
+    @property
+    def _done(self) -> Said:
+        return Said(status="done", value=told(self._wanted.task))
+
+    @property
+    def _wanted(self) -> Wanted:
+        return wanted(self.case.suite, self.case.task)
+
+    async def _settle(self, said: Said, way: Way) -> Said:
+        """Have a person settle what the turn stopped for; it must have had to."""
+        found = self.snapshots[-1]
+        parked = await self.look()
+        trace = parked.trace
+        assert trace is not None
+        assert said.in_doubt == found.doubts == parked.doubts
+        # Stopped at once: whatever is in doubt is not called, and nothing else is.
+        assert parked.log == found.log
+        assert unfinished_turns(str(self.journal)) == []
+        assert self.ask(Act(op="resume", turn=trace.turn_id), way=way) == said
+        assert (await self._snapshot()).log == found.log
+        for step in said.in_doubt:
+            assert not self._may_settle(trace, step)
+            said = self._say(trace, step, applied=parked.applied(step), way=way)
+        return said
+
+    def _say(self, trace: Trace, step: str, *, applied: bool, way: Way) -> Said:
+        act = Act(
+            op="settle",
+            turn=trace.turn_id,
+            step=step,
+            applied=applied,
+            value=self._result(trace, step) if applied else None,
+        )
+        said = self.ask_each(act, way=way)
+        # Whoever is too late is told that nothing is in doubt any more.
+        heard = [one for one in said if not one.raised.startswith("DecisionError")]
+        assert heard == heard[:1] * len(heard)
+        return heard[0]
+
+    def _result(self, trace: Trace, step: str) -> Json:
+        """Return what the step would have returned."""
+        return self._wanted.results[[call.step_id for call in _calls(trace)].index(step)]
+
+    def _may_settle(self, trace: Trace, step: str) -> str:
+        """Return how the runtime may settle a write in doubt by itself, if at all."""
+        if self.case.protocol in {"verify", "key"}:
+            return self.case.protocol
+        name = step.rpartition(".")[0]
+        reader = STATES.get(name)
+        was_read = any(call.name == reader and call.status == "ok" for call in _calls(trace))
+        return "verify" if self.case.protocol == "state" and was_read else ""
+
+    # What is true in the end
+
+    async def check(self) -> None:
+        """Hold the end, and every snapshot on the way, against the promises."""
+        end = await self._snapshot()
+        trace = end.trace
+        assert trace is not None
+        assert await self.world.digest() == self._wanted.digest
+        check_calls(trace, self._wanted, values=self.case.protocol != "state")
+        check_world(trace, end.log)
+        for found in self.snapshots:
+            check_kept(found, trace, end.log)
+        if self.snapshots:
+            self._check_asked(trace)
+        if len(self.snapshots) == 1:
+            self._check_settled(self.snapshots[0], trace)
+
+    def _check_asked(self, trace: Trace) -> None:
+        """The model is not asked again for what the journal holds of it."""
+        answers = sum(step.kind == "model" for step in trace.steps)
+        first = self.snapshots[0].trace
+        held = [s for s in first.steps if s.kind == "model" and _has_ended(s)] if first else []
+        assert self.asked >= answers - len(held)
+        if len(self.snapshots) == 1:
+            assert self.asked == answers - len(held)
+
+    def _check_settled(self, found: Snapshot, trace: Trace) -> None:
+        """What was in doubt was settled by whoever could, and as the world has it."""
+        steps = {step.step_id: step for step in trace.steps}
+        for step in found.doubts:
+            how = self._may_settle(trace, step)
+            what = "applied" if found.applied(step) else "not applied"
+            said = [(decision.what, decision.how) for decision in steps[step].decisions]
+            assert said == [("repeated" if how == "key" else what, how)]
+
+    async def _snapshot(self) -> Snapshot:
+        log = tuple(await self.world.log())
+        path = str(self.journal)
+        heads = list_turns(path)
+        assert len(heads) <= 1
+        if not heads:
+            return Snapshot(trace=None, doubts=(), log=log)
+        assert not heads[0].held
+        trace = read_trace(path, heads[0].turn_id)
+        return Snapshot(trace=trace, doubts=_doubts(path, trace.turn_id), log=log)
+
+
+def _doubts(path: str, turn: str) -> tuple[str, ...]:
+    """Return the writes of which the journal holds a begin, and no word after it."""
+    doubts: dict[int, str] = {}
+    for event in read_events(path, turn):
+        match event:
+            case StepStarted(changes=True):
+                doubts[event.n] = f"{event.name}.{event.n}"
+            case StepEnded():
+                doubts.pop(event.n, None)
+            case DoubtSettled(how="person"):
+                doubts.pop(event.n, None)
+            case _:
+                pass
+    return tuple(doubts.values())
+
+
+def _calls(trace: Trace) -> list[StepTrace]:
+    return [step for step in trace.steps if step.kind != "model"]
+
+
+def _has_ended(step: StepTrace) -> bool:
+    return step.took_s is not None
+
+
+def check_calls(trace: Trace, expected: Wanted, *, values: bool = True) -> None:
+    """The journal holds the calls of the task, in order, each ok and with its result."""
+    calls = _calls(trace)
+    assert [(call.name, call.arguments) for call in calls] == list(expected.task.calls)
+    assert {step.status for step in trace.steps} == {"ok"}
+    if values:
+        assert [call.value for call in calls] == list(expected.results)
+    assert trace.status == "done"
+    assert trace.delivered == told(expected.task)
+
+
+def check_world(trace: Trace, log: Sequence[Entry]) -> None:
+    """The world applied each write of the turn once, and did nothing else for it."""
+    assert all(entry.error is None for entry in log)
+    writes = Counter(str(e.step) for e in log if e.applied and e.kind != "read")
+    assert writes == Counter(s.step_id for s in trace.steps if s.changes)
+    keys = Counter(e.key for e in log if e.applied and e.kind != "read" and e.key)
+    assert set(keys.values()) <= {1}
+    assert {str(e.step) for e in log} == {call.step_id for call in _calls(trace)}
+
+
+def check_kept(found: Snapshot, trace: Trace, log: Sequence[Entry]) -> None:
+    """Nothing was done without an intent, and what had ended at a kill was not done again."""
+    assert tuple(log[: len(found.log)]) == found.log
+    began = {s.step_id for s in found.trace.steps if s.changes} if found.trace else set()
+    assert {e.step for e in found.log if e.kind != "read"} <= began
+    ended = [s for s in found.trace.steps if _has_ended(s)] if found.trace else []
+    later = {entry.step for entry in log[len(found.log) :]}
+    assert not later & {step.step_id for step in ended}
+    # The record of what had ended is what it was.
+    now = {step.step_id: step for step in trace.steps}
+    assert all(now[step.step_id].value == step.value for step in ended)

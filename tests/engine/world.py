@@ -79,13 +79,14 @@ async def crash_sweep(
                 else:
                     continue
             async with uc.Runtime(MemoryStore(journal), model=model, targets=[target]) as rt:
-                outcomes = await rt.recover()
-                if not outcomes:
-                    # Nothing of the turn was durable yet: whoever asked asks again.
-                    outcomes = {"": await start(rt, target)}
-                (outcome,) = outcomes.values()
-                if isinstance(outcome, Exception):
-                    raise outcome
+                for recovered in (await rt.recover()).values():
+                    if isinstance(recovered, Exception):
+                        raise recovered
+                heads = rt.turns()
+                # Where nothing of the turn was durable yet, whoever asked asks again.
+                outcome = (
+                    await rt.resume(heads[0].turn_id) if heads else await start(rt, target)
+                )
                 if settle is not None:
                     outcome = await settle(rt, outcome, world)
                 ends.append((outcome, world))

@@ -98,6 +98,7 @@ class Said(msgspec.Struct, frozen=True):
     value: Any = None
     waiting: tuple[str, ...] = ()
     in_doubt: tuple[str, ...] = ()
+    error: str = ""
     raised: str = ""
 
 
@@ -226,6 +227,7 @@ def _said(outcome: uc.Outcome | Exception) -> Said:
         outcome.value,
         tuple(step.step_id for step in outcome.waiting),
         tuple(step.step_id for step in outcome.in_doubt),
+        str(outcome.error or ""),
     )
 
 

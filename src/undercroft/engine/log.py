@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from undercroft.model.event import Event, encode_frame
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import TurnHead
 from undercroft.ports import Store
 
 # Beyond this a turn waits for its commit before it goes on, so that reads that run ahead of
@@ -17,10 +19,14 @@ class TurnLog:
     committed in order.
     """
 
-    __slots__ = ("_changed", "_events", "_last_n", "_place", "_store", "num")
+    __slots__ = ("_changed", "_events", "_head", "_last_n", "_place", "_store", "num")
 
-    def __init__(self, store: Store, num: int, last_n: int) -> None:
+    def __init__(
+        self, store: Store, num: int, last_n: int, head: TurnHead | None = None
+    ) -> None:
+        """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
         self.num = num
+        self._head = head
         self._store = store
         self._events: list[Event] = []
         self._last_n = last_n
@@ -44,6 +50,9 @@ class TurnLog:
         """
         if self._events:
             events, self._events = self._events, []
+            if self._head is not None:
+                # Together with its first frame, or a crash could leave a turn without any.
+                self.num, self._head = self._store.begin(self._head), None
             self._place = self._store.append(self.num, encode_frame(events))
 
     @property
@@ -54,6 +63,11 @@ class TurnLog:
     def changes(self) -> None:
         """Say that what was noted last holds the intent or the outcome of a write."""
         self._changed = True
+
+    def mark(self, status: TurnStatus, at: float) -> None:
+        """Queue what is gathered and, with it, the turn's new status."""
+        self.put()
+        self._store.mark(self.num, status, at)
 
     async def durable(self) -> int:
         """Queue what is gathered and wait until all of it is durable.

@@ -70,7 +70,6 @@ class _Live:
 
     turn_id: str
     run: TurnRun
-    num: int
     task: asyncio.Task[None] | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     waiters: list[asyncio.Future[Outcome]] = field(default_factory=list)
@@ -109,10 +108,8 @@ class Runner:
         raw = _encoded_inputs(target, inputs)
         at = self._clock.wall_s()
         turn_id = self._setting.ids.turn(at)
-        num = self._store.begin(
-            TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
-        )
-        log = TurnLog(self._store, num, 0)
+        head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
+        log = TurnLog(self._store, 0, 0, head)
         log.note(TurnStarted(turn_id, kind, name, code, msgspec.Raw(raw), session, at))
         run = self._make(target, log, NOTHING, turn_id, session, inputs)
         return await self._join(self._begin(turn_id, run, timeout_s))
@@ -148,7 +145,7 @@ class Runner:
 
     def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
         loop = asyncio.get_running_loop()
-        live = _Live(turn_id, run, run.log.num)
+        live = _Live(turn_id, run)
         limit_s = self._turn_timeout_s if timeout_s is None else timeout_s
         if limit_s < math.inf:
             run.deadline_at_s = self._clock.now_s() + limit_s
@@ -216,8 +213,7 @@ class Runner:
         if finish is None:
             if not isinstance(error, StoreError):
                 log.note(TurnStopped(live.why or str(error or "it was cancelled"), at))
-                log.put()
-                self._store.mark(live.num, TurnStatus.STOPPED, at)
+                log.mark(TurnStatus.STOPPED, at)
                 await log.durable()
             return None
         if finish.status.final:
@@ -228,8 +224,7 @@ class Runner:
         else:
             steps = (*run.doubts, *(_number(w.step_id) for w in finish.waiting))
             log.note(TurnParked(finish.status, tuple(steps), at))
-        log.put()
-        self._store.mark(live.num, finish.status, at)
+        log.mark(finish.status, at)
         await log.durable()
         doubts = tuple(
             Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)

@@ -164,6 +164,8 @@ class HandlerRun(TurnRun):
             if not code.done():
                 code.cancel()
                 await asyncio.wait({code}, timeout=CANCEL_GRACE_S)
+            if code.done() and not code.cancelled():
+                code.exception()  # raised below, or of no interest after a halt
         if self.broken is not None:
             raise self.broken
         if self.parked.done() or not code.done():

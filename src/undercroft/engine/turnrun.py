@@ -420,7 +420,7 @@ class TurnRun(ABC):
                 )
                 return ended
         if body.keyed:
-            self._note_settled(step, "key", self.key_of(step), NIL_BYTES, applied=None)
+            self._note_settled(step, "key", str(self.key_of(step)), NIL_BYTES, applied=None)
             return AGAIN
         return None
 

@@ -133,13 +133,15 @@ def _growth(long: int, short: int) -> Suite:
     ):
         one = Case(subject=subject, measure=measure, turns=1, steps=long)  # type: ignore[arg-type]
         many = replace(one, turns=long // short, steps=short)
+        some = replace(one, turns=10, steps=long // 10)
         held = subject == "house"
-        cases += [many, one]
+        cases += [many, some, one]
         rows += [
             Row(
                 name=f"{name}: a step in {long:,} / in {short}",
                 of=one, to=many, at_most=1.3 if held else None,
             ),
+            Row(name=f"{name}: a step in {long:,} / in {long // 10}", of=one, to=some),
             Row(
                 name=f"{name}: disk a step",
                 of=one, field="disk_bytes_step", unit="B", at_most=1400 if held else None,

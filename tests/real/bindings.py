@@ -23,9 +23,10 @@ What a write may do about a crash is its protocol, and each is a handler of its 
 import functools
 import inspect
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import Field
@@ -97,40 +98,63 @@ def bind(
         approval: The tool of which a person must approve each call.
         strict: Whether the writes in `UNREAD` too need a read first.
     """
-    bound: dict[str, Tool[..., Any]] = {}
-    # Reads first, since some of them verify a write.
-    for tool in sorted(load_suite(suite).tools.values(), key=lambda t: t.effect.kind != "read"):
-        effect = tool.effect
-        writes = effect.kind != "read"
+    tools = load_suite(suite).tools
+    bound = []
+    for tool in tools.values():
+        writes = tool.effect.kind != "read"
+        injected: dict[str, type] = {"turn_info": uc.TurnInfo}
         verify: Any = None
+        if writes and protocol in {"verify", "key"}:
+            injected["key"] = uc.IdempotencyKey
         if writes and protocol == "verify":
             verify = seen
-        elif writes and protocol == "state":
-            verify = bound.get(STATES.get(tool.name, ""))
-        declare = uc.tool(
-            reads=effect.reads,
-            appends=effect.appends,
-            writes=effect.writes,
-            service=effect.service,
-            read_first=strict or tool.name not in UNREAD,
-            approval=tool.name == approval,
-            verify=verify,
+        elif writes and protocol == "state" and tool.name in STATES:
+            # A tool of the same name that does not say which step it is for: it is for none.
+            verify = _declared(tools[STATES[tool.name]])
+        bound.append(
+            _declared(
+                tool,
+                injected,
+                read_first=strict or tool.name not in UNREAD,
+                approval=tool.name == approval,
+                verify=verify,
+            )
         )
-        bound[tool.name] = declare(
-            _body(tool, keyed=writes and protocol in {"verify", "key"})
-        )
-    return list(bound.values())
+    return bound
 
 
-def _body(tool: dojo.Tool, *, keyed: bool) -> _Body:
+def _declared(
+    tool: dojo.Tool,
+    injected: Mapping[str, type] = MappingProxyType({}),
+    *,
+    read_first: bool = True,
+    approval: bool = False,
+    verify: Any = None,
+) -> Tool[..., Any]:
+    return uc.tool(
+        reads=tool.effect.reads,
+        appends=tool.effect.appends,
+        writes=tool.effect.writes,
+        service=tool.effect.service,
+        read_first=read_first,
+        approval=approval,
+        verify=verify,
+    )(_body(tool, injected))
+
+
+def _body(tool: dojo.Tool, injected: Mapping[str, type]) -> _Body:
     """Return a function with the signature of `tool`, and what the runtime injects."""
 
     async def call(
-        *, turn_info: uc.TurnInfo, key: uc.IdempotencyKey | None = None, **arguments: Json
+        *,
+        turn_info: uc.TurnInfo | None = None,
+        key: uc.IdempotencyKey | None = None,
+        **arguments: Json,
     ) -> Json:
+        step = None if turn_info is None else turn_info.step_id
         # What was not given is left to the tool's own defaults.
         return await _WORLD.get().call(
-            tool.name, to_jsonable_python(arguments), key=key, step=turn_info.step_id
+            tool.name, to_jsonable_python(arguments), key=key, step=step
         )
 
     described = tool.schema["properties"]
@@ -143,9 +167,6 @@ def _body(tool: dojo.Tool, *, keyed: bool) -> _Body:
         )
         for p in tool.signature.parameters.values()
     ]
-    injected: dict[str, type] = {"turn_info": uc.TurnInfo}
-    if keyed:
-        injected["key"] = uc.IdempotencyKey
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
         for name, kind in injected.items()

@@ -127,6 +127,11 @@ class World:
         """Hold every later call: before it is applied, or before it is answered."""
         await self._ask({"op": "delay", "ms": ms, "at": at})
 
+    async def held(self) -> int:
+        """Return how many calls were received and are not applied yet."""
+        count: int = await self._ask({"op": "held"})
+        return count
+
     async def _ask(self, request: Json) -> Json:
         async with asyncio.timeout(self._timeout_s), self._slots:
             reader, out = await self._connection()

@@ -24,6 +24,7 @@ One request a line, one answer a line, both JSON:
     {"op": "seen", "key": K}  → {"ok": {"times": n, "result": …}}
     {"op": "reset", "suite": …, "task": …|null}  → {"ok": null}
     {"op": "delay", "ms": n, "at": "apply"|"answer"}  → {"ok": null}
+    {"op": "held"}    → {"ok": n}
 
 An idempotency key counts for tools that append or write. Without `--dedupe` the world
 applies a repeated key again, so that a test can catch whoever repeats it. With it, the
@@ -34,7 +35,7 @@ A call that fails applies nothing and uses up no key. `seen` serves as a tool's 
 `delay` holds every later call, each by itself: `apply` before the call is applied, the
 window in which a client may die with nothing done; `answer` after it is applied and
 before it is answered, the window in which the client cannot know. Held calls do
-not hold up others. `reset` clears the log, the keys and the delay.
+not hold up others; `held` counts those that were received and are not applied yet. `reset` clears the log, the keys and the delay.
 
 With a state file, a world started on the same file is the same world again, whatever
 suite and task its command line names. The clock stands still (see `dojo`).
@@ -225,6 +226,7 @@ class Server:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._hold_s = {"apply": 0.0, "answer": 0.0}
+        self._held = 0
 
     async def serve(self, reader: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         """Answer one client until it goes away."""
@@ -252,7 +254,9 @@ class Server:
         # Read both now: a later `delay` is for later calls.
         hold_s = dict(self._hold_s)
         answer: Json
+        self._held += 1
         await asyncio.sleep(hold_s["apply"])
+        self._held -= 1
         try:
             result, deduplicated = self._book.call(
                 request["tool"],
@@ -274,6 +278,8 @@ class Server:
                 return [dataclasses.asdict(entry) for entry in self._book.log]
             case "seen":
                 return self._book.seen(request["key"])
+            case "held":
+                return self._held
             case "reset":
                 self._hold_s = {"apply": 0.0, "answer": 0.0}
                 return self._book.reset(request["suite"], request.get("task"))

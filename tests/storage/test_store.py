@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.storage.places import MemoryPlace, Place, begun, committed, head, opened
+from tests.storage.places import Place, begun, committed, head, opened
 from undercroft.errors import FencedError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
@@ -107,22 +105,6 @@ async def test_frames_keep_the_order_in_which_they_were_queued(place: Place) -> 
                 await committed(store)
         await committed(store)
         assert store.frames("t-1") == expected
-
-
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(frames=st.lists(st.binary(max_size=64) | st.just(b"\0" * 100_000), max_size=5))
-def test_frames_come_back_byte_for_byte(frames: list[bytes]) -> None:
-    """A frame is bytes and nothing else: empty, zero and large ones come back as they were.
-
-    (In memory; files keep blobs, which the stateful test covers.)
-    """
-
-    async def round_trip() -> list[bytes] | None:
-        async with opened(MemoryPlace().store()) as store:
-            await begun(store, "t-1", *frames)
-            return store.frames("t-1")
-
-    assert asyncio.run(round_trip()) == frames
 
 
 @pytest.mark.parametrize("frame", [b"", b"\0", b"a\0b", bytes(range(256)), b"x" * 3_000_000])

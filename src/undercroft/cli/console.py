@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from undercroft.cli.safe import safe
+from undercroft.errors import UndercroftError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus
 
@@ -33,6 +35,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     StepStatus.RUNNING: ("▸", "blue"),
     TurnStatus.STOPPED: ("■", "yellow"),
     "killed": ("✗", "red"),
+    "cut off": ("✗", "magenta"),
 }
 
 
@@ -49,8 +52,7 @@ def err() -> Console:
 def _console(*, stderr: bool) -> Console:
     file = sys.stderr if stderr else sys.stdout
     console = Console(file=file, highlight=False, markup=False, emoji=False)
-    if console.width > WIDTH_MAX:
-        console.width = WIDTH_MAX
+    console.width = min(console.width, WIDTH_MAX)
     return console
 
 
@@ -70,11 +72,11 @@ def word(status: str) -> str:
     return safe(str(status)).replace("_", " ")
 
 
-def set_command(words: list[str], width: int, indent: str) -> Text:
+def set_command(words: Sequence[str], width: int, indent: str) -> Text:
     """Set a command line in `width` columns so that it can be copied as it stands.
 
     Options that do not fit go to the next line, after a backslash. Capitals are for the
-    reader to fill in.
+    reader to fill in. `indent` may end in a prompt.
     """
     pieces: list[str] = []
     for raw in words:
@@ -89,7 +91,7 @@ def set_command(words: list[str], width: int, indent: str) -> Text:
         last = place == len(pieces) - 1
         room = width - (0 if last else 2)
         if place and column + 1 + cell_len(piece) > room:
-            text.append(f" \\\n{indent}    ")
+            text.append(f" \\\n{' ' * len(indent)}    ")
             column = len(indent) + 3
         elif place:
             text.append(" ")
@@ -98,15 +100,45 @@ def set_command(words: list[str], width: int, indent: str) -> Text:
     return text
 
 
-def print_command(console: Console, words: list[str], indent: str = "  ") -> None:
+def print_command(console: Console, words: Sequence[str], indent: str = "  ") -> None:
     """Print a command line that may be copied."""
-    console.print(set_command(words, console.width, indent), soft_wrap=True)
+    put(console, [set_command(words, console.width, indent)])
+
+
+def say(console: Console, text: str | Text, indent: int = 0, style: str = "") -> None:
+    """Print text, wrapped, each line `indent` columns from the margin and without padding."""
+    body = Text(text, style=style) if isinstance(text, str) else text
+    lines = []
+    for line in body.wrap(console, max(console.width - indent, 20)):
+        line.rstrip()
+        lines.append(Text.assemble(" " * indent, line))
+    put(console, lines)
+
+
+def put(console: Console, lines: Sequence[Text]) -> None:
+    """Print lines as they are."""
+    if lines:
+        console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def columns(*cells: tuple[Text, int]) -> Text:
+    """Return cells beside each other, each in its width; the last one is not padded."""
+    line = Text(no_wrap=True)
+    for place, (cell, width) in enumerate(cells):
+        cell.truncate(width, overflow="ellipsis")
+        line.append_text(cell)
+        if place < len(cells) - 1:
+            line.append(" " * (width - cell.cell_len))
+    line.rstrip()
+    return line
 
 
 def complain(error: BaseException) -> None:
     """Say on stderr what went wrong, in one message."""
-    text = safe(str(error) or type(error).__name__, lines=True)
+    said = str(error) if isinstance(error, UndercroftError) else repr(error)
+    text = safe(said, lines=True)
     console = err()
-    console.print(Text.assemble(("undercroft: ", "bold red"), text))
-    for note in getattr(error, "__notes__", None) or getattr(error.__cause__, "__notes__", ()):
-        console.print(Text(safe(note, lines=True)), soft_wrap=True)
+    say(console, Text.assemble(("undercroft: ", "bold red"), text))
+    noted = error if hasattr(error, "__notes__") else error.__cause__
+    for note in getattr(noted, "__notes__", ()):
+        put(console, [Text(safe(note, lines=True))])

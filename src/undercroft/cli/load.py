@@ -160,9 +160,7 @@ def _described(error: BaseException) -> str:
 
 
 def _targets(module: ModuleType) -> list[str]:
-    return [
-        name for name, value in vars(module).items() if isinstance(value, Workflow | Handler)
-    ]
+    return [name for name, value in vars(module).items() if isinstance(value, Workflow | Handler)]
 
 
 def _offer(module: ModuleType) -> str:

@@ -18,7 +18,7 @@ Db: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document, for programs.")
+    bool, typer.Option("--json", metavar="", help="Print one JSON document, for programs.")
 ]
 Model: TypeAlias = Annotated[
     str | None,
@@ -47,7 +47,7 @@ Turn: TypeAlias = Annotated[
 Step: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STEP]",
+        metavar="STEP",
         help="The step, such as gate.6; may be left out where there is only one.",
         show_default=False,
     ),
@@ -58,5 +58,3 @@ By: TypeAlias = Annotated[
 Reason: TypeAlias = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.", show_default=False)
 ]
-
-

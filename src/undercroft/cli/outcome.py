@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
-from undercroft.cli.console import colour, print_command, sign, word
+from undercroft.cli.console import colour, print_command, say, sign, word
 from undercroft.cli.safe import cut, named, pretty, safe
 from undercroft.cli.where import Where
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
 
 VALUE_CHARS_MAX = 4_000
 VALUE_LINES_MAX = 40
+ERROR_CHARS_MAX = 600
+ERROR_LINES_MAX = 8
 LISTED_MAX = 8
 
 _FAILED = (TurnStatus.FAILED, TurnStatus.IN_DOUBT)
@@ -32,13 +33,13 @@ def print_outcome(console: Console, outcome: Outcome, where: Where) -> None:
     head = Text.assemble(sign(status), " ", (word(status), f"bold {colour(status)}"))
     console.print(head.append(f"  {safe(outcome.turn_id)}", style="dim"))
     if outcome.missing:
-        console.print(Text(f"  done without: {safe(', '.join(outcome.missing))}"))
+        say(console, f"without {bounded(safe(', '.join(outcome.missing)))}", 2, "yellow")
     if status in (TurnStatus.DONE, TurnStatus.DEGRADED):
         print_text(console, outcome.value)
     if outcome.error is not None:
         said = safe(str(outcome.error), lines=True)
         step = f" (in {safe(outcome.error.step)})" if outcome.error.step else ""
-        console.print(Padding(Text(bounded(said) + step), (0, 0, 0, 2)))
+        say(console, bounded(said, ERROR_CHARS_MAX, ERROR_LINES_MAX) + step, 2)
     if status is TurnStatus.FAILED:
         print_command(console, where.again("show", outcome.turn_id))
     print_waiting(console, outcome.turn_id, outcome.waiting, where)
@@ -48,20 +49,18 @@ def print_outcome(console: Console, outcome: Outcome, where: Where) -> None:
 def print_text(console: Console, value: Any) -> None:
     """Print what the user is told."""
     if value is not None:
-        console.print(Padding(Text(bounded(pretty(value))), (0, 0, 0, 2)))
+        say(console, bounded(pretty(value)), 2)
 
 
-def bounded(text: str) -> str:
+def bounded(text: str, chars_max: int = VALUE_CHARS_MAX, lines_max: int = VALUE_LINES_MAX) -> str:
     """Return at most so much text as a person reads, and say how much there is."""
-    lines = text[:VALUE_CHARS_MAX].split("\n")
-    if len(text) <= VALUE_CHARS_MAX and len(lines) <= VALUE_LINES_MAX:
+    lines = text[:chars_max].split("\n")
+    if len(text) <= chars_max and len(lines) <= lines_max:
         return text
-    return "\n".join(lines[:VALUE_LINES_MAX]) + f"\n… ({len(text):,} characters; --json has all)"
+    return "\n".join(lines[:lines_max]) + f"\n… ({len(text):,} characters; --json has all)"
 
 
-def print_waiting(
-    console: Console, turn_id: str, waiting: Sequence[Waiting], where: Where
-) -> None:
+def print_waiting(console: Console, turn_id: str, waiting: Sequence[Waiting], where: Where) -> None:
     """Print what waits for a person, and the commands that decide it."""
     for one in waiting[:LISTED_MAX]:
         _print_asked(console, "waiting", one, "waits for a person to agree.")
@@ -71,9 +70,7 @@ def print_waiting(
     _left_out(console, len(waiting) - LISTED_MAX, turn_id, where)
 
 
-def print_doubts(
-    console: Console, turn_id: str, doubts: Sequence[Waiting], where: Where
-) -> None:
+def print_doubts(console: Console, turn_id: str, doubts: Sequence[Waiting], where: Where) -> None:
     """Print writes that may or may not have happened, and the commands that settle them."""
     for one in doubts[:LISTED_MAX]:
         _print_asked(console, "in_doubt", one, "may have happened or not. Look, then say which:")

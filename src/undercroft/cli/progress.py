@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +29,7 @@ SHARE_MAX = 0.02
 async def watched(rt: Runtime, turn_id: Callable[[], str | None]) -> AsyncIterator[None]:
     """Show what the turn does while the body runs, if stderr is a terminal."""
     console = err()
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
     task = asyncio.get_running_loop().create_task(_watch(console, rt, turn_id))

@@ -9,7 +9,7 @@ reorder text; ECMA-48 for the control characters.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import re
 from typing import Any
@@ -25,6 +25,8 @@ _HARMFUL = re.compile(
 _HARMFUL_BUT_LINES = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+# Below so many seconds: the unit, how many of it a second has, and decimals.
+_FINE = ((0.00995, "ms", 1_000, 1), (0.0995, "ms", 1_000, 0), (9.995, "s", 1, 2))
 
 
 def safe(text: str, *, lines: bool = False) -> str:
@@ -57,10 +59,10 @@ def cut(text: str, width: int) -> str:
 
 
 def brief(value: Any, width: int) -> str:
-    """Return plain data on one line of at most `width` columns; says the size of what it cuts."""
+    """Return plain data on one line of at most `width` columns; says the size of a long one."""
     text = safe(as_text(value))
-    if len(text) <= width and cell_len(text) <= width:
-        return text
+    if len(text) <= 2 * width:
+        return cut(text, width)
     size = f" ({_size(value, text)})"
     return cut(text, max(width - len(size), 8)) + size
 
@@ -120,25 +122,30 @@ def took(seconds: float | None) -> str:
     """Return a duration as people say it, in at most nine columns."""
     if seconds is None:
         return ""
-    if seconds < 0.0995:  # noqa: PLR2004  from here on two digits of a second say enough
-        thousandths = seconds * 1000
-        return f"{thousandths:.1f} ms" if thousandths < 10 else f"{thousandths:.0f} ms"  # noqa: PLR2004
-    if seconds < 9.995:  # noqa: PLR2004  likewise
-        return f"{seconds:.2f} s"
-    if seconds < _MINUTE_S:
-        return f"{seconds:.0f} s"
+    if seconds < 0.00005:  # noqa: PLR2004  it would round to nothing
+        return "<0.1 ms"
+    if seconds < _MINUTE_S - 0.5:
+        return _fine(seconds)
     whole = round(seconds)
     if whole < _HOUR_S:
         return f"{whole // _MINUTE_S}m {whole % _MINUTE_S:02}s"
     if whole < _DAY_S:
         return f"{whole // _HOUR_S}h {whole % _HOUR_S // _MINUTE_S:02}m"
-    return f"{whole // _DAY_S}d {whole % _DAY_S // _HOUR_S:02}h"
+    return f"{whole // _DAY_S:,}d {whole % _DAY_S // _HOUR_S:02}h"
+
+
+def _fine(seconds: float) -> str:
+    """Return a duration of less than a minute: two digits, and none that would round to 0."""
+    for below_s, unit, scale, digits in _FINE:
+        if seconds < below_s:
+            return f"{seconds * scale:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def clock(at: float, *, date: bool = False) -> str:
     """Return a moment on the clock of this machine."""
     try:
-        local = datetime.datetime.fromtimestamp(at).astimezone()
+        local = dt.datetime.fromtimestamp(at).astimezone()
     except (OverflowError, OSError, ValueError):
         return f"{at:g}"
     return f"{local:%Y-%m-%d %H:%M:%S}" if date else f"{local:%H:%M:%S}"

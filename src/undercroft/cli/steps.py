@@ -6,17 +6,15 @@ import difflib
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
-from undercroft.cli.console import colour, sign, word
+from undercroft.cli.console import colour, put, say, sign, word
 from undercroft.cli.outcome import bounded
 from undercroft.cli.problem import CannotRunError
 from undercroft.cli.safe import clock, cut, pretty, safe, took
-from undercroft.model.step import Failure
 from undercroft.model.trace import StepTrace, Trace
 
-_LABEL = 11
+_LABEL = 12
 _LISTED_MAX = 20
 _NAMES_MAX = 8
 
@@ -41,7 +39,7 @@ def find_step(trace: Trace, text: str) -> StepTrace:
             place, f"{len(called):,} of its steps are called {text!r}", f"Say which: {which}{more}."
         )
     near = difflib.get_close_matches(text, [step.step_id for step in trace.steps], n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Look: undercroft show {trace.turn_id}"
+    hint = f"Did you mean {' or '.join(near)}?" if near else "undercroft show lists them."
     raise CannotRunError(place, f"it has no step {text!r}", hint)
 
 
@@ -51,33 +49,11 @@ def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
     head = Text.assemble(
         sign(status), " ", (cut(safe(step.step_id), console.width - 16), "bold"), "  "
     )
-    console.print(head.append(word(status), style=colour(status)))
-    console.print(Text(f"of turn {safe(trace.turn_id)}, {safe(trace.target)}", style="dim"))
+    put(console, [head.append(word(status), style=colour(status))])
+    say(console, f"of turn {safe(trace.turn_id)}, {safe(trace.target)}", 0, "dim")
     console.print()
-    changes = ", changes the world" if step.changes else ""
-    _row(console, "kind", f"{step.kind}{changes}")
-    if step.claims:
-        _row(console, "claims", ", ".join(f"{mode} {key}" for mode, key in step.claims))
-    if step.causes:
-        _row(console, "uses", _listed(step.causes))
-    used = [other.step_id for other in trace.steps if step.step_id in other.causes]
-    if used:
-        _row(console, "used by", _listed(used))
-    if step.began_at is not None:
-        tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
-        _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
-    _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
-    for retry in step.retries[:_LISTED_MAX]:
-        text = f"attempt {retry.attempt} failed, waited {took(retry.wait_s)}: {retry.error}"
-        _row(console, "retry", text)
-    if len(step.retries) > _LISTED_MAX:
-        _row(console, "", f"… and {len(step.retries) - _LISTED_MAX:,} more; --json has all")
-    for said in step.decisions:
-        by = f"by {said.by}" if said.how == "person" else f"says {said.by} ({said.how})"
-        because = f": {said.reason}" if said.reason else ""
-        _row(console, "decided", f"{clock(said.at, date=True)}  {said.what} {by}{because}")
-    if step.error is not None:
-        _row(console, "error", _described(step.error), style="red")
+    _print_facts(console, trace, step)
+    _print_history(console, step)
     if step.refusal is not None:
         _row(console, "refused by", step.refusal.rule, style="yellow")
         _row(console, "", step.refusal.message)
@@ -90,8 +66,33 @@ def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
         _body(console, "value", step.value)
 
 
-def _described(error: Failure) -> str:
-    return f"{error}  ({word(error.error_class)})"
+def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
+    _row(console, "kind", f"{step.kind}{', changes the world' if step.changes else ''}")
+    if step.claims:
+        _row(console, "claims", ", ".join(f"{mode} {key}" for mode, key in step.claims))
+    if step.causes:
+        _row(console, "uses", _listed(step.causes))
+    used = [other.step_id for other in trace.steps if step.step_id in other.causes]
+    if used:
+        _row(console, "used by", _listed(used))
+    if step.began_at is not None:
+        tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
+        _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
+    _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
+
+
+def _print_history(console: Console, step: StepTrace) -> None:
+    for retry in step.retries[:_LISTED_MAX]:
+        text = f"attempt {retry.attempt} failed, waited {took(retry.wait_s)}: {retry.error}"
+        _row(console, "retry", text)
+    if len(step.retries) > _LISTED_MAX:
+        _row(console, "", f"… and {len(step.retries) - _LISTED_MAX:,} more; --json has all")
+    for said in step.decisions:
+        by = f"by {said.by}" if said.how == "person" else f"says {said.by} ({said.how})"
+        because = f": {said.reason}" if said.reason else ""
+        _row(console, "decided", f"{clock(said.at, date=True)}  {said.what} {by}{because}")
+    if step.error is not None:
+        _row(console, "error", f"{step.error}  ({word(step.error.error_class)})", style="red")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -101,18 +102,16 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _row(console: Console, label: str, text: str, style: str = "") -> None:
-    body = Padding(Text(bounded(safe(text, lines=True)), style=style), (0, 0, 0, _LABEL + 2))
-    with console.capture() as capture:
-        console.print(body)
-    lines = capture.get()
-    # The label stands in the margin of the first line.
-    head = Text(f"  {label:<{_LABEL}}", style="dim", no_wrap=True)
-    with console.capture() as capture:
-        console.print(head, end="")
-    console.file.write(capture.get() + lines[_LABEL + 2 :])
+    body = Text(bounded(safe(text, lines=True)), style=style)
+    lines = list(body.wrap(console, console.width - _LABEL - 2))
+    for place, line in enumerate(lines):
+        line.rstrip()
+        head = f"  {label if not place else '':<{_LABEL}}"
+        lines[place] = Text.assemble((head, "dim"), line)
+    put(console, lines)
 
 
 def _body(console: Console, label: str, value: object) -> None:
     console.print()
-    console.print(Text(f"  {label}", style="dim"))
-    console.print(Padding(Text(bounded(pretty(value))), (0, 0, 0, 4)))
+    say(console, label, 2, "dim")
+    say(console, bounded(pretty(value)), 4)

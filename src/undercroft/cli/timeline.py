@@ -6,6 +6,7 @@ the journal does not say is not drawn as if it did.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from undercroft.model.trace import Life, StepTrace, Trace
 
 GAPS_MAX = 8
 _GAP = "┊"
-_BAR, _WAIT, _CUT = "━", "┄", "╳"
+_BAR, _WAIT, _CUT, _NEVER = "━", "┄", "✗", "·"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Scale:
 
     def __init__(self, trace: Trace, columns: int, *, now_s: float) -> None:
         """Spread the lives of `trace` over `columns`; a life still going on lasts to `now_s`."""
+        self.now_s = now_s
+        last = trace.lives[-1] if trace.lives else None
+        self._alive_from_s = last.began_at if last and last.ended == "running" else math.inf
         spans = [
             (life.began_at, end) for life, end in zip(trace.lives, ends(trace, now_s), strict=True)
         ]
@@ -71,7 +75,7 @@ class Scale:
                 return stretch.column + min(inside, stretch.columns - 1)
         return 0
 
-    def bar(self, step: StepTrace, now_s: float) -> Text:
+    def bar(self, step: StepTrace) -> Text:
         """Return the bar of one step."""
         cells = [" "] * self.columns
         for gap in self.gaps:
@@ -80,9 +84,11 @@ class Scale:
         if step.began_at is None:
             return text.append("".join(cells), style="dim")
         first = self.column(step.began_at)
-        end_s, is_cut = self._end(step, now_s)
+        end_s, is_cut = self._end(step)
         last = max(first, self.column(end_s))
         mark = _WAIT if step.kind == "approval" else _BAR
+        if not step.attempts and not step.took_s and step.status is not StepStatus.WAITING:
+            mark = _NEVER
         bar = [mark] * (last - first + 1)
         if is_cut:
             bar[-1] = _CUT
@@ -90,22 +96,23 @@ class Scale:
         text.append("".join(bar), style=colour(step.status) or "blue")
         return text.append("".join(cells[last + 1 :]), style="dim")
 
-    def _end(self, step: StepTrace, now_s: float) -> tuple[float, bool]:
+    def was_cut(self, step: StepTrace) -> bool:
+        """Whether its process died in it, and it was not begun again."""
+        if step.began_at is None:
+            return False
+        if step.status is StepStatus.RUNNING:
+            return step.began_at < self._alive_from_s
+        return step.status is StepStatus.IN_DOUBT or any(
+            said.what == "applied" for said in step.decisions
+        )
+
+    def _end(self, step: StepTrace) -> tuple[float, bool]:
         """When a step's bar ends, and whether it was cut off there."""
         began_s = step.began_at or 0.0
-        if was_cut(step):
+        if self.was_cut(step):
             inside = [s.to_s for s in self.stretches if s.from_s <= began_s <= s.to_s]
             return (inside[-1] if inside else began_s), True
-        if step.took_s is not None:
-            return began_s + step.took_s, False
-        return now_s, False
-
-
-def was_cut(step: StepTrace) -> bool:
-    """Whether its process died in it, and it was not begun again."""
-    if any(d.what == "applied" for d in step.decisions):
-        return True
-    return step.status is StepStatus.IN_DOUBT
+        return (self.now_s if step.took_s is None else began_s + step.took_s), False
 
 
 def ends(trace: Trace, now_s: float) -> list[float]:

@@ -123,6 +123,7 @@ class TurnRun(ABC):
         self.turn_id = turn_id
         self.session = session
         self.lane: Lane[Any] = Lane(setting.limits.turn_max)
+        # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
         self.doubts: dict[int, Step] = {}
         # Stopping: nothing new begins, writes may end. Halted: everything is being cancelled.
@@ -181,15 +182,14 @@ class TurnRun(ABC):
         try:
             value = await body.fn(**step.kwargs)
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                await self._absorb_cancel()
+            if task is not None and task.cancelling() and not self.halted:
+                await _take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
             error = self._own(raised, body)
             ended = self._failed_call(body, error, classify(error, changes=body.changes))
         else:
             ended = self.encoded(body, value, self.now_s() - began_s)
-        finally:
-            del self.running[step.n]
+        del self.running[step.n]
         if ended.status is not StepStatus.IN_DOUBT:
             self.note_end(step, ended)
         return ended
@@ -256,33 +256,30 @@ class TurnRun(ABC):
         """Call the body until it succeeds or may not be tried again."""
         body = step.body
         self.running[step.n] = step
-        try:
-            while True:
-                try:
-                    value = await self._call(step, attempt, position)
-                    await self._absorb_cancel()
-                except BaseException as raised:  # noqa: BLE001  a tool may raise anything
-                    error = self._own(raised, body)
-                    error_class = classify(error, changes=body.changes)
-                    wait_s = next_wait_s(
-                        body.retry,
-                        error_class,
-                        attempt=attempt,
-                        jitter=self.setting.ids.jitter(),
-                    )
-                    lost = self._failed_call(body, error, error_class)
-                    if wait_s is None or lost.error is None:
-                        return attempt, lost
-                    self.log.note(
-                        StepRetried(step.n, attempt, self.wall_s(), wait_s, lost.error)
-                    )
-                    self.log.put()
-                    await self.clock.sleep(wait_s)
-                    attempt += 1
-                else:
-                    return attempt, self.encoded(body, value)
-        finally:
-            del self.running[step.n]
+        while True:
+            try:
+                value = await self._call(step, attempt, position)
+                task = asyncio.current_task()
+                if task is not None and task.cancelling() and not self.halted:
+                    await _take_back_cancel(task)
+            except BaseException as raised:  # noqa: BLE001  a tool may raise anything
+                error = self._own(raised, body)
+                error_class = classify(error, changes=body.changes)
+                wait_s = next_wait_s(
+                    body.retry, error_class, attempt=attempt, jitter=self.setting.ids.jitter()
+                )
+                ended = self._failed_call(body, error, error_class)
+                if wait_s is None or ended.error is None:
+                    break
+                self.log.note(StepRetried(step.n, attempt, self.wall_s(), wait_s, ended.error))
+                self.log.put()
+                await self.clock.sleep(wait_s)
+                attempt += 1
+            else:
+                ended = self.encoded(body, value)
+                break
+        del self.running[step.n]
+        return attempt, ended
 
     @staticmethod
     def _failed_call(body: Body, error: BaseException, error_class: ErrorClass) -> Ended:
@@ -338,28 +335,16 @@ class TurnRun(ABC):
             raise error
         return value
 
-    async def _absorb_cancel(self) -> None:
-        """Take back a cancellation that a step asked for on its own task and never met."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling() and not self.halted:
-            while task.cancelling():
-                task.uncancel()
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                if self.halted:
-                    raise
-
     def _own(self, raised: BaseException, body: Body) -> BaseException:
         """Return what to record of `raised`, or raise what is not the step's to raise.
 
         Raises:
             asyncio.CancelledError: The turn is halted.
         """
+        if isinstance(raised, GeneratorExit) and not _loop_runs():
+            raise raised  # left behind, and collected when the loop is gone
         if self.halted:
             raise asyncio.CancelledError from raised
-        if isinstance(raised, GeneratorExit) and not _loop_runs():
-            raise raised
         if isinstance(raised, KeyboardInterrupt) and _may_be_a_person():
             raise raised
         if isinstance(raised, asyncio.CancelledError):
@@ -464,9 +449,24 @@ async def _caught(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | 
     A task that raises SystemExit or KeyboardInterrupt would end the event loop.
     """
     try:
-        return await call, None
+        value = await call
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await _take_back_cancel(task)
     except BaseException as error:  # noqa: BLE001  handed on by the caller
         return None, error
+    return value, None
+
+
+async def _take_back_cancel(task: asyncio.Task[Any]) -> None:
+    """Take back a cancellation that a step asked for on its own task and never met."""
+    while task.cancelling():
+        task.uncancel()
+    try:
+        # Where the request is still pending this is where it strikes, and not in a bystander.
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        log.debug("a step cancelled its own task and returned all the same")
 
 
 def _loop_runs() -> bool:

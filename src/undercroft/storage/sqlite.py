@@ -218,11 +218,13 @@ class SqliteStore:
     def _flush(self) -> None:
         if not self._scheduled:
             return  # written already, by whoever closed the journal
+        if self._checkpointer.behind and self._wait_a_moment():
+            return
         batch = self._batch
         try:
             position = self._commit(batch)
         except sqlite3.Error as error:
-            if is_busy(error) and self._wait_for_lock():
+            if is_busy(error) and self._wait_a_moment():
                 return
             self._fail(batch, translated(error, self.path))
             return
@@ -280,7 +282,7 @@ class SqliteStore:
                 "Let it end; the other process goes on with them.",
             )
 
-    def _wait_for_lock(self) -> bool:
+    def _wait_a_moment(self) -> bool:
         """Try the commit again soon; False once that has gone on for too long."""
         now_s = self._loop.time()
         self._busy_since = self._busy_since or now_s

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _flush = getattr(os, "fdatasync", os.fsync)
 
+# What even the smallest commit adds to the log: a page each of some tables and indexes.
+_COMMIT_BYTES = 16 << 10
+
 
 class Flusher:
     """Flushes the log to disk in a thread; one flush covers every commit before it."""
@@ -88,21 +91,35 @@ class Flusher:
 
 
 class Checkpointer:
-    """Moves the log into the database file in a thread, and starts the log over at its bound."""
+    """Moves the log into the database file in a thread, and starts the log over at its bound.
+
+    Attributes:
+        behind: Whether the log outgrew its bound, so that commits should wait a moment.
+    """
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         self._path, self._limit_bytes = path, limit_bytes
+        self._log_path = log_path(path)
         self._go = threading.Event()
         self._closed = False
-        self._since_bytes = 0
+        self._since_bytes, self._looks = 0, 0
+        # Of the log's file when it was last started over; it need not shrink then.
+        self._accepted_bytes = 0
+        self.behind = False
         self._thread = threading.Thread(target=self._work, name="undercroft-checkpoint", daemon=True)
         self._thread.start()
 
     def wrote(self, size_bytes: int) -> None:
-        """Take note of a commit; starts a checkpoint every quarter of the limit."""
-        self._since_bytes += size_bytes
-        if self._since_bytes * 4 > self._limit_bytes:
-            self._since_bytes = 0
+        """Take note of a commit; starts a checkpoint every quarter of the limit, at the least."""
+        self._since_bytes += size_bytes + _COMMIT_BYTES
+        if self._since_bytes * 16 < self._limit_bytes:
+            return
+        self._since_bytes = 0
+        self._looks += 1
+        log_bytes = os.path.getsize(self._log_path)
+        grown = log_bytes > self._accepted_bytes
+        self.behind = grown and log_bytes > self._limit_bytes
+        if self._looks % 4 == 0 or (grown and log_bytes * 2 > self._limit_bytes):
             self._go.set()
 
     def _work(self) -> None:
@@ -113,14 +130,22 @@ class Checkpointer:
                 self._go.clear()
                 try:
                     self._checkpoint(connection)
-                except sqlite3.Error as error:
+                except (sqlite3.Error, OSError) as error:
                     log.warning("checkpoint of %s put off: %s", self._path, error)
+                finally:
+                    self.behind = False
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         # Passive ones alone starve: under steady writing the log never becomes reusable.
-        if os.path.getsize(log_path(self._path)) * 2 > self._limit_bytes:
-            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        log_bytes = os.path.getsize(self._log_path)
+        if log_bytes * 2 > self._limit_bytes:
+            # Writing over a file is cheaper than growing it, so it shrinks only if it must.
+            mode = "TRUNCATE" if log_bytes > self._limit_bytes else "RESTART"
+            (busy, _, _) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            # A reader that stays must not stop us: try again some growth later.
+            spare_bytes = self._limit_bytes // 4 if busy else 0
+            self._accepted_bytes = os.path.getsize(self._log_path) + spare_bytes
 
     def close(self) -> None:
         """Stop, after the checkpoint that is under way."""

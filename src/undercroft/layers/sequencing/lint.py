@@ -47,9 +47,7 @@ def _lint_step(plan: Plan, index: int) -> list[Finding]:
     node = step.node
     place = f"step {node.name!r} of workflow {plan.name!r}"
     findings: list[Finding] = []
-    if node.phase is Phase.APPROVE and not any(
-        plan.steps[k].node.changes for k in step.dependents
-    ):
+    if node.phase is Phase.APPROVE and not any(plan.steps[k].node.changes for k in step.dependents):
         findings.append(
             Finding(
                 "sequencing.gate_guards_nothing",
@@ -136,6 +134,4 @@ def lint_description(tool: str, description: str) -> list[Finding]:
 
 def graph_finding(error: GraphError) -> Finding:
     """Return a graph that does not hold together as a finding."""
-    return Finding(
-        "sequencing.graph", Severity.ERROR, error.place, f"{error.problem}.", error.mend
-    )
+    return Finding("sequencing.graph", Severity.ERROR, error.place, f"{error.problem}.", error.mend)

@@ -1,0 +1,160 @@
+"""A disk that is full, and has room again: nothing is lost and nothing is half written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.storage.child import run
+from tests.storage.places import begun, committed, head, opened
+from undercroft.errors import StoreError, StoreFullError
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import Claimed
+from undercroft.storage.sqlite import SqliteStore
+
+
+class SmallDisk(SqliteStore):
+    """A journal on a disk that is as large as we say."""
+
+    def fill_up(self, *, spare_pages: int = 0) -> None:
+        """Leave room for only so many pages more."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        self._connection.execute(f"PRAGMA max_page_count={pages + spare_pages}")
+
+    def make_room(self) -> None:
+        """Leave as much room as there is."""
+        self._connection.execute("PRAGMA max_page_count=1000000")
+
+
+@asynccontextmanager
+async def small_disk(path: Path) -> AsyncIterator[SmallDisk]:
+    """Open a journal on a small disk."""
+    store = SmallDisk(path)
+    async with opened(store):
+        yield store
+
+
+async def fail_when_full(store: SmallDisk, num: int) -> int:
+    """Append until the disk is full; return how many appends were committed."""
+    kept = 0
+    with pytest.raises(StoreFullError, match=r"journal\.db: the disk is full.*Make room") as full:
+        for kept in range(1_000):  # noqa: B007  read after the loop
+            store.append(num, b"x" * 3_000)
+            await committed(store)
+    assert full.value.path.endswith("journal.db")
+    return kept
+
+
+async def test_a_full_disk_is_an_error_that_names_the_mend(tmp_path: Path) -> None:
+    """What no longer fits is refused as a whole; all that was committed before is there."""
+    path = tmp_path / "journal.db"
+    async with small_disk(path) as store:
+        num = await begun(store, "t-1", b"one")
+        store.fill_up(spare_pages=10)
+        kept = await fail_when_full(store, num)
+        assert 0 < kept < 20
+        assert store.frames("t-1") == [b"one", *[b"x" * 3_000] * kept]
+
+        # Not even a turn of its own that began in the same moment is half there.
+        store.begin(head("t-2"))
+        other = store.begin(head("t-3"))
+        store.append(other, b"y" * 9_000)
+        with pytest.raises(StoreFullError):
+            await committed(store)
+        assert [row.turn_id for row in store.heads()] == ["t-1"]
+
+
+async def test_with_room_again_every_turn_goes_on(tmp_path: Path) -> None:
+    """Once there is room, the same process takes up the turn that failed, and the others run."""
+    async with small_disk(tmp_path / "journal.db") as store:
+        parked = await begun(store, "t-0", b"zero")
+        store.mark(parked, TurnStatus.WAITING, 2.0)
+        num = await begun(store, "t-1", b"one")
+        beside = await begun(store, "t-2", b"two")
+        store.fill_up(spare_pages=5)
+        kept = await fail_when_full(store, num)
+        with pytest.raises(StoreFullError):
+            store.append(num, b"after the gap")
+
+        store.make_room()
+
+        assert store.unfinished() == ["t-1"]
+        answer = await store.claim("t-1", 3.0)
+        assert isinstance(answer, Claimed)
+        assert answer.frames == [b"one", *[b"x" * 3_000] * kept]
+        store.append(answer.num, b"goes on")
+        store.append(beside, b"goes on too")
+        await committed(store, sync=True)
+        assert await store.amend("t-0", lambda _: b"decided")
+        assert (store.frames("t-1") or [])[-1] == b"goes on"
+        assert store.frames("t-2") == [b"two", b"goes on too"]
+        assert store.frames("t-0") == [b"zero", b"decided"]
+
+
+async def test_after_a_restart_every_turn_goes_on(tmp_path: Path) -> None:
+    """A process that ended because the disk was full leaves turns that the next one takes up."""
+    path = tmp_path / "journal.db"
+    async with small_disk(path) as store:
+        num = await begun(store, "t-1", b"one")
+        await begun(store, "t-2", b"two")
+        store.fill_up(spare_pages=5)
+        kept = await fail_when_full(store, num)
+
+    async with opened(SqliteStore(path)) as store:
+        assert store.unfinished() == ["t-1", "t-2"]
+        for turn_id, frames in (("t-1", 1 + kept), ("t-2", 1)):
+            answer = await store.claim(turn_id, 3.0)
+            assert isinstance(answer, Claimed)
+            assert len(answer.frames) == frames
+            store.append(answer.num, b"goes on")
+            await committed(store)
+
+
+@pytest.mark.parametrize("what", ["claim", "amend", "open"])
+async def test_a_full_disk_is_told_to_whoever_writes(tmp_path: Path, what: str) -> None:
+    """Claiming, amending and opening on a full disk raise the same error, and change nothing."""
+    path = tmp_path / "journal.db"
+
+    class Filled(SmallDisk):
+        def _register(self) -> None:
+            super()._register()
+            if what == "open":
+                self.fill_up()
+                self._connection.execute(
+                    "INSERT INTO frame(turn, data) VALUES(0, zeroblob(100000))"
+                )
+
+    async with small_disk(path) as store:
+        num = await begun(store, "t-1", b"one")
+        store.mark(num, TurnStatus.WAITING, 2.0)
+        await committed(store)
+    if what == "open":
+        store = Filled(path)
+        with pytest.raises(StoreFullError, match=r"journal\.db"):
+            await store.open()
+    else:
+        async with small_disk(path) as store:
+            store.fill_up()
+            with pytest.raises(StoreFullError, match=r"journal\.db"):
+                await store.amend("t-1", lambda _: b"x" * 100_000)
+    async with opened(SqliteStore(path)) as store:
+        assert store.frames("t-1") == [b"one"]
+        assert store.heads()[0].status is TurnStatus.WAITING
+        assert store.runtime > 1
+
+
+def test_a_file_that_may_not_grow_is_an_error_too(tmp_path: Path) -> None:
+    """A limit of the system on the size of files is told as a failing disk, in a real process.
+
+    With the limit lifted the same process goes on, and nothing is missing.
+    """
+    path = tmp_path / "journal.db"
+    said = run("grow", path)
+    assert said["error"] == StoreError.__name__
+    assert str(path) in said["text"]
+    assert "Check the disk" in said["text"]
+    assert said["claimed"] == said["committed"]
+    assert said["after"] == said["committed"] + 1

@@ -1,0 +1,292 @@
+"""Every store against a model of it: dictionaries, and no disk, loop or locks."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.storage.places import MemoryPlace, Place, SqlitePlace, head
+from undercroft.errors import FencedError
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.turn import Claimed, Held, Over
+from undercroft.ports import Store
+
+T = TypeVar("T")
+
+PROCESSES = range(3)
+SESSIONS = st.sampled_from([None, "s-1", "s-2"])
+FRAMES = st.binary(max_size=24)
+PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
+
+
+@dataclass
+class Turn:
+    """A turn as the model knows it; `holder` is a runtime's number."""
+
+    num: int
+    session: str | None
+    holder: int | None
+    status: TurnStatus = TurnStatus.RUNNING
+    frames: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class Process:
+    """An open store, and what it has queued."""
+
+    store: Store
+    number: int
+    alive: bool = True
+    fenced: bool = False
+    queue: list[Callable[[], None]] = field(default_factory=list)
+    waiters: list[asyncio.Future[int]] = field(default_factory=list)
+
+
+class Journal(RuleBasedStateMachine):
+    """Three processes share one journal; any of them may die, or be taken for dead."""
+
+    place: Place
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.place = self.make_place()
+        self.turns: dict[str, Turn] = {}
+        self.waiting: list[Process] = []
+        self.processes = [self.started() for _ in PROCESSES]
+
+    def make_place(self) -> Place:
+        """Return where the journal is kept."""
+        raise NotImplementedError
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work`; whatever was queued before is committed meanwhile."""
+        return self.runner.run(work)
+
+    def started(self) -> Process:
+        """Return a new process."""
+        store = self.place.store()
+        self.run(store.open())
+        self.committed()
+        return Process(store, store.runtime)
+
+    def committed(self) -> None:
+        """Let the model take note of what is now committed, in the order of asking."""
+        for process in self.waiting:
+            for work in () if process.fenced else process.queue:
+                work()
+            process.queue.clear()
+            # Whoever waits is told how it went.
+            for waiter in process.waiters:
+                assert waiter.done()
+                assert isinstance(waiter.exception(), FencedError) == process.fenced
+            process.waiters.clear()
+        self.waiting.clear()
+
+    def tick(self) -> None:
+        """Give the loop its turn."""
+        for process in self.waiting:
+            waiter = process.store.durable()
+            if waiter is not None:
+                process.waiters.append(asyncio.ensure_future(waiter, loop=self.runner.get_loop()))
+
+        async def settle() -> None:
+            waiters = [waiter for process in self.waiting for waiter in process.waiters]
+            if waiters:
+                await asyncio.wait(waiters)
+
+        self.run(settle())
+        self.committed()
+
+    def queued(self, process: Process, ask: Callable[[], object], work: Callable[[], None]) -> None:
+        """Ask a store for something that takes effect later, by `work`."""
+        try:
+            ask()
+        except FencedError:
+            assert process.fenced
+            return
+        process.queue.append(work)
+        if process not in self.waiting:
+            self.waiting.append(process)
+
+    def held_by(self, process: Process) -> list[str]:
+        """Return the turns that a process may write to."""
+        return [turn_id for turn_id, turn in self.turns.items() if turn.holder == process.number]
+
+    def dead(self, number: int | None) -> bool:
+        """Whether a runtime has ended, as far as anybody can see."""
+        return not any(p.number == number and p.alive for p in self.processes)
+
+    # ------------------------------------------------------------------ what happens
+
+    @rule(k=st.sampled_from(PROCESSES), session=SESSIONS, frames=st.lists(FRAMES, max_size=2))
+    def begin(self, k: int, session: str | None, frames: list[bytes]) -> None:
+        """A process begins a turn."""
+        process, turn_id = self.processes[k], f"t-{len(self.turns):03}"
+        if process.fenced:
+            return
+        num = process.store.begin(head(turn_id, session=session))
+        for frame in frames:
+            process.store.append(num, frame)
+        turn = self.turns[turn_id] = Turn(num, session, process.number)
+        self.queued(process, lambda: None, lambda: turn.frames.extend(frames))
+        self.tick()
+
+    @rule(k=st.sampled_from(PROCESSES), frame=FRAMES, data=st.data())
+    def append(self, k: int, frame: bytes, data: st.DataObject) -> None:
+        """A process queues a frame of a turn that it runs, or believes to run."""
+        process = self.processes[k]
+        if held := self.held_by(process):
+            turn = self.turns[data.draw(st.sampled_from(held))]
+            self.queued(
+                process,
+                lambda: process.store.append(turn.num, frame),
+                lambda: turn.frames.append(frame),
+            )
+
+    @rule(k=st.sampled_from(PROCESSES), status=st.sampled_from(TurnStatus), data=st.data())
+    def mark(self, k: int, status: TurnStatus, data: st.DataObject) -> None:
+        """A process says how a turn that it runs stands."""
+        process = self.processes[k]
+        if held := self.held_by(process):
+            turn = self.turns[data.draw(st.sampled_from(held))]
+
+            def work() -> None:
+                turn.status = status
+                turn.holder = process.number if status is TurnStatus.RUNNING else None
+
+            self.queued(process, lambda: process.store.mark(turn.num, status, 2.0), work)
+            self.tick()
+
+    @rule()
+    def wait(self) -> None:
+        """Everybody's queue is committed."""
+        self.tick()
+
+    @precondition(lambda self: self.turns)
+    @rule(k=st.sampled_from(PROCESSES), data=st.data())
+    def claim(self, k: int, data: st.DataObject) -> None:
+        """A process tries to take a turn."""
+        self.tick()
+        process = self.processes[k]
+        turn_id = data.draw(st.sampled_from(sorted(self.turns)))
+        turn = self.turns[turn_id]
+        if not process.alive:
+            return  # it would take its own turns from itself, which nobody promises
+        if process.fenced:
+            try:
+                self.run(process.store.claim(turn_id, 3.0))
+            except FencedError:
+                return
+            raise AssertionError
+        answer = self.run(process.store.claim(turn_id, 3.0))
+        if turn.status.final:
+            assert answer == Over(turn.frames)
+        elif turn.holder is not None and not self.dead(turn.holder):
+            assert isinstance(answer, Held)
+        else:
+            assert answer == Claimed(turn.num, turn.frames)
+            for other in self.processes:
+                other.fenced |= other.number == turn.holder
+            turn.holder, turn.status = process.number, TurnStatus.RUNNING
+
+    @precondition(lambda self: self.turns)
+    @rule(k=st.sampled_from(PROCESSES), frame=st.none() | FRAMES, data=st.data())
+    def amend(self, k: int, frame: bytes | None, data: st.DataObject) -> None:
+        """Somebody says something about a turn."""
+        self.tick()
+        turn_id = data.draw(st.sampled_from(sorted(self.turns)))
+        turn, shown = self.turns[turn_id], []
+
+        def decide(frames: list[bytes]) -> bytes | None:
+            shown.append(frames)
+            return frame
+
+        assert self.run(self.processes[k].store.amend(turn_id, decide))
+        assert shown == [turn.frames]
+        if frame is not None:
+            turn.frames.append(frame)
+            if turn.status in PARKED:
+                turn.status = TurnStatus.STOPPED
+
+    @rule(k=st.sampled_from(PROCESSES))
+    def end(self, k: int) -> None:
+        """A process ends, whatever it still held, and another begins."""
+        self.tick()
+        self.run(self.processes[k].store.close())
+        self.processes[k].alive = False
+        self.processes[k] = self.started()
+
+    @rule(k=st.sampled_from(PROCESSES))
+    def be_taken_for_dead(self, k: int) -> None:
+        """A process goes on, but nobody believes it."""
+        process = self.processes[k]
+        if process.alive:
+            self.place.declare_dead(process.store)
+            process.alive = False
+
+    # ------------------------------------------------------------------ what must hold
+
+    @invariant()
+    def agree(self) -> None:
+        """Every process reads what the model says is committed."""
+        newest = sorted(self.turns, reverse=True)
+        for process in self.processes:
+            store = process.store
+            for turn_id, turn in self.turns.items():
+                assert store.frames(turn_id) == turn.frames
+            rows = store.heads()
+            assert [row.turn_id for row in rows] == newest
+            for row in rows:
+                turn = self.turns[row.turn_id]
+                held = turn.holder is not None and not self.dead(turn.holder)
+                assert (row.status, row.session, row.held) == (turn.status, turn.session, held)
+            assert store.unfinished() == [
+                turn_id
+                for turn_id, turn in sorted(self.turns.items())
+                if turn.status in (TurnStatus.RUNNING, TurnStatus.STOPPED)
+                and self.dead(turn.holder)
+            ]
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        for process in self.processes:
+            self.run(process.store.close())
+        self.runner.close()
+
+
+class InMemory(Journal):
+    """On a journal in memory."""
+
+    def make_place(self) -> Place:
+        """Return where the journal is kept."""
+        return MemoryPlace()
+
+
+class InFile(Journal):
+    """On a journal in a file."""
+
+    def make_place(self) -> Place:
+        """Return where the journal is kept."""
+        self.folder = Path(tempfile.mkdtemp())
+        return SqlitePlace(self.folder / "journal.db")
+
+    def teardown(self) -> None:
+        """Close what is open, and leave nothing behind."""
+        super().teardown()
+        shutil.rmtree(self.folder)
+
+
+TestInMemory = InMemory.TestCase
+TestInMemory.settings = settings(max_examples=60, stateful_step_count=40)
+TestInFile = InFile.TestCase
+TestInFile.settings = settings(max_examples=25, stateful_step_count=40)

@@ -1,6 +1,6 @@
 """Undercroft: the layer under AI workflows that makes them reliable.
 
-    import undercroft as uc
+import undercroft as uc
 """
 
 from undercroft.app import Runtime

@@ -74,7 +74,7 @@ class Runtime:
         SettingError: A setting is outside its range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each keyword is one setting
         self,
         store: str | Path | Store | None = None,
         *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -58,10 +59,8 @@ async def swallows_its_cancel() -> str:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        pass
     return "went on"
 
 
@@ -81,7 +80,7 @@ BODIES: dict[str, tuple[Callable[[], Any], str, str]] = {
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("bounded", [False, True])
 async def test_whatever_a_tool_raises_stays_its_own(
-    kind: str, bounded: bool, runtime: MakeRuntime
+    kind: str, *, bounded: bool, runtime: MakeRuntime
 ) -> None:
     """A tool's BaseException or cancellation is its result; the loop and the turn go on."""
     body, status, said = BODIES[kind]
@@ -132,7 +131,7 @@ async def test_whatever_a_handler_raises_fails_its_turn(kind: str, runtime: Make
     body, _, said = BODIES[kind]
 
     @uc.handler(tools=[])
-    async def work(turn: uc.Turn) -> str:
+    async def work(_turn: uc.Turn) -> str:
         return str(await body())
 
     async with runtime() as rt:
@@ -326,7 +325,7 @@ async def test_a_full_disk_stops_the_turn_and_loses_nothing(tmp_path: Path) -> N
             self._connection.execute(f"PRAGMA max_page_count={pages + 40}")
 
     async with uc.Runtime(SmallDisk(path), targets=[work]) as rt:
-        with pytest.raises(StoreFullError, match="the disk is full.*Make room"):
+        with pytest.raises(StoreFullError, match=r"the disk is full.*Make room"):
             await rt.run(work)
         small = uc.Workflow("small")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -57,7 +59,7 @@ class Desk:
                 raise ValueError("no index")
             return ["a", "b"]
 
-        self.tools = [get_account, set_tier, send_email, search]
+        self.tools: list[Any] = [get_account, set_tier, send_email, search]
 
     async def _work(self, what: str) -> None:
         self.log.append(what)
@@ -66,7 +68,7 @@ class Desk:
         await asyncio.sleep(0.01)
         self.running.discard(what)
 
-    def handler(self) -> uc.handler:  # type: ignore[valid-type]
+    def handler(self) -> Any:
         """Return the loop of the README."""
 
         @uc.handler(tools=self.tools)
@@ -80,7 +82,7 @@ class Desk:
 
         return assist
 
-    def batch(self, *calls: uc.Call) -> uc.handler:  # type: ignore[valid-type]
+    def batch(self, *calls: uc.Call) -> Any:
         """Return a handler of one batch, which returns what came of each call."""
 
         @uc.handler(tools=self.tools)
@@ -111,9 +113,14 @@ async def test_a_model_reads_results_and_answers(runtime: MakeRuntime) -> None:
     assert (outcome.status, outcome.value) == ("done", "Upgraded.")
     assert desk.log == ["get a", "set a gold", "get a"]
     prompts = [request.messages for request in model.requests]
-    assert all(after[: len(before)] == before for before, after in zip(prompts, prompts[1:]))
+    assert all(after[: len(before)] == before for before, after in pairwise(prompts))
     assert [m.role for m in prompts[-1]] == [
-        "user", "assistant", "tool", "assistant", "tool", "tool",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "tool",
+        "tool",
     ]
     assert prompts[-1][2].content == '{"id":"a","tier":"basic"}'
     assert prompts[-1][5].content == '{"id":"a","tier":"gold"}'

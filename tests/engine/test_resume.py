@@ -95,7 +95,7 @@ def bank_handler(world: World, *, keyed: bool = True, verified: bool = False) ->
     return assist
 
 
-SCRIPT = [
+SCRIPT: list[list[uc.Call] | str] = [
     [uc.Call("balance", {"name": "a"}), uc.Call("balance", {"name": "b"})],
     [
         uc.Call("add", {"name": "a", "amount": -30}),
@@ -154,26 +154,28 @@ async def test_a_write_that_nobody_can_settle_is_left_to_a_person() -> None:
         assert world.count("add") == 2
 
 
+def gated_flow(world: World) -> uc.Workflow:
+    """Return a workflow that reads, asks and writes."""
+    flow = uc.Workflow("gated")
+
+    @flow.read("x")
+    async def found() -> int:
+        return world.read("x")
+
+    @flow.approve
+    async def gate(found: int) -> bool:
+        return True
+
+    @flow.execute(writes="x")
+    async def change(gate: uc.Approval, key: uc.IdempotencyKey) -> str:
+        world.add("x", 1, key)
+        return gate.by
+
+    return flow
+
+
 async def test_an_approval_survives_a_crash_at_every_commit() -> None:
     """A turn that waits is decided once, wherever its process died."""
-
-    def scenario(world: World) -> uc.Workflow:
-        flow = uc.Workflow("gated")
-
-        @flow.read("x")
-        async def found() -> int:
-            return world.read("x")
-
-        @flow.approve
-        async def gate(found: int) -> bool:
-            return True
-
-        @flow.execute(writes="x")
-        async def change(gate: uc.Approval, key: uc.IdempotencyKey) -> str:
-            world.add("x", 1, key)
-            return gate.by
-
-        return flow
 
     async def start(rt: uc.Runtime, target: Any) -> uc.Outcome:
         return await decide(rt, await rt.run(target))
@@ -187,9 +189,7 @@ async def test_an_approval_survives_a_crash_at_every_commit() -> None:
         for when in ("crash_before", "crash_after"):
             world, journal = World(), MemoryJournal()
             flow = scenario(world)
-            async with uc.Runtime(
-                CrashingStore(journal, **{when: commit}), targets=[flow]
-            ) as rt:
+            async with uc.Runtime(CrashingStore(journal, **{when: commit}), targets=[flow]) as rt:
                 try:
                     outcome = await start(rt, flow)
                 except uc.StoreError:
@@ -287,7 +287,9 @@ async def test_closing_the_runtime_stops_a_turn_that_can_be_resumed(runtime: Mak
         (head,) = rt.turns()
         assert head.status == "stopped"
         outcomes = await rt.recover()
-        assert outcomes[head.turn_id].value == 1
+        recovered = outcomes[head.turn_id]
+        assert isinstance(recovered, uc.Outcome)
+        assert recovered.value == 1
         trace = rt.trace(head.turn_id)
     assert world.log == [("add", "x", 1)]
     assert [life.ended for life in trace.lives] == ["stopped", "ended"]
@@ -333,9 +335,7 @@ async def test_branches_that_finish_in_another_order_meet_their_own_results() ->
             async def branch(name: str, pause_s: float) -> str:
                 arguments = {"name": name, "pause_s": pause_s}
                 (seen,) = await turn.calls([uc.Call("look", arguments)])
-                (done,) = await turn.calls(
-                    [uc.Call("change", {"name": name, "text": seen.value})]
-                )
+                (done,) = await turn.calls([uc.Call("change", {"name": name, "text": seen.value})])
                 return str(done.value)
 
             pauses = {"a": 0.012, "b": 0.004, "c": 0.008}

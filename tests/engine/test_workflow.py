@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -69,9 +70,7 @@ async def test_a_turn_waits_for_approval_and_goes_on(runtime: MakeRuntime) -> No
         assert outcome.status == "waiting"
         (waiting,) = outcome.waiting
         assert waiting.name == "gate"
-        assert waiting.arguments == {
-            "draft": "gold: [['dispute-3'], ['dispute-1'], ['dispute-2']]"
-        }
+        assert waiting.arguments == {"draft": "gold: [['dispute-3'], ['dispute-1'], ['dispute-2']]"}
         first = await rt.approve(outcome.turn_id, waiting.step_id, by="ada")
         again = await rt.approve(outcome.turn_id, waiting.step_id, by="bob")
         assert first.status == again.status == "done"
@@ -155,7 +154,6 @@ def test_reads_run_together_and_writes_alone() -> None:
     assert run_virtual(main()).status == "done"
     assert frozenset({"a", "b"}) in seen
     assert all(len(group) == 1 for group in seen if group & {"c", "d"})
-
 
 
 async def test_a_failed_step_does_not_stop_its_siblings(runtime: MakeRuntime) -> None:
@@ -299,8 +297,6 @@ def test_a_fan_out_takes_as_long_as_its_slowest_item() -> None:
 
 async def test_steps_that_are_not_async_run_beside_the_loop(runtime: MakeRuntime) -> None:
     """A plain function runs in a thread: the event loop goes on meanwhile."""
-    import threading
-
     flow = uc.Workflow("threads")
     both = threading.Barrier(2, timeout=10)
 

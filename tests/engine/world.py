@@ -84,9 +84,7 @@ async def crash_sweep(
                         raise recovered
                 heads = rt.turns()
                 # Where nothing of the turn was durable yet, whoever asked asks again.
-                outcome = (
-                    await rt.resume(heads[0].turn_id) if heads else await start(rt, target)
-                )
+                outcome = await rt.resume(heads[0].turn_id) if heads else await start(rt, target)
                 if settle is not None:
                     outcome = await settle(rt, outcome, world)
                 ends.append((outcome, world))

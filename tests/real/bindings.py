@@ -153,9 +153,7 @@ def _body(tool: dojo.Tool, injected: Mapping[str, type]) -> _Body:
     ) -> Json:
         step = None if turn_info is None else turn_info.step_id
         # What was not given is left to the tool's own defaults.
-        return await _WORLD.get().call(
-            tool.name, to_jsonable_python(arguments), key=key, step=step
-        )
+        return await _WORLD.get().call(tool.name, to_jsonable_python(arguments), key=key, step=step)
 
     described = tool.schema["properties"]
     parameters = [

@@ -153,9 +153,7 @@ class Trial:
         for file in self.journal.parent.glob(f"{self.journal.name}*"):
             file.unlink()
 
-    def job(
-        self, *acts: Act, way: Way = ALONE, kill_before: int = 0, kill_after: int = 0
-    ) -> Job:
+    def job(self, *acts: Act, way: Way = ALONE, kill_before: int = 0, kill_after: int = 0) -> Job:
         """Return the job of one life."""
         return Job(
             journal=str(self.journal),
@@ -327,9 +325,7 @@ class Trial:
         is_open = not isinstance(events[-1], TurnParked | TurnEnded)
         # So whoever comes along to take up what was left behind finds it.
         assert unfinished_turns(path) == [turn] * is_open
-        return Snapshot(
-            trace=read_trace(path, turn), doubts=_doubts(events), open=is_open, log=log
-        )
+        return Snapshot(trace=read_trace(path, turn), doubts=_doubts(events), open=is_open, log=log)
 
 
 def _doubts(events: Sequence[AnyEvent]) -> tuple[str, ...]:

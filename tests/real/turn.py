@@ -173,9 +173,7 @@ async def live(job: Job, gate: "Gate | None" = None) -> Report:
         world = await stack.enter_async_context(World(job.port))
         stack.enter_context(reaching(world))
         runtimes = [
-            await stack.enter_async_context(
-                uc.Runtime(store, model=model, ids=FixedIds(job.task))
-            )
+            await stack.enter_async_context(uc.Runtime(store, model=model, ids=FixedIds(job.task)))
             for store in stores
         ]
         if gate is not None:

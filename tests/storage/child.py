@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from typing import Any, Self
 from undercroft.errors import StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, TurnHead
+from undercroft.storage import alive
 from undercroft.storage.read import open_reader
 from undercroft.storage.schema import MIGRATIONS, connect, prepare
 from undercroft.storage.sqlite import SqliteStore
@@ -60,10 +62,10 @@ class Child:
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
 
-    def tell(self) -> None:
+    def tell(self, word: str = "go on") -> None:
         """Let it go on."""
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
 
     def send(self, number: signal.Signals) -> None:
@@ -99,9 +101,9 @@ def say(**words: Any) -> None:
     sys.stdout.flush()
 
 
-async def told() -> None:
-    """Wait until the parent says so."""
-    await asyncio.to_thread(sys.stdin.readline)
+async def told() -> str:
+    """Wait for a word of the parent."""
+    return (await asyncio.to_thread(sys.stdin.readline)).strip()
 
 
 def head(turn_id: str) -> TurnHead:
@@ -132,7 +134,10 @@ async def write(path: str, name: str, count: str) -> None:
 
 
 async def hold(path: str, count: str) -> None:
-    """Begin turns and hold them; when told, write to the first and say whether one may."""
+    """Begin turns and hold them; when told, write to the first and say whether one may.
+
+    Told to lapse, it lets everybody take it for dead, as if its lock had been lost.
+    """
     store = SqliteStore(path)
     await store.open()
     nums = []
@@ -142,7 +147,10 @@ async def hold(path: str, count: str) -> None:
     await (store.durable(sync=True) or asyncio.sleep(0))
     say(ready=True, pid=os.getpid(), runtime=store.runtime)
     while True:
-        await told()
+        if await told() == "lapse":
+            alive.release(path, store.runtime)
+            say(lapsed=True)
+            continue
         try:
             store.append(nums[0], b"more")
             await (store.durable() or asyncio.sleep(0))
@@ -157,7 +165,10 @@ async def watch(path: str) -> None:
     stop = asyncio.ensure_future(told())
     reads, halves, backwards, most = 0, 0, 0, 0
     say(ready=True)
-    while not stop.done():
+    last = False
+    while not last:
+        # The last look begins after the word to stop, and so sees everything.
+        last = stop.done()
         with open_reader(path) as reader:
             turns = [row.turn_id for row in reader.heads(limit=10_000)]
             backwards += len(turns) < most
@@ -196,8 +207,11 @@ async def grow(path: str) -> None:
 
 async def unprivileged(path: str) -> None:
     """As nobody in particular, try to write and to read; say what came of it."""
-    scratch = path + "-warm"
-    await SqliteStore(scratch).open()  # whatever is imported late is imported now
+    with tempfile.TemporaryDirectory() as folder:
+        # Whatever is imported late is imported now: nobody may not read our sources.
+        warm = SqliteStore(f"{folder}/warm.db")
+        await warm.open()
+        await warm.close()
     if os.geteuid() == 0:
         os.setuid(NOBODY)
     words: dict[str, str] = {}

@@ -113,37 +113,39 @@ async def test_after_a_restart_every_turn_goes_on(tmp_path: Path) -> None:
             await committed(store)
 
 
-@pytest.mark.parametrize("what", ["claim", "amend", "open"])
-async def test_a_full_disk_is_told_to_whoever_writes(tmp_path: Path, what: str) -> None:
-    """Claiming, amending and opening on a full disk raise the same error, and change nothing."""
-    path = tmp_path / "journal.db"
-
-    class Filled(SmallDisk):
-        def _register(self) -> None:
-            super()._register()
-            if what == "open":
-                self.fill_up()
-                self._connection.execute(
-                    "INSERT INTO frame(turn, data) VALUES(0, zeroblob(100000))"
-                )
-
-    async with small_disk(path) as store:
+async def test_what_people_say_on_a_full_disk_is_not_half_written(tmp_path: Path) -> None:
+    """An amendment that does not fit is an error, and the turn stays as it was."""
+    async with small_disk(tmp_path / "journal.db") as store:
         num = await begun(store, "t-1", b"one")
         store.mark(num, TurnStatus.WAITING, 2.0)
         await committed(store)
-    if what == "open":
-        store = Filled(path)
+        store.fill_up()
         with pytest.raises(StoreFullError, match=r"journal\.db"):
-            await store.open()
-    else:
-        async with small_disk(path) as store:
-            store.fill_up()
-            with pytest.raises(StoreFullError, match=r"journal\.db"):
-                await store.amend("t-1", lambda _: b"x" * 100_000)
-    async with opened(SqliteStore(path)) as store:
+            await store.amend("t-1", lambda _: b"x" * 100_000)
         assert store.frames("t-1") == [b"one"]
         assert store.heads()[0].status is TurnStatus.WAITING
-        assert store.runtime > 1
+        store.make_room()
+        assert await store.amend("t-1", lambda _: b"x" * 100_000)
+
+
+class NoRoomToOpen(SmallDisk):
+    """A journal on a disk that is full at the moment when its process registers."""
+
+    def _register(self) -> None:
+        super()._register()
+        self.fill_up()
+        self._connection.execute("INSERT INTO frame(turn, data) VALUES(0, zeroblob(100000))")
+
+
+async def test_a_process_that_could_not_register_is_not_there(tmp_path: Path) -> None:
+    """Opening on a full disk is an error; the next to open is the first that was there."""
+    path = tmp_path / "journal.db"
+    with pytest.raises(StoreFullError, match=r"journal\.db"):
+        await NoRoomToOpen(path).open()
+    async with opened(SqliteStore(path)) as store:
+        assert store.runtime == 1
+        await begun(store, "t-1", b"one")
+        assert [row.held for row in store.heads()] == [True]
 
 
 def test_a_file_that_may_not_grow_is_an_error_too(tmp_path: Path) -> None:

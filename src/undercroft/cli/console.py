@@ -75,12 +75,12 @@ def word(status: str) -> str:
 def set_command(words: Sequence[str], width: int, indent: str) -> Text:
     """Set a command line in `width` columns so that it can be copied as it stands.
 
-    Options that do not fit go to the next line, after a backslash. Capitals are for the
-    reader to fill in. `indent` may end in a prompt.
+    Options that do not fit go to the next line, after a backslash. `indent` may end in a
+    prompt.
     """
     pieces: list[str] = []
     for raw in words:
-        quoted = raw if raw.isupper() else shlex.quote(safe(raw))
+        quoted = shlex.quote(safe(raw))
         # A value stays with its option.
         if pieces and pieces[-1].startswith("--") and " " not in pieces[-1] and quoted[:1] != "-":
             pieces[-1] += f" {quoted}"

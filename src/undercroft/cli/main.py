@@ -35,7 +35,8 @@ class _Group(TyperGroup):
     def _refuse(self, ctx: Any, error: Exception) -> None:
         if ctx.params.get("show_traceback"):
             traceback.print_exc()
-        complain(error)
+        else:
+            complain(error)
         ctx.exit(2)
 
 

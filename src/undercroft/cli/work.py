@@ -17,7 +17,7 @@ from undercroft.app import Runtime, SystemIds
 from undercroft.cli.console import err, print_command
 from undercroft.cli.load import importable_from_here, load_model, load_targets
 from undercroft.cli.problem import CannotRunError, StoppedError
-from undercroft.cli.progress import watched
+from undercroft.cli.progress import Progress
 from undercroft.cli.signals import run_until_stopped
 from undercroft.cli.where import Where
 from undercroft.engine.handler import Handler
@@ -63,15 +63,17 @@ def with_runtime(
     importable_from_here()
     client = load_model(where.model)
 
+    progress = Progress(lambda: ids.turn_id)
+
     async def main() -> T:
         async with (
             Runtime(where.db, model=client, targets=targets, ids=ids) as rt,
-            watched(rt, lambda: ids.turn_id),
+            progress.watching(rt),
         ):
             return await work(rt)
 
     try:
-        return run_until_stopped(main, _say_stopping)
+        return run_until_stopped(main, progress.stopping)
     except (StoppedError, KeyboardInterrupt) as error:
         number = error.signal_number if isinstance(error, StoppedError) else 2
         _say_stopped(ids.turn_id, where)
@@ -81,12 +83,6 @@ def with_runtime(
             line = where.resuming("resume", ids.turn_id)
             error.add_note(f"The turn was begun; resume it with: {shlex.join(line)}")
         raise
-
-
-def _say_stopping() -> None:
-    if err().is_terminal:
-        text = "stopping: writes under way may end first; Ctrl-C again stops at once"
-        err().print(Text(text, style="dim"))
 
 
 def _say_stopped(turn_id: str | None, where: Where) -> None:

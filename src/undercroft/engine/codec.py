@@ -29,10 +29,11 @@ def _to_data(value: Any) -> Any:
 
 
 def _from_data(wanted: type, data: Any) -> Any:
-    if isinstance(wanted, type) and issubclass(wanted, BaseModel):
+    if issubclass(wanted, BaseModel):
         return wanted.model_validate(data)
-    if isinstance(wanted, type) and issubclass(wanted, _BASES):
-        return wanted(data)
+    for base in _BASES:
+        if issubclass(wanted, base):
+            return wanted(data)  # type: ignore[call-arg]  # a subclass of str, dict, …
     return TypeAdapter(wanted).validate_python(data)
 
 

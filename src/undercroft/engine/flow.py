@@ -21,7 +21,7 @@ from undercroft.engine.workflow import Op, Program
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
-from undercroft.model.event import NIL, ApprovalAsked, StepEnded
+from undercroft.model.event import ApprovalAsked, StepEnded
 from undercroft.model.ids import fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.outcome import TurnStatus, Waiting
@@ -62,7 +62,7 @@ class _Fan:
 class FlowRun(TurnRun):
     """One life of a workflow's turn."""
 
-    def __init__(  # noqa: PLR0913  what a run is made of
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
         setting: Setting,
         log: TurnLog,
@@ -212,9 +212,7 @@ class FlowRun(TurnRun):
             claims = self._claims(op, None)
         except KeyProblem as problem:
             return self._failed(op, n, Failure("KeyProblem", str(problem), step=op.name))
-        step = Step(
-            n, op.name, op.body, "step", self._kwargs(op), b"", self._causes(op), claims
-        )
+        step = Step(n, op.name, op.body, "step", self._kwargs(op), b"", self._causes(op), claims)
         ended = await self.perform(step, record)
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
@@ -284,8 +282,10 @@ class FlowRun(TurnRun):
 
     def _fan_out(self, op: Op) -> None:
         source = op.plan.each
-        given = self.inputs[source.name] if source and source.index < 0 else (
-            self.values[source.index] if source else None
+        given = (
+            self.inputs[source.name]
+            if source and source.index < 0
+            else (self.values[source.index] if source else None)
         )
         if given is not None and (
             isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
@@ -456,13 +456,12 @@ class FlowRun(TurnRun):
             return Finish(TurnStatus.FAILED, error=self.error, missing=missing)
         status = TurnStatus.DEGRADED if missing else TurnStatus.DONE
         results = self.program.plan.results
-        if len(results) == 1 and len(self.numbers[results[0]]) == 1:
-            (index,) = results
-            if self.states[index] is State.OK:
-                value_of = self.numbers[index][0]
-                return Finish(status, self.values[index], None, value_of, missing=missing)
         if len(results) == 1:
-            value = self.values[results[0]]
+            (index,) = results
+            value = self.values[index]
+            if self.states[index] is State.OK and self.program.ops[index].item is None:
+                (number,) = self.numbers[index]
+                return Finish(status, value, None, number, missing=missing)
         else:
             value = {self.program.ops[k].name: self.values[k] for k in results}
         return Finish(status, value, encode(value), missing=missing)

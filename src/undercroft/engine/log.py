@@ -21,9 +21,7 @@ class TurnLog:
 
     __slots__ = ("_changed", "_events", "_head", "_last_n", "_place", "_store", "num")
 
-    def __init__(
-        self, store: Store, num: int, last_n: int, head: TurnHead | None = None
-    ) -> None:
+    def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
         self.num = num
         self._head = head

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from undercroft.engine.body import Decoder
 from undercroft.engine.codec import ENCODE_ERRORS, decode, describe_problem, encode
 from undercroft.engine.flow import FlowRun, waiting_for
 from undercroft.engine.handler import Handler
@@ -121,7 +122,7 @@ class Runner:
             self._targets[known[1]] = target
         return known[1]
 
-    def _make(
+    def _make(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
         target: Target,
         log: TurnLog,
@@ -138,9 +139,7 @@ class Runner:
             # A client has `complete`; a function makes one, once.
             if not hasattr(model, "complete"):
                 model = target.model = model()
-            setting = Setting(
-                setting.store, setting.clock, setting.ids, setting.limits, model
-            )
+            setting = Setting(setting.store, setting.clock, setting.ids, setting.limits, model)
         return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
 
     def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
@@ -181,9 +180,7 @@ class Runner:
             return
         await self._close(live, finish, error)
 
-    async def _close(
-        self, live: _Live, finish: Finish | None, error: BaseException | None
-    ) -> None:
+    async def _close(self, live: _Live, finish: Finish | None, error: BaseException | None) -> None:
         live.closed = True
         for timer in live.timers:
             timer.cancel()
@@ -286,9 +283,7 @@ class Runner:
         writing = any(step.body.changes for step in live.run.running.values())
         if writing and self._clock.now_s() < give_up_s:
             loop = asyncio.get_running_loop()
-            live.timers.append(
-                loop.call_later(_POLL_S, self._stop_when_quiet, live, give_up_s)
-            )
+            live.timers.append(loop.call_later(_POLL_S, self._stop_when_quiet, live, give_up_s))
         else:
             self._cancel(live)
 
@@ -391,9 +386,7 @@ class Runner:
             ended = memo.records[over.value_of].ended
             raw = ended.value if ended is not None else raw
         value = self._decoded_value(turn_id, memo, raw, over)
-        return Outcome(
-            turn_id, over.status, value, missing=over.missing, error=over.error
-        )
+        return Outcome(turn_id, over.status, value, missing=over.missing, error=over.error)
 
     def _decoded_value(self, turn_id: str, memo: Memo, raw: Any, over: TurnEnded) -> Any:
         """Return the value typed, where its code is at hand, else as plain data."""
@@ -408,8 +401,9 @@ class Runner:
         if over.value_of is None:
             return decode(raw)
         name = memo.records[over.value_of].name
-        decoders = {op.name: op.decode for op in target.build().ops}
-        return decoders.get(name, decode)(raw)
+        decoders: dict[str, Decoder] = {op.name: op.decode for op in target.build().ops}
+        read_back: Decoder = decoders.get(name, decode)
+        return read_back(raw)
 
     # ------------------------------------------------------------------ decide
 
@@ -507,9 +501,11 @@ def _to_decide(turn_id: str, memo: Memo, step: str | None) -> Record:
 
 def _in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:
     doubts = [r for r in memo.records.values() if r.in_doubt]
-    found = [
-        r for r in doubts if step in (None, r.name, step_id(r.name, r.n))
-    ] if memo.over is None else []
+    found = (
+        [r for r in doubts if step in (None, r.name, step_id(r.name, r.n))]
+        if memo.over is None
+        else []
+    )
     if len(found) == 1:
         return found[0]
     raise DecisionError(
@@ -579,8 +575,6 @@ def _encoded_inputs(target: Target, inputs: dict[str, Any]) -> bytes:
 def _decoded_inputs(target: Target, raw: msgspec.Raw) -> dict[str, Any]:
     decoders: Mapping[str, Any]
     decoders = (
-        target.input_decoders
-        if isinstance(target, Handler)
-        else target.build().input_decoders
+        target.input_decoders if isinstance(target, Handler) else target.build().input_decoders
     )
     return {name: decoders.get(name, decode)(value) for name, value in _raw_inputs(raw).items()}

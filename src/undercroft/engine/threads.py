@@ -7,6 +7,7 @@ that never returns would hang the process for ever; these are daemons.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
@@ -39,10 +40,9 @@ async def in_thread(fn: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
             value = context.run(fn, **kwargs)
         except BaseException as raised:  # noqa: BLE001  whatever it is, it is the step's
             error = raised
-        try:
+        # Where the loop is closed by now, nobody is waiting any more.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, value, error)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is waiting any more
 
     threading.Thread(target=work, name=f"undercroft-{fn.__name__}", daemon=True).start()
     return await done

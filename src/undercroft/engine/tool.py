@@ -40,7 +40,7 @@ class Tool(Generic[P, R]):
         schema: JSON schema of its arguments, injected ones left out.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `tool`
         self,
         fn: Callable[P, R],
         signature: Signature,

@@ -126,7 +126,7 @@ class Turn:
 class HandlerRun(TurnRun):
     """One life of a handler's turn."""
 
-    def __init__(  # noqa: PLR0913  what a run is made of
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
         setting: Setting,
         log: TurnLog,
@@ -158,8 +158,9 @@ class HandlerRun(TurnRun):
             StoreError: The journal cannot be written.
         """
         code = asyncio.ensure_future(self._code())
+        either: list[asyncio.Future[Any]] = [code, self.parked]
         try:
-            await asyncio.wait({code, self.parked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not code.done():
                 code.cancel()
@@ -182,7 +183,7 @@ class HandlerRun(TurnRun):
             raise
         except ModelError as error:
             return Finish(TurnStatus.FAILED, error=failure(error, step="model"))
-        except BaseException as error:  # noqa: BLE001  the code may raise anything
+        except BaseException as error:
             if self.parked.done():
                 raise
             return Finish(TurnStatus.FAILED, error=failure(self._own(error, _CODE)))
@@ -246,15 +247,7 @@ class HandlerRun(TurnRun):
         """Run one batch of proposed calls; return their results in the order of proposal."""
         slots = [_Slot(call) for call in batch]
         refusals = [self._prepare(slot, place) for place, slot in enumerate(slots)]
-        if self.memo.left:
-            for slot in slots:
-                slot.record = self.memo.take(slot.call.name, slot.fp)
-            if self.memo.left and not all(slot.record for slot in slots):
-                missing = next(slot for slot in slots if slot.record is None)
-                await self._other_branches(missing.call.name)
-        for slot in slots:
-            # In the order of proposal, whatever then runs first.
-            slot.n = slot.record.n if slot.record is not None else self.log.next_n()
+        await self._number(slots)
         async with self._at_work():
             for slot, refusal in zip(slots, refusals, strict=True):
                 if slot.record is not None and slot.record.ended is not None:
@@ -277,6 +270,17 @@ class HandlerRun(TurnRun):
         for slot, result in zip(slots, results, strict=True):
             self.window.add_result(result, slot.data, slot.n)
         return results
+
+    async def _number(self, slots: list[_Slot]) -> None:
+        """Find the calls of a batch in the journal; number those that are new, in their order."""
+        if self.memo.left:
+            for slot in slots:
+                slot.record = self.memo.take(slot.call.name, slot.fp)
+            new = [slot for slot in slots if slot.record is None]
+            if self.memo.left and new:
+                await self._other_branches(new[0].call.name)
+        for slot in slots:
+            slot.n = slot.record.n if slot.record is not None else self.log.next_n()
 
     def _prepare(self, slot: _Slot, place: int) -> Refusal | None:
         """Check what can be checked before anything ran; return why the call may not run."""
@@ -430,9 +434,7 @@ class HandlerRun(TurnRun):
         asked = slot.record.asked if slot.record is not None else None
         if asked is None:
             args = msgspec.Raw(encode(slot.accepted.proposed))
-            asked = ApprovalAsked(
-                slot.n, slot.call.name, self.wall_s(), slot.fp, args, self.last
-            )
+            asked = ApprovalAsked(slot.n, slot.call.name, self.wall_s(), slot.fp, args, self.last)
             self.log.note(asked)
         fp = fingerprint([slot.call.name, bytes(asked.args)])
         self.waiting.append(waiting_for(asked.name, asked.n, bytes(asked.args), asked.at, fp))

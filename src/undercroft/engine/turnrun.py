@@ -376,9 +376,7 @@ class TurnRun(ABC):
 
     # ------------------------------------------------------------------ doubt
 
-    async def _settle(
-        self, step: Step, said: DoubtSettled | None, *, live: bool
-    ) -> Ended | None:
+    async def _settle(self, step: Step, said: DoubtSettled | None, *, live: bool) -> Ended | None:
         """Find out what became of a write; `AGAIN` where it may be done again.
 
         Returns None where only a person can say.
@@ -412,9 +410,7 @@ class TurnRun(ABC):
     def _note_settled(
         self, step: Step, how: str, by: str, raw: bytes, *, applied: bool | None
     ) -> None:
-        self.log.note(
-            DoubtSettled(step.n, applied, how, by, self.wall_s(), msgspec.Raw(raw))
-        )
+        self.log.note(DoubtSettled(step.n, applied, how, by, self.wall_s(), msgspec.Raw(raw)))
         self.log.changes()
         self.log.put()
 

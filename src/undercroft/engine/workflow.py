@@ -15,7 +15,7 @@ from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare
 from undercroft.layers.sequencing.fits import fits, spelled
 from undercroft.layers.sequencing.graph import Node, Plan, PlanStep, build
-from undercroft.layers.sequencing.signature import Signature, read_signature
+from undercroft.layers.sequencing.signature import read_signature
 from undercroft.model.effect import Mode
 from undercroft.model.ids import fingerprint
 from undercroft.model.inject import Approval
@@ -95,7 +95,9 @@ class Workflow:
 
     def __init__(self, name: str) -> None:
         if not name or not isinstance(name, str):
-            raise DeclarationError("workflow", "it has no name", 'Give one: uc.Workflow("renewal").')
+            raise DeclarationError(
+                "workflow", "it has no name", 'Give one: uc.Workflow("renewal").'
+            )
         self.name = name
         # Where it was made, for the import name under which a journal finds it again.
         self.module: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
@@ -148,7 +150,7 @@ class Workflow:
     @overload
     def execute(self, fn: F, /) -> F: ...
     @overload
-    def execute(self, **options: Any) -> Callable[[F], F]: ...
+    def execute(self, fn: None = None, /, **options: Any) -> Callable[[F], F]: ...
     def execute(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step that changes the world; the only phase that may."""
         return self._phase(Phase.EXECUTE, fn, options)
@@ -278,9 +280,7 @@ class Workflow:
             declarations = {d.node.name: d for d in self._declarations}
             ops = tuple(_op(step, declarations[step.node.name]) for step in plan.steps)
             decoders = {name: decoder(p.annotation) for name, p in plan.inputs.items()}
-            wanted = tuple(
-                len(s.dependents) + (s.index in plan.results) for s in plan.steps
-            )
+            wanted = tuple(len(s.dependents) + (s.index in plan.results) for s in plan.steps)
             self._program = Program(plan, ops, _code(plan), decoders, wanted)
         return self._program
 

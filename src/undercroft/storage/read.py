@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from undercroft.errors import StoreError
@@ -32,7 +32,9 @@ class SqliteReader:
 
     def frames_of(self, num: int) -> list[bytes]:
         """Return the committed frames of turn number `num`."""
-        return [row[0] for row in self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)]
+        return [
+            row[0] for row in self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)
+        ]
 
     def matching(self, beginning: str) -> list[str]:
         """Return at most two ids that are `beginning` or begin with it; `last` is the newest."""
@@ -74,16 +76,12 @@ class SqliteReader:
         rows = self._rows(
             "SELECT num, id, runtime FROM turn WHERE status IN (?, ?) ORDER BY id", *_RUNNABLE
         )
-        return [
-            turn_id for num, turn_id, holder in rows if num in let_go or not self._held(holder)
-        ]
+        return [turn_id for num, turn_id, holder in rows if num in let_go or not self._held(holder)]
 
     def _head(self, row: tuple[Any, ...]) -> TurnHead:
         turn_id, kind, target, session, status, began, ended, holder = row
         held = self._held(holder)
-        return TurnHead(
-            turn_id, kind, target, session, TurnStatus(status), began, ended, held=held
-        )
+        return TurnHead(turn_id, kind, target, session, TurnStatus(status), began, ended, held=held)
 
     def _held(self, holder: int | None) -> bool:
         return holder is not None and alive.is_alive(self._path, holder)
@@ -102,7 +100,7 @@ def open_reader(path: str) -> Iterator[SqliteReader]:
     Raises:
         StoreError: There is no such file, or it is no journal that this version can read.
     """
-    if not os.path.exists(path):
+    if not Path(path).exists():
         raise StoreError(path, "there is no such file", "Name the journal with --db.")
     connection = connect(path, read_only=True)
     try:

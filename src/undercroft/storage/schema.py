@@ -6,10 +6,10 @@ happens as a whole or not at all.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from undercroft.errors import (
     StoreBusyError,
@@ -112,7 +112,9 @@ def checked_version(connection: sqlite3.Connection, path: str, newest: int) -> i
         raise translated(error, path) from error
     if tables and application_id != APPLICATION_ID:
         raise StoreCorruptError(
-            path, "it is a database of something else", "Give the path of a journal, or of a new file."
+            path,
+            "it is a database of something else",
+            "Give the path of a journal, or of a new file.",
         )
     if version > newest:
         raise StoreVersionError(
@@ -126,11 +128,11 @@ def checked_version(connection: sqlite3.Connection, path: str, newest: int) -> i
 def _check_length(connection: sqlite3.Connection, path: str) -> None:
     """A file that is shorter than its header says lost its end, unless the WAL has it."""
     with suppress(OSError):
-        if os.path.getsize(log_path(path)):
+        if Path(log_path(path)).stat().st_size:
             return
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    size = os.path.getsize(path)
+    size = Path(path).stat().st_size
     if size < page_bytes * pages:
         raise StoreCorruptError(
             path,
@@ -192,7 +194,7 @@ def translated(error: sqlite3.Error, path: str) -> StoreError:
 
 def log_path(path: str) -> str:
     """Return the path of a journal's write-ahead log; SQLite puts it beside the real file."""
-    return os.path.realpath(path) + "-wal"
+    return f"{Path(path).resolve()}-wal"
 
 
 def is_busy(error: sqlite3.Error) -> bool:

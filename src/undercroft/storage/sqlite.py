@@ -13,9 +13,9 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from undercroft.errors import FencedError, SettingError, StoreBusyError, StoreError
 from undercroft.model.outcome import TurnStatus
@@ -27,6 +27,7 @@ from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, tra
 from undercroft.storage.wal import Checkpointer, Flusher
 
 Sync = Literal["writes", "always", "never"]
+T = TypeVar("T")
 
 _BUSY_S = 30.0
 _RETRY_S = 0.002
@@ -256,9 +257,7 @@ class SqliteStore:
                     "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
                     batch.begins,
                 )
-            self._connection.executemany(
-                "INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames
-            )
+            self._connection.executemany("INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames)
             (last,) = execute("SELECT last_insert_rowid()").fetchone()
             if batch.marks:
                 self._connection.executemany(
@@ -305,9 +304,10 @@ class SqliteStore:
 
     async def claim(self, turn_id: str, at: float) -> Claimed | Held | Over | None:
         """Take an unfinished turn that no live process holds."""
-        return await self._exclusively(lambda: self._claim(turn_id, at))
+        del at  # of no use here; a store with leases needs it
+        return await self._exclusively(lambda: self._claim(turn_id))
 
-    def _claim(self, turn_id: str, at: float) -> Claimed | Held | Over | None:
+    def _claim(self, turn_id: str) -> Claimed | Held | Over | None:
         self._refuse_if_fenced()
         execute = self._connection.execute
         row = execute("SELECT num, status, runtime FROM turn WHERE id=?", (turn_id,)).fetchone()
@@ -349,7 +349,7 @@ class SqliteStore:
                 execute("UPDATE turn SET status=? WHERE num=?", (TurnStatus.STOPPED, num))
         return True
 
-    async def _exclusively(self, work: Any) -> Any:
+    async def _exclusively(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction of its own, waiting for other processes' writes."""
         give_up_s = self._loop.time() + _BUSY_S
         while True:

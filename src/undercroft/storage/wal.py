@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from pathlib import Path
 
 from undercroft.errors import StoreError
 from undercroft.storage.schema import connect, log_path
@@ -106,7 +107,9 @@ class Checkpointer:
         # Of the log's file when it was last started over; it need not shrink then.
         self._accepted_bytes = 0
         self.behind = False
-        self._thread = threading.Thread(target=self._work, name="undercroft-checkpoint", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name="undercroft-checkpoint", daemon=True
+        )
         self._thread.start()
 
     def wrote(self, size_bytes: int) -> None:
@@ -116,7 +119,7 @@ class Checkpointer:
             return
         self._since_bytes = 0
         self._looks += 1
-        log_bytes = os.path.getsize(self._log_path)
+        log_bytes = Path(self._log_path).stat().st_size
         grown = log_bytes > self._accepted_bytes
         self.behind = grown and log_bytes > self._limit_bytes
         if self._looks % 4 == 0 or (grown and log_bytes * 2 > self._limit_bytes):
@@ -138,19 +141,17 @@ class Checkpointer:
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         # Passive ones alone starve: under steady writing the log never becomes reusable.
-        log_bytes = os.path.getsize(self._log_path)
+        log_bytes = Path(self._log_path).stat().st_size
         if log_bytes * 2 > self._limit_bytes:
             # Writing over a file is cheaper than growing it, so it shrinks only if it must.
             mode = "TRUNCATE" if log_bytes > self._limit_bytes else "RESTART"
             (busy, _, _) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             # A reader that stays must not stop us: try again some growth later.
             spare_bytes = self._limit_bytes // 4 if busy else 0
-            self._accepted_bytes = os.path.getsize(self._log_path) + spare_bytes
+            self._accepted_bytes = Path(self._log_path).stat().st_size + spare_bytes
 
     def close(self) -> None:
         """Stop, after the checkpoint that is under way."""
         self._closed = True
         self._go.set()
         self._thread.join()
-
-

@@ -4,4 +4,11 @@ from undercroft.testing.clock import VirtualLoop, run_virtual
 from undercroft.testing.faults import CrashingStore, FaultyStore
 from undercroft.testing.model import ScriptedModel, ScriptEndedError
 
-__all__ = ["CrashingStore", "FaultyStore", "ScriptEndedError", "ScriptedModel", "VirtualLoop", "run_virtual"]
+__all__ = [
+    "CrashingStore",
+    "FaultyStore",
+    "ScriptEndedError",
+    "ScriptedModel",
+    "VirtualLoop",
+    "run_virtual",
+]

@@ -31,7 +31,7 @@ class FaultyStore(SqliteStore):
         commits: How many commits there were.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each keyword is one fault
         self,
         path: str | Path,
         *,

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from undercroft.cli.demo import world
 from undercroft.cli.problem import CannotRunError
 
 WAIT_S = 60.0
 _POLL_S = 0.01
-_MEND = "Run it again; if it persists, report it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class Stage:
             while not happened():
                 if child.poll() is not None or time.monotonic() > give_up_s:
                     said = _said(child)
-                    problem = f"a process ended ({said.code}) before it was killed: {said.text}"
-                    raise CannotRunError("demo", problem, _MEND)
+                    problem = f"a process ended ({said.code}) before it was killed"
+                    raise CannotRunError("demo", problem, f"It said:\n{_shown(said.text)}")
                 time.sleep(_POLL_S)
             child.kill()
             return child.wait(WAIT_S)
@@ -113,6 +114,10 @@ def _said(child: subprocess.Popen[str]) -> Said:
     except subprocess.TimeoutExpired:
         child.kill()
         text, _ = child.communicate(timeout=WAIT_S)
-        problem = f"a command took more than {WAIT_S:.0f} s: {text.strip()}"
-        raise CannotRunError("demo", problem, _MEND) from None
+        problem = f"a command took more than {WAIT_S:.0f} s"
+        raise CannotRunError("demo", problem, f"It said:\n{_shown(text)}") from None
     return Said(text.rstrip(), child.returncode)
+
+
+def _shown(text: str) -> str:
+    return Text.from_ansi(text).plain.strip() or "(nothing)"

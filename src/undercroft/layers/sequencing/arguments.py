@@ -111,9 +111,7 @@ class ArgumentCheck:
 def _as_object(tool: str, arguments: Any) -> tuple[dict[str, Any] | Refusal, bytes]:
     """Return proposed arguments as plain data and as JSON, or a refusal."""
     try:
-        text = (
-            arguments.encode() if isinstance(arguments, str) else msgspec.json.encode(arguments)
-        )
+        text = arguments.encode() if isinstance(arguments, str) else msgspec.json.encode(arguments)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return _unreadable(tool, f"cannot be written as JSON: {error}"), b""
     if len(text) > ARGUMENTS_BYTES_MAX:

@@ -55,7 +55,7 @@ def spelled(annotation: Any) -> str:
     return str(annotation).replace("typing.", "")
 
 
-def _classes_fit(given: Any, asked: Any) -> bool:
+def _classes_fit(given: Any, asked: Any) -> bool:  # noqa: PLR0911  one return a rule
     given_class, asked_class = get_origin(given) or given, get_origin(asked) or asked
     if asked is None or given is None:
         return given in (None, type(None)) and asked in (None, type(None))
@@ -73,7 +73,9 @@ def _classes_fit(given: Any, asked: Any) -> bool:
     except TypeError:
         return True
     mine, theirs = get_args(given), get_args(asked)
-    if len(mine) != len(theirs) or not issubclass(given_class, Sequence | Mapping | set | frozenset):
+    if len(mine) != len(theirs) or not issubclass(
+        given_class, Sequence | Mapping | set | frozenset
+    ):
         return True
     return all(fits(a, b) for a, b in zip(mine, theirs, strict=True))
 

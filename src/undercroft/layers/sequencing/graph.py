@@ -9,6 +9,7 @@ Source of the ordering: Kahn, "Topological sorting of large networks", CACM 5(11
 from __future__ import annotations
 
 import difflib
+import types
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,16 +125,21 @@ class _Builder:
         for node in self.nodes.values():
             for cause in needs[node.name]:
                 self._check_phases(self.nodes[cause], node)
-        index = {step: place for place, step in enumerate(order)}
-        steps = [self._placed(self.nodes[step], index, needs[step]) for step in order]
+        index = {name: place for place, name in enumerate(order)}
+        steps = [self._placed(self.nodes[name], index, needs[name]) for name in order]
         self._check_key_names(needs)
         dependents: dict[int, list[int]] = {place: [] for place in range(len(steps))}
         for step in steps:
-            for cause in step.causes:
-                dependents[cause].append(step.index)
+            for place in step.causes:
+                dependents[place].append(step.index)
         placed = tuple(
             PlanStep(
-                s.node, s.index, s.sources, s.key_sources, s.each, s.causes,
+                s.node,
+                s.index,
+                s.sources,
+                s.key_sources,
+                s.each,
+                s.causes,
                 tuple(dependents[s.index]),
             )
             for s in steps
@@ -149,8 +155,14 @@ class _Builder:
                 opens = node.phase.order in (first, Phase.RESOLVE.order) or not p.required
                 if opens and p.name not in self.nodes and not self._is_item(node, p.name):
                     known = inputs.get(p.name)
-                    inputs[p.name] = p if known is None or known.default is p.default else (
-                        Parameter(p.name, p.annotation, known.default if p.required else p.default)
+                    inputs[p.name] = (
+                        p
+                        if known is None or known.default is p.default
+                        else (
+                            Parameter(
+                                p.name, p.annotation, known.default if p.required else p.default
+                            )
+                        )
                     )
             if node.each and node.each not in self.nodes and node.phase.order == first:
                 inputs.setdefault(node.each, Parameter(node.each, Any, REQUIRED))
@@ -309,7 +321,7 @@ class _Builder:
             return Approval
         returns = node.signature.returns
         if node.each:
-            returns = Any if returns is Any else list[returns]
+            returns = Any if returns is Any else types.GenericAlias(list, (returns,))
         return returns | None if node.optional and returns is not Any else returns
 
     def _check_key_names(self, needs: dict[str, tuple[str, ...]]) -> None:

@@ -178,34 +178,18 @@ async def test_an_approval_survives_a_crash_at_every_commit() -> None:
     """A turn that waits is decided once, wherever its process died."""
 
     async def start(rt: uc.Runtime, target: Any) -> uc.Outcome:
-        return await decide(rt, await rt.run(target))
+        return await decide(rt, await rt.run(target), World())
 
-    async def decide(rt: uc.Runtime, outcome: uc.Outcome) -> uc.Outcome:
+    async def decide(rt: uc.Runtime, outcome: uc.Outcome, _: World) -> uc.Outcome:
         if outcome.status == "waiting":
             return await rt.approve(outcome.turn_id, by="ada")
         return outcome
 
-    for commit in range(1, 10):
-        for when in ("crash_before", "crash_after"):
-            world, journal = World(), MemoryJournal()
-            flow = scenario(world)
-            async with uc.Runtime(CrashingStore(journal, **{when: commit}), targets=[flow]) as rt:
-                try:
-                    outcome = await start(rt, flow)
-                except uc.StoreError:
-                    await asyncio.sleep(0)
-                    outcome = None
-            if outcome is None:
-                async with uc.Runtime(MemoryStore(journal), targets=[flow]) as rt:
-                    await rt.recover()
-                    heads = rt.turns()
-                    outcome = (
-                        await start(rt, flow)
-                        if not heads
-                        else await decide(rt, await rt.resume(heads[0].turn_id))
-                    )
-            assert (outcome.status, outcome.value) == ("done", "ada")
-            assert world.records == {"x": 1}
+    ends = await crash_sweep(gated_flow, start, settle=decide)
+    assert len(ends) > 8
+    for outcome, world in ends:
+        assert (outcome.status, outcome.value) == ("done", "ada")
+        assert world.records == {"x": 1}
 
 
 async def test_resume_is_safe_at_any_time_any_number_of_times(runtime: MakeRuntime) -> None:

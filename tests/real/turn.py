@@ -33,7 +33,6 @@ from typing import Any, Final, Literal, NoReturn
 import msgspec
 
 import undercroft as uc
-from undercroft.ports import Store
 from undercroft.testing import FaultyStore, ScriptedModel
 
 from .bindings import HANDLERS, Mode, reaching, script

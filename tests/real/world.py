@@ -35,7 +35,8 @@ A call that fails applies nothing and uses up no key. `seen` serves as a tool's 
 `delay` holds every later call, each by itself: `apply` before the call is applied, the
 window in which a client may die with nothing done; `answer` after it is applied and
 before it is answered, the window in which the client cannot know. Held calls do
-not hold up others; `held` counts those that were received and are not applied yet. `reset` clears the log, the keys and the delay.
+not hold up others; `held` counts those that were received and are not applied yet.
+`reset` clears the log, the keys and the delay.
 
 With a state file, a world started on the same file is the same world again, whatever
 suite and task its command line names. The clock stands still (see `dojo`).

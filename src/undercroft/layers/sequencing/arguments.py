@@ -6,6 +6,7 @@ which argument, what it was and what it should be.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,11 @@ from undercroft.model.step import Refusal
 
 ARGUMENTS_BYTES_MAX = 256 * 1024
 _SHOWN_CHARS = 80
+_PROBLEM_CHARS = 300
 _PROBLEMS_MAX = 8
+
+# As the journal writes them.
+_recorded = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,14 @@ class ArgumentCheck:
             model = self._validate(text, strict=True)
         except ValidationError as error:
             return self._refused(tool, error)
+        try:
+            _recorded(proposed)
+        except OverflowError:
+            return _unreadable(
+                tool,
+                "hold an integer of more than 64 bits, which cannot be recorded",
+                f"Propose {tool} again with a smaller number.",
+            )
         given = model.model_fields_set
         return Accepted(
             proposed, {self._names[f]: getattr(model, f) for f in self._names if f in given}
@@ -93,9 +106,9 @@ class ArgumentCheck:
     def _refused(self, tool: str, error: ValidationError) -> Refusal:
         problems = [
             {
-                "argument": ".".join(str(part) for part in e["loc"]) or "(all)",
-                "problem": e["msg"],
-                "given": _shown(e.get("input")),
+                "argument": _cut(".".join(str(part) for part in e["loc"])) or "(all)",
+                "problem": _cut(e["msg"], _PROBLEM_CHARS),
+                "given": _cut(repr(e.get("input"))),
             }
             for e in error.errors(include_url=False)[:_PROBLEMS_MAX]
         ]
@@ -122,6 +135,8 @@ def _as_object(tool: str, arguments: Any) -> tuple[dict[str, Any] | Refusal, byt
             facts={"size_bytes": len(text), "limit_bytes": ARGUMENTS_BYTES_MAX},
         ), b""
     if isinstance(arguments, dict):
+        if b"null" in text and _holds_no_number(arguments):
+            return _unreadable(tool, "hold NaN or an infinity, which JSON cannot say"), b""
         return arguments, text
     try:
         value = msgspec.json.decode(text) if text.strip() else {}
@@ -132,14 +147,27 @@ def _as_object(tool: str, arguments: Any) -> tuple[dict[str, Any] | Refusal, byt
     return value, text if text.strip() else b"{}"
 
 
-def _unreadable(tool: str, problem: str) -> Refusal:
+def _holds_no_number(value: Any) -> bool:
+    """Whether a float somewhere in `value` is none that JSON has; it is written as null."""
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, float) and not math.isfinite(part):
+            return True
+        if isinstance(part, dict):
+            todo += part.values()
+        elif isinstance(part, list | tuple | set | frozenset):
+            todo += part
+    return False
+
+
+def _unreadable(tool: str, problem: str, mend: str = "") -> Refusal:
     return Refusal(
         rule="sequencing.arguments_not_json",
         message=f"The arguments of {tool} {problem}.",
-        next=f"Propose {tool} again with one JSON object.",
+        next=mend or f"Propose {tool} again with one JSON object.",
     )
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+def _cut(text: str, limit: int = _SHOWN_CHARS) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"

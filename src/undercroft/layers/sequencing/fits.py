@@ -35,6 +35,11 @@ def item_type(collection: Any) -> Any:
     collection = plain(collection)
     if _anything(collection):
         return Any
+    if _is_union(collection):
+        # None stands for an optional step that failed: there is nothing to fan out over then.
+        given = [part for part in get_args(collection) if part is not type(None)]
+        items = [item_type(part) for part in given]
+        return None if None in items else Union[tuple(items)]  # noqa: UP007
     origin = get_origin(collection) or collection
     arguments = get_args(collection)
     if not isinstance(origin, type):

@@ -117,6 +117,15 @@ class _Builder:
         self.nodes = {node.name: node for node in nodes}
         if not nodes:
             raise GraphError(self.place, "it has no steps", "Declare one, such as @flow.read.")
+        if len(self.nodes) < len(nodes):
+            names = [node.name for node in nodes]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise GraphError(
+                self.place,
+                f"two steps are called {twice!r}",
+                "Rename one of the functions.",
+                (twice, twice),
+            )
         self.inputs = self._inputs()
 
     def plan(self) -> Plan:
@@ -152,18 +161,20 @@ class _Builder:
         inputs: dict[str, Parameter] = {}
         for node in self.nodes.values():
             for p in node.signature.parameters:
-                opens = node.phase.order in (first, Phase.RESOLVE.order) or not p.required
-                if opens and p.name not in self.nodes and not self._is_item(node, p.name):
-                    known = inputs.get(p.name)
-                    inputs[p.name] = (
-                        p
-                        if known is None or known.default is p.default
-                        else (
-                            Parameter(
-                                p.name, p.annotation, known.default if p.required else p.default
-                            )
-                        )
-                    )
+                # What a fan-out needs and nobody provides may be its item.
+                opens = not p.required or (
+                    node.phase.order in (first, Phase.RESOLVE.order)
+                    and node.each in (None, p.name)
+                )
+                # One step that cannot do without it decides for all.
+                decides = p.name not in inputs or p.required
+                if (
+                    opens
+                    and decides
+                    and p.name not in self.nodes
+                    and not self._is_item(node, p.name)
+                ):
+                    inputs[p.name] = p
             if node.each and node.each not in self.nodes and node.phase.order == first:
                 inputs.setdefault(node.each, Parameter(node.each, Any, REQUIRED))
         return inputs
@@ -186,7 +197,8 @@ class _Builder:
                 self.place,
                 f"step {node.name!r} fans out over {node.each!r} but has not exactly one "
                 f"parameter for the item (found: {found})",
-                f"Give {node.name!r} one parameter that is no step's name, such as `item`.",
+                f"Give {node.name!r} one parameter that is no step's and no input's name, such "
+                "as `item`.",
                 (node.name, node.each or ""),
             )
         return free[0]

@@ -6,9 +6,10 @@ Leaves to pydantic: the meaning of annotations as a schema.
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from undercroft.errors import DeclarationError
 from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
@@ -86,7 +87,7 @@ def read_signature(
                 "Give every parameter a name and a type: arguments are passed by keyword.",
             )
         annotation = hints.get(p.name, Any)
-        wanted = plain(annotation)
+        wanted = _without_none(plain(annotation))
         if isinstance(wanted, type) and issubclass(wanted, INJECTED):
             injected[p.name] = wanted
         else:
@@ -105,12 +106,23 @@ def plain(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
+def _without_none(annotation: Any) -> Any:
+    """Return what may be given beside None, so that a function can be called without it."""
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return plain(parts[0]) if is_union and len(parts) == 1 else annotation
+
+
 def _hints(fn: Callable[..., Any], place: str, names: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return get_type_hints(fn, localns=dict(names), include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise DeclarationError(
             place,
             f"its annotations name {error.name!r}, which is not defined here",
             "Import the type at module level, outside of TYPE_CHECKING.",
+        ) from error
+    except (TypeError, SyntaxError) as error:
+        raise DeclarationError(
+            place, f"its annotations cannot be read ({error})", "Annotate it with types."
         ) from error

@@ -30,11 +30,19 @@ class Face:
         """Run a command in this process."""
         return CliRunner().invoke(app, words, input=stdin, env={"COLUMNS": "80"})
 
+    def at(self, columns: int, *words: str) -> Result:
+        """Run a command in this process, on a terminal so wide."""
+        return CliRunner().invoke(app, words, env={"COLUMNS": str(columns)})
+
     def json(self, *words: str) -> Any:
         """Run a command with --json and return what it prints, decoded."""
         result = self.use(*words, "--json")
         assert not result.stderr, result.stderr
-        return msgspec.json.decode(result.stdout)
+        return self.decoded(result.stdout)
+
+    def decoded(self, text: str) -> Any:
+        """Return what JSON text says."""
+        return msgspec.json.decode(text)
 
     def environment(self) -> dict[str, str]:
         """Return what a process of its own is started with."""

@@ -17,6 +17,17 @@ EVIL = (
 )
 
 
+def calm() -> bool:
+    """Whether nothing is to go wrong any more."""
+    return Path("calm").exists()
+
+
+def count(name: str, line: str) -> None:
+    """Note that something happened, in a file that outlives the process."""
+    with Path(name).open("a") as file:
+        file.write(f"{line}\n")
+
+
 @dataclass(frozen=True)
 class Order:
     """What somebody wants."""
@@ -52,8 +63,7 @@ async def gate(record: dict[str, str]) -> bool:
 async def send(record: dict[str, str], gate: uc.Approval, key: uc.IdempotencyKey) -> str:
     """Send a mail; the file counts how often."""
     del key
-    with Path("sent.txt").open("a") as file:
-        file.write(f"{record['name']} by {gate.by}\n")
+    count("sent.txt", f"{record['name']} by {gate.by}")
     return f"sent to {record['name']}, approved by {gate.by}"
 
 
@@ -82,7 +92,7 @@ wrong = uc.Workflow("wrong")
 @wrong.read("x")
 async def fails(name: str) -> str:
     """Fail."""
-    raise ValueError(f"no {name}")  # noqa: TRY003  whatever a user's code says
+    raise ValueError(f"no {name}")
 
 
 @wrong.read("y")
@@ -112,7 +122,7 @@ doubtful = uc.Workflow("doubtful")
 @doubtful.execute(writes="bank/{account}")
 async def pay(account: str) -> str:
     """Lose the answer."""
-    if Path("calm").exists():
+    if calm():
         return "paid now"
     raise uc.UnknownOutcomeError(account)
 
@@ -135,7 +145,7 @@ async def looked(name: str) -> str:
 @killed.execute(writes="b")
 async def written(looked: str) -> str:
     """End the process in the middle of a write."""
-    if not Path("calm").exists():
+    if not calm():
         os.kill(os.getpid(), signal.SIGKILL)
     return looked
 
@@ -146,15 +156,14 @@ slow = uc.Workflow("slow")
 @slow.read("a")
 async def begun(name: str) -> str:
     """Say that the turn has begun; the file counts how often."""
-    with Path("begun.txt").open("a") as file:
-        file.write(f"{name}\n")
+    count("begun.txt", name)
     return name
 
 
 @slow.read("b")
 async def waits(begun: str) -> str:
     """Take long, the first time."""
-    if not Path("calm").exists():
+    if not calm():
         await asyncio.sleep(60)
     return begun
 
@@ -248,7 +257,10 @@ class Model:
         """Answer by how often it was asked."""
         asked = sum(message.role == "assistant" for message in request.messages)
         write = uc.Call("change", {"account_id": "a-1", "tier": EVIL})
-        batches = [(uc.Call(f"nope {EVIL}"), write), (uc.Call("look", {"account_id": "a-1"}), write)]
+        batches = [
+            (uc.Call(f"nope {EVIL}"), write),
+            (uc.Call("look", {"account_id": "a-1"}), write),
+        ]
         return uc.Answer(calls=batches[asked]) if asked < len(batches) else uc.Answer("all done")
 
 

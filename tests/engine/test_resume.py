@@ -11,6 +11,7 @@ import undercroft as uc
 from tests.engine.conftest import MakeRuntime
 from tests.engine.world import World, crash_sweep
 from undercroft.errors import ReplayError, TargetError, TurnNotFoundError
+from undercroft.model.event import StepStarted, decode_frames
 from undercroft.storage.memory import MemoryJournal, MemoryStore
 from undercroft.testing import CrashingStore, ScriptedModel
 
@@ -428,12 +429,22 @@ async def test_code_that_cannot_be_found_is_an_error_that_says_what_to_pass() ->
             await rt.resume("t-nothing")
 
 
+class KilledAtIntent(CrashingStore):
+    """Dies once the intent of a write is in the journal."""
+
+    def _commit(self, work: Any) -> None:
+        super()._commit(work)
+        frames = [item for _, item in work if isinstance(item, bytes)]
+        if any(isinstance(e, StepStarted) and e.changes for e in decode_frames(frames)):
+            self._crash()
+
+
 async def test_the_trace_of_a_killed_turn_tells_what_happened() -> None:
     """A trace read after a crash shows what began, what ended and that the life was cut off."""
     world, journal = World(), MemoryJournal()
     flow = transfer_flow(world)
     # The intent of `withdraw` is the last thing that the first process said.
-    async with uc.Runtime(CrashingStore(journal, crash_after=3), targets=[flow]) as rt:
+    async with uc.Runtime(KilledAtIntent(journal), targets=[flow]) as rt:
         with pytest.raises(uc.StoreError):
             await rt.run(flow)
     async with uc.Runtime(MemoryStore(journal), targets=[flow]) as rt:

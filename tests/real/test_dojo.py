@@ -23,7 +23,6 @@ from .bindings import (
     HANDLERS,
     MODES,
     UNREAD,
-    Mode,
     Protocol,
     bind,
     make_handler,

@@ -43,7 +43,7 @@ def read_json(option: str, text: str) -> Any:
             problem = f"{source} cannot be read ({error.strerror or error})"
             raise CannotRunError(option, problem, "Name a file that holds JSON.") from error
     else:
-        data = text.encode("utf-8", "surrogateescape")
+        data = text.encode("utf-8", "surrogatepass")
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

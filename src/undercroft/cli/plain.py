@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import msgspec
 
 # JSON escapes the first 32 by itself; the rest would reach a terminal as they are.
-_HARMFUL = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_HARMFUL = re.compile(
+    "[\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 def to_json(value: Any) -> str:
@@ -22,7 +26,7 @@ def to_json(value: Any) -> str:
             msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), enc_hook=_plain
         )
     text = msgspec.json.format(data, indent=2).decode()
-    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def print_json(value: Any) -> None:

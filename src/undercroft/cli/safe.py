@@ -25,6 +25,11 @@ _HARMFUL = re.compile(
 _HARMFUL_BUT_LINES = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+_COARSE = (
+    (_DAY_S, "d", _HOUR_S, "h"),
+    (_HOUR_S, "h", _MINUTE_S, "m"),
+    (_MINUTE_S, "m", 1, "s"),
+)
 # Below so many seconds: the unit, how many of it a second has, and decimals.
 _FINE = ((0.00995, "ms", 1_000, 1), (0.0995, "ms", 1_000, 0), (9.995, "s", 1, 2))
 
@@ -127,11 +132,12 @@ def took(seconds: float | None) -> str:
     if seconds < _MINUTE_S - 0.5:
         return _fine(seconds)
     whole = round(seconds)
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S}m {whole % _MINUTE_S:02}s"
-    if whole < _DAY_S:
-        return f"{whole // _HOUR_S}h {whole % _HOUR_S // _MINUTE_S:02}m"
-    return f"{whole // _DAY_S:,}d {whole % _DAY_S // _HOUR_S:02}h"
+    if whole >= 100 * _DAY_S:
+        return f"{whole // _DAY_S:,}d"
+    for unit_s, unit, part_s, part in _COARSE:
+        if whole >= unit_s:
+            break
+    return f"{whole // unit_s}{unit} {whole % unit_s // part_s:02}{part}"
 
 
 def _fine(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
 from undercroft.model.event import ApprovalAsked, StepEnded
-from undercroft.model.ids import fingerprint
+from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure, step_id
@@ -309,7 +310,7 @@ class FlowRun(TurnRun):
         fan = self.fans[op.index]
         item = fan.items[place]
         name = f"{op.name}[{place}]"
-        fp = fingerprint(encode(item))
+        fp = blake2b(encode(item), digest_size=FINGERPRINT_BYTES).digest()
         record = self.memo.take(name, fp) if self.memo.left else None
         if record is not None and record.ended is not None:
             ended = record.ended

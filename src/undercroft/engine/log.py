@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
+from undercroft.errors import StoreError
 from undercroft.model.event import Event, encode_frame
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import TurnHead
@@ -19,7 +23,7 @@ class TurnLog:
     committed in order.
     """
 
-    __slots__ = ("_changed", "_events", "_head", "_last_n", "_place", "_store", "num")
+    __slots__ = ("_changed", "_events", "_head", "_last_n", "_place", "_soon", "_store", "num")
 
     def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
@@ -30,6 +34,7 @@ class TurnLog:
         self._last_n = last_n
         self._place = 0
         self._changed = False
+        self._soon = False
 
     def next_n(self) -> int:
         """Return the number of a new step."""
@@ -39,6 +44,21 @@ class TurnLog:
     def note(self, event: Event) -> None:
         """Add `event` to the frame that is being gathered."""
         self._events.append(event)
+
+    def put_start(self) -> None:
+        """Queue the gathered frame: with what ended before, or else at the end of this tick."""
+        if len(self._events) > 1 and not self._soon:
+            self.put()
+        elif not self._soon:
+            # Each of many reads that begin together would be a row of its own.
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._put_late)
+
+    def _put_late(self) -> None:
+        self._soon = False
+        # A journal that cannot be written is told to whoever next waits for it.
+        with contextlib.suppress(StoreError):
+            self.put()
 
     def put(self) -> None:
         """Queue the gathered frame.

@@ -176,7 +176,7 @@ class TurnRun(ABC):
             log.changes()
             await log.durable()
         else:
-            log.put()
+            log.put_start()
         self.running[step.n] = step
         began_s = self.now_s()
         try:
@@ -222,7 +222,7 @@ class TurnRun(ABC):
         if step.body.changes:
             self.log.changes()
             return await self.log.durable()
-        self.log.put()
+        self.log.put_start()
         return 0
 
     def _note_begin(self, step: Step, attempt: int) -> None:

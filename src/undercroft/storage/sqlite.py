@@ -24,7 +24,7 @@ from undercroft.ports import Amend
 from undercroft.storage import alive
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, translated
-from undercroft.storage.wal import Checkpointer, Flusher
+from undercroft.storage.wal import RELEASED_MAX, Checkpointer, Flusher, Releaser
 
 Sync = Literal["writes", "always", "never"]
 T = TypeVar("T")
@@ -102,6 +102,7 @@ class SqliteStore:
         try:
             await self._prepared()
             await self._exclusively(self._register)
+            self._releaser = Releaser(self._loop, RELEASED_MAX)
             self._flusher = Flusher(self.path, self._loop)
         except BaseException as error:
             alive.release(self.path, self._runtime)
@@ -242,8 +243,7 @@ class SqliteStore:
         for waiter, sync in batch.waiters:
             if sync:
                 flusher.wait(flusher.committed, waiter, position)
-            elif not waiter.done():
-                waiter.set_result(position)
+        self._releaser.release((waiter, position) for waiter, sync in batch.waiters if not sync)
 
     def _commit(self, batch: _Batch) -> int:
         """Write `batch` in one transaction; return the position of its first frame."""

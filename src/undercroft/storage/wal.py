@@ -11,6 +11,8 @@ import logging
 import os
 import sqlite3
 import threading
+from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -26,20 +28,54 @@ _flush = getattr(os, "fdatasync", os.fsync)
 _COMMIT_BYTES = 16 << 10
 
 
+# How many waiters are told in one tick of the loop that their commit is durable. Each goes
+# on at once, so this bounds how long a tick takes, and what a crash in its middle can lose.
+RELEASED_MAX = 32
+FLUSHED_MAX = 16
+
+Waiter = asyncio.Future[int]
+
+
+class Releaser:
+    """Tells waiters that what they wait for is durable: in their order, a few each tick."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        self._loop, self._most = loop, most
+        self._ready: deque[tuple[Waiter, int]] = deque()
+
+    def release(self, waiters: Iterable[tuple[Waiter, int]]) -> None:
+        """Set each waiter's result, soon."""
+        idle = not self._ready
+        self._ready.extend(waiters)
+        if idle and self._ready:
+            self._drain()
+
+    def _drain(self) -> None:
+        ready = self._ready
+        for _ in range(min(self._most, len(ready))):
+            waiter, result = ready.popleft()
+            if not waiter.done():
+                waiter.set_result(result)
+        if ready:
+            self._loop.call_soon(self._drain)
+
+
 class Flusher:
     """Flushes the log to disk in a thread; one flush covers every commit before it."""
 
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
         self._path, self._loop = path, loop
+        # Fewer than after a commit: a flush lets a crowd gather.
+        self._releaser = Releaser(loop, FLUSHED_MAX)
         self._descriptor = os.open(log_path(path), os.O_RDONLY | os.O_CLOEXEC)
         self._thread = ThreadPoolExecutor(1, "undercroft-flush")
-        self._waiting: list[tuple[int, asyncio.Future[int], int]] = []
+        self._waiting: list[tuple[int, Waiter, int]] = []
         self._under_way: asyncio.Future[None] | None = None
         self._failed: StoreError | None = None
         self.committed = 0
         self.flushed = 0
 
-    def wait(self, commit: int, waiter: asyncio.Future[int], result: int) -> None:
+    def wait(self, commit: int, waiter: Waiter, result: int) -> None:
         """Set `result` on `waiter` once commit number `commit` is on disk."""
         if self._failed is not None:
             waiter.set_exception(self._failed)
@@ -69,12 +105,8 @@ class Flusher:
                     waiter.set_exception(self._failed)
             return
         self.flushed = covered
-        for entry in waiting:
-            commit, waiter, result = entry
-            if commit > covered:
-                self._waiting.append(entry)
-            elif not waiter.done():
-                waiter.set_result(result)
+        self._waiting = [entry for entry in waiting if entry[0] > covered]
+        self._releaser.release((w, result) for commit, w, result in waiting if commit <= covered)
         if self._waiting:
             self._start()
 

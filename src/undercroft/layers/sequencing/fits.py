@@ -21,12 +21,14 @@ def fits(given: Any, asked: Any) -> bool:
         return True
     if _is_union(given):
         return all(fits(one, asked) for one in get_args(given))
+    if get_origin(given) is Literal and len(get_args(given)) > 1:
+        return all(fits(Literal[one], asked) for one in get_args(given))
     if _is_union(asked):
         return any(fits(given, one) for one in get_args(asked))
     if get_origin(asked) is Literal:
         return get_origin(given) is not Literal or set(get_args(given)) <= set(get_args(asked))
     if get_origin(given) is Literal:
-        return all(fits(type(value), asked) for value in get_args(given))
+        return fits(type(get_args(given)[0]), asked)
     return _classes_fit(given, asked)
 
 

@@ -163,8 +163,7 @@ class _Builder:
             for p in node.signature.parameters:
                 # What a fan-out needs and nobody provides may be its item.
                 opens = not p.required or (
-                    node.phase.order in (first, Phase.RESOLVE.order)
-                    and node.each in (None, p.name)
+                    node.phase.order in (first, Phase.RESOLVE.order) and node.each in (None, p.name)
                 )
                 # One step that cannot do without it decides for all.
                 decides = p.name not in inputs or p.required

@@ -68,8 +68,11 @@ class Store(Protocol):
     def begin(self, head: TurnHead) -> int:
         """Queue a new turn, held by this process; return the number to append under."""
 
-    def append(self, num: int, frame: bytes) -> int:
-        """Queue a frame of turn `num`; return its place in the batch being gathered."""
+    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
+        """Queue a frame of turn `num`; return its place in the batch being gathered.
+
+        With `sync` its commit is made to survive a power cut, also if nobody waits for that.
+        """
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
         """Queue a new status of a held turn; any status but `running` lets go of it."""

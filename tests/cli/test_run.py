@@ -159,3 +159,13 @@ def test_the_journal_may_be_named_by_the_environment(
     assert "--db" not in result.stdout
     named = face.use("run", "app.py:order", "--input", EMAIL, "--db", "third.db")
     assert "--db third.db" in " ".join(named.stdout.replace("\\\n", " ").split())
+
+
+def test_what_the_app_prints_does_not_spoil_json(face: Face) -> None:
+    """With --json stdout holds one document, whatever a user's own code prints."""
+    source = "import undercroft as uc\nprint('hello')\nflow = uc.Workflow('f')\n"
+    source += "@flow.confirm\nasync def said() -> str:\n    print('noise')\n    return 'x'\n"
+    Path("loud.py").write_text(source)
+    result = face.use("run", "loud.py:flow", "--json")
+    assert face.decoded(result.stdout)["value"] == "x"
+    assert result.stderr == "hello\nnoise\n"

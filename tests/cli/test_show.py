@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import unicodedata
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -187,3 +189,34 @@ def test_show_reads_a_turn_with_its_session(face: Face) -> None:
     """A session is shown where there is one."""
     face.use("run", "app.py:order", "--input", EMAIL, "--session", "s-7")
     assert "session s-7" in face.use("show", "last").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["--applied"], "it had happened, so it was not done again", id="applied"),
+        pytest.param(["--not-applied"], "it had not happened, so it was done then", id="not"),
+    ],
+)
+def test_a_settled_doubt_is_told(face: Face, doubted: str, words: list[str], said: str) -> None:
+    """Of a write whose answer was lost the page says what became of it, and who said so."""
+    assert "answer lost" in face.use("show", doubted).stdout
+    Path("calm").touch()
+    face.use("settle", doubted, *words, "--by", "grace")
+    page = face.use("show", doubted).stdout
+    assert f"pay.1 lost the answer; {said}" in " ".join(page.split())
+    assert "says grace" in page
+
+
+def test_a_word_is_not_lost_where_the_code_is_not_found(face: Face, waiting: str) -> None:
+    """An approval counts even where its turn cannot go on at once, and the page says so."""
+    Path("app.py").rename("gone.py")
+    del sys.modules["app"]
+    result = face.use("approve", waiting, "--by", "ada")
+    assert result.exit_code == 2
+    assert "What you said is recorded" in " ".join(result.stderr.split())
+    page = face.use("show", waiting).stdout
+    assert "gate.3: decided, but nobody has gone on with the turn" in page
+    assert f"undercroft resume {waiting}" in page
+    Path("gone.py").rename("app.py")
+    assert face.json("resume", waiting)["status"] == "done"

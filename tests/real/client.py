@@ -66,6 +66,19 @@ class Seen:
     result: Json
 
 
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who is connected to a world.
+
+    Attributes:
+        connected: All connections.
+        held: Those whose call is being held.
+    """
+
+    connected: int
+    held: int
+
+
 class World:
     """A few connections to one world process; calls may be concurrent."""
 
@@ -127,10 +140,9 @@ class World:
         """Hold every later call: before it is applied, or before it is answered."""
         await self._ask({"op": "delay", "ms": ms, "at": at})
 
-    async def held(self) -> int:
-        """Return how many calls were received and are not applied yet."""
-        count: int = await self._ask({"op": "held"})
-        return count
+    async def clients(self) -> Clients:
+        """Return how many connections the world has, this one included."""
+        return Clients(**await self._ask({"op": "clients"}))
 
     async def _ask(self, request: Json) -> Json:
         async with asyncio.timeout(self._timeout_s), self._slots:

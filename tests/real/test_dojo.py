@@ -415,7 +415,7 @@ async def test_a_request_that_outlives_its_process_is_one_with_its_repetition(
     async with trials(case) as trial:
 
         async def sent() -> bool:
-            return await trial.world.held() == 1
+            return (await trial.world.clients()).held == 1
 
         async def arrived() -> bool:
             return len(await trial.world.log()) == calls + 1

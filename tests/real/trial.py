@@ -12,6 +12,7 @@ Leaves to others: where to kill (`test_dojo`), and living (`turn`).
     await trial.check()
 """
 
+import asyncio
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ from .world import Entry
 
 # A turn that is killed once can be in doubt once, and killed twice, twice.
 _SETTLED_MAX: Final = 4
+_QUIET_POLLS_MAX: Final = 2_000
+_QUIET_POLL_S: Final = 0.005
 
 
 class Case(NamedTuple):
@@ -313,6 +316,7 @@ class Trial:
             assert said == {("repeated" if how == "key" else what, how or "person")}
 
     async def _snapshot(self) -> Snapshot:
+        await self._quiet()
         log = tuple(await self.world.log())
         path = str(self.journal)
         heads = list_turns(path)
@@ -326,6 +330,15 @@ class Trial:
         # So whoever comes along to take up what was left behind finds it.
         assert unfinished_turns(path) == [turn] * is_open
         return Snapshot(trace=read_trace(path, turn), doubts=_doubts(events), open=is_open, log=log)
+
+    async def _quiet(self) -> None:
+        """Wait until the world has read all that the dead have sent; a held call it has."""
+        for _ in range(_QUIET_POLLS_MAX):
+            clients = await self.world.clients()
+            if clients.connected - clients.held == 1:
+                return
+            await asyncio.sleep(_QUIET_POLL_S)
+        raise AssertionError(clients)
 
 
 def _doubts(events: Sequence[AnyEvent]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ One request a line, one answer a line, both JSON:
     {"op": "seen", "key": K}  → {"ok": {"times": n, "result": …}}
     {"op": "reset", "suite": …, "task": …|null}  → {"ok": null}
     {"op": "delay", "ms": n, "at": "apply"|"answer"}  → {"ok": null}
-    {"op": "held"}    → {"ok": n}
+    {"op": "clients"} → {"ok": {"connected": n, "held": n}}
 
 An idempotency key counts for tools that append or write. Without `--dedupe` the world
 applies a repeated key again, so that a test can catch whoever repeats it. With it, the
@@ -35,8 +35,10 @@ A call that fails applies nothing and uses up no key. `seen` serves as a tool's 
 `delay` holds every later call, each by itself: `apply` before the call is applied, the
 window in which a client may die with nothing done; `answer` after it is applied and
 before it is answered, the window in which the client cannot know. Held calls do
-not hold up others; `held` counts those that were received and are not applied yet.
-`reset` clears the log, the keys and the delay.
+not hold up others. `reset` clears the log, the keys and the delay.
+
+`clients` counts connections, and those of them that wait for a held call. What a client
+sent that died is still read, so the log is only final once nobody else is connected.
 
 With a state file, a world started on the same file is the same world again, whatever
 suite and task its command line names. The clock stands still (see `dojo`).
@@ -227,17 +229,19 @@ class Server:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._hold_s = {"apply": 0.0, "answer": 0.0}
-        self._held = 0
+        self._connected = self._held = 0
 
     async def serve(self, reader: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         """Answer one client until it goes away."""
         # What is left to do for a client that died is done all the same: only the
         # sending of the answer can fail, and that ends this client alone.
+        self._connected += 1
         with contextlib.suppress(*_HUNG_UP):
             while line := await reader.readuntil():
                 answer = await self._answer(line)
                 out.write(canonical(answer).encode() + b"\n")
                 await out.drain()
+        self._connected -= 1
         out.close()
         with contextlib.suppress(ConnectionError):
             await out.wait_closed()
@@ -255,9 +259,7 @@ class Server:
         # Read both now: a later `delay` is for later calls.
         hold_s = dict(self._hold_s)
         answer: Json
-        self._held += 1
-        await asyncio.sleep(hold_s["apply"])
-        self._held -= 1
+        await self._hold(hold_s["apply"])
         try:
             result, deduplicated = self._book.call(
                 request["tool"],
@@ -268,8 +270,13 @@ class Server:
             answer = {"ok": result, "deduplicated": deduplicated}
         except Exception as error:  # noqa: BLE001 - what a tool raises is its answer
             answer = {"error": str(error), "type": type(error).__name__}
-        await asyncio.sleep(hold_s["answer"])
+        await self._hold(hold_s["answer"])
         return answer
+
+    async def _hold(self, hold_s: float) -> None:
+        self._held += 1
+        await asyncio.sleep(hold_s)
+        self._held -= 1
 
     def _other(self, request: Json) -> Json:
         match request["op"]:
@@ -279,8 +286,8 @@ class Server:
                 return [dataclasses.asdict(entry) for entry in self._book.log]
             case "seen":
                 return self._book.seen(request["key"])
-            case "held":
-                return self._held
+            case "clients":
+                return {"connected": self._connected, "held": self._held}
             case "reset":
                 self._hold_s = {"apply": 0.0, "answer": 0.0}
                 return self._book.reset(request["suite"], request.get("task"))

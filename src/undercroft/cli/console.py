@@ -20,7 +20,8 @@ from undercroft.errors import UndercroftError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus
 
-WIDTH_MAX = 120
+# Narrower than this the columns of a page would not stand beside each other.
+WIDTH_MIN, WIDTH_MAX = 60, 120
 
 # Sign and colour of every status; the word itself is always printed too.
 _LOOKS: dict[str, tuple[str, str]] = {

@@ -10,6 +10,7 @@ from rich.text import Text
 from undercroft.cli.console import print_command, say, sign, word
 from undercroft.cli.outcome import bounded, print_doubts, print_waiting
 from undercroft.cli.safe import clock, cut, safe
+from undercroft.cli.timeline import outcome_lost
 from undercroft.cli.where import Where
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import StepStatus
@@ -23,16 +24,21 @@ _TEXT_CHARS_MAX = 400
 def print_failures(console: Console, trace: Trace, *, alive: bool, everything: bool) -> None:
     """Print what failed, was refused, never ran, or went well only after all."""
     steps = trace.steps
+
+    def mended(console: Console, step: StepTrace) -> None:
+        _print_mended(console, trace, step)
+
     lists: list[tuple[Callable[[Console, StepTrace], None], list[StepTrace]]] = [
         (_print_failed, [s for s in steps if s.status is StepStatus.FAILED]),
         (_print_refused, [s for s in steps if s.status is StepStatus.REFUSED]),
         (_print_doubt, [s for s in steps if s.status is StepStatus.IN_DOUBT]),
         (_print_cut, [s for s in steps if s.status is StepStatus.RUNNING and not alive]),
-        (_print_mended, [s for s in steps if s.status is StepStatus.OK and _was_mended(s)]),
+        (mended, [s for s in steps if s.status is StepStatus.OK and _was_mended(s)]),
     ]
     skipped = [s for s in steps if s.status is StepStatus.SKIPPED]
-    waiting = [s for s in steps if s.status is StepStatus.WAITING]
-    if not (any(found for _, found in lists) or skipped or waiting or trace.error):
+    waiting = [s for s in steps if s.status is StepStatus.WAITING and not s.decisions]
+    decided = [s for s in steps if s.status is StepStatus.WAITING and s.decisions]
+    if not (any(found for _, found in lists) or skipped or waiting or decided or trace.error):
         console.print(Text("  Nothing."))
         return
     told = {(s.error.type, s.error.message) for s in steps if s.error is not None}
@@ -47,6 +53,7 @@ def print_failures(console: Console, trace: Trace, *, alive: bool, everything: b
             console.print(Text(f"    … {left:,} more like that: --all", style="dim"))
     _print_names(console, skipped, "skipped, since something that it needs did not succeed")
     _print_names(console, waiting, "waiting for a person")
+    _print_names(console, decided, "decided, but nobody has gone on with the turn since")
 
 
 def _print_failed(console: Console, step: StepTrace) -> None:
@@ -86,16 +93,18 @@ def _was_mended(step: StepTrace) -> bool:
     )
 
 
-def _print_mended(console: Console, step: StepTrace) -> None:
+def _print_mended(console: Console, trace: Trace, step: StepTrace) -> None:
     """Print what went wrong in a step that succeeded in the end."""
     mark = Text("↻", style="yellow")
     for said in step.decisions:
+        cut_off = outcome_lost(trace, step, said) == "cut off"
+        lost = "was cut off in its middle" if cut_off else "lost the answer"
         if said.what == "applied":
-            how = "was cut off in its middle; it had happened, so it was not done again"
+            how = f"{lost}; it had happened, so it was not done again"
         elif said.what == "not applied":
-            how = "was cut off in its middle; it had not happened, so it was done then"
+            how = f"{lost}; it had not happened, so it was done then"
         elif said.what == "repeated":
-            how = "was cut off in its middle, and done again under the same key"
+            how = f"{lost}, and was done again under the same key"
         else:
             continue
         _head(console, step, how, mark)

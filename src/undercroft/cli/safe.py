@@ -14,6 +14,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 from rich.cells import cell_len, set_cell_size
 
 # Control characters; marks, isolates and overrides of direction; spaces of no width; line
@@ -111,16 +112,15 @@ def pretty(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Return as plain data what JSON does not know."""
-    fields = getattr(value, "__dataclass_fields__", None)
-    if fields is not None:
-        return {name: getattr(value, name) for name in fields}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"({len(value):,} bytes)"
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    if isinstance(value, set | frozenset):
-        return list(value)
-    if isinstance(value, bytes):
-        return f"({len(value):,} bytes)"
-    return str(value)
+    try:
+        data = msgspec.to_builtins(value, enc_hook=str)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+    return data if data is not value else str(value)
 
 
 def took(seconds: float | None) -> str:
@@ -134,9 +134,7 @@ def took(seconds: float | None) -> str:
     whole = round(seconds)
     if whole >= 100 * _DAY_S:
         return f"{whole // _DAY_S:,}d"
-    for unit_s, unit, part_s, part in _COARSE:
-        if whole >= unit_s:
-            break
+    unit_s, unit, part_s, part = next(row for row in _COARSE if whole >= row[0])
     return f"{whole // unit_s}{unit} {whole % unit_s // part_s:02}{part}"
 
 

@@ -18,7 +18,7 @@ from undercroft.cli.console import colour, columns, put, say, sign, word
 from undercroft.cli.failures import print_failures, print_moves
 from undercroft.cli.outcome import bounded, print_text
 from undercroft.cli.safe import brief, clock, cut, named, safe, took
-from undercroft.cli.timeline import Scale, ends, scale_line
+from undercroft.cli.timeline import Scale, ends, outcome_lost, scale_line
 from undercroft.cli.where import Where
 from undercroft.layers.observability.answers import QUESTIONS, Answers
 from undercroft.model.outcome import TurnStatus
@@ -28,7 +28,7 @@ from undercroft.model.trace import StepTrace, Trace
 T = TypeVar("T")
 
 HEAD_MAX, TAIL_MAX = 12, 4
-SIGN_COLUMNS, NAME_COLUMNS, DURATION_COLUMNS = 4, 22, 9
+SIGN_COLUMNS, NAME_COLUMNS, DURATION_COLUMNS = 4, 22, 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _took(page: Page) -> None:
     scale = Scale(page.trace, page.room - DURATION_COLUMNS - 1, now_s=now_s)
 
     def row(step: StepTrace) -> Text:
-        return _row(Text(), _name(step), scale.bar(step), _duration(scale, step))
+        return _row(Text(), _name(step), scale.bar(step), _duration(page, scale, step))
 
     if page.trace.steps:
         put(page.console, [_row(Text(), Text(), scale_line(scale))])
@@ -174,9 +174,9 @@ def _took(page: Page) -> None:
     _print_lives(page, now_s)
 
 
-def _duration(scale: Scale, step: StepTrace) -> Text:
+def _duration(page: Page, scale: Scale, step: StepTrace) -> Text:
     if scale.was_cut(step):
-        return Text("cut off", style="magenta")
+        return Text(outcome_lost(page.trace, step), style="magenta")
     if step.status in (StepStatus.RUNNING, StepStatus.WAITING):
         return Text(word(step.status), style=colour(step.status))
     if step.attempts == 0 and not step.took_s:

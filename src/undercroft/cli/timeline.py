@@ -15,7 +15,7 @@ from rich.text import Text
 from undercroft.cli.console import colour
 from undercroft.cli.safe import cut, took
 from undercroft.model.step import StepStatus
-from undercroft.model.trace import Life, StepTrace, Trace
+from undercroft.model.trace import Decision, Life, StepTrace, Trace
 
 GAPS_MAX = 8
 _GAP = "┊"
@@ -113,6 +113,26 @@ class Scale:
             inside = [s.to_s for s in self.stretches if s.from_s <= began_s <= s.to_s]
             return (inside[-1] if inside else began_s), True
         return (self.now_s if step.took_s is None else began_s + step.took_s), False
+
+
+def outcome_lost(trace: Trace, step: StepTrace, said: Decision | None = None) -> str:
+    """Say how the outcome of a step was lost: with its process, or on the way back to it.
+
+    With `said` it is about the attempt before that decision; else about the last one.
+    """
+    if said is None or said.what == "applied":
+        life = _life_at(trace, step.began_at or 0.0)
+    else:
+        # Begun anew since, so its first beginning is no longer known: the life before tells.
+        life = _life_at(trace, said.at)
+        life = trace.lives[max(trace.lives.index(life) - 1, 0)] if life else None
+    lived = life is not None and life.ended in ("parked", "ended")
+    return "answer lost" if lived else "cut off"
+
+
+def _life_at(trace: Trace, at: float) -> Life | None:
+    """Return the last life that had begun by then."""
+    return next((life for life in reversed(trace.lives) if life.began_at <= at), None)
 
 
 def ends(trace: Trace, now_s: float) -> list[float]:

@@ -18,9 +18,17 @@ from undercroft.cli.plain import print_json
 from undercroft.cli.problem import CannotRunError
 from undercroft.cli.steps import find_step
 from undercroft.cli.where import Where, needs_naming
-from undercroft.cli.work import NotedIds, model_hint, on_turn, target_hint, with_runtime
-from undercroft.errors import DeclarationError, TargetError
+from undercroft.cli.work import (
+    NotedIds,
+    model_hint,
+    on_turn,
+    only_results,
+    target_hint,
+    with_runtime,
+)
+from undercroft.errors import DeclarationError, TargetError, UndercroftError
 from undercroft.model.outcome import Outcome
+from undercroft.model.trace import Trace
 from undercroft.queries import read_trace
 
 
@@ -56,20 +64,25 @@ def run(  # noqa: PLR0913  each parameter is one option
     as_json: Json = False,
 ) -> None:
     """Run a turn of a workflow or handler until it ends or has to wait."""
+    where = Where(db, (target,) if needs_naming(target) else (), model)
+    with only_results(as_json=as_json):
+        outcome = _begin(where, target, input_json, session, timeout_s)
+    _print_and_exit(outcome, where, as_json=as_json)
+
+
+def _begin(
+    where: Where, target: str, input_json: str | None, session: str | None, timeout_s: float | None
+) -> Outcome:
     goal = load_target(target)
     inputs = read_inputs(goal, input_json)
-    where = Where(db, (target,) if needs_naming(target) else (), model)
-    ids = NotedIds()
+
+    def begin(rt: Runtime) -> Awaitable[Outcome]:
+        return rt.run(goal, session=session, timeout_s=timeout_s, **inputs)
+
     try:
-        outcome = with_runtime(
-            where,
-            [goal],
-            ids,
-            lambda rt: rt.run(goal, session=session, timeout_s=timeout_s, **inputs),
-        )
+        return with_runtime(where, [goal], NotedIds(), begin)
     except DeclarationError as error:
         raise model_hint(error, goal, where) from error
-    _print_and_exit(outcome, where, as_json=as_json)
 
 
 def resume(  # noqa: PLR0913  each parameter is one option
@@ -98,11 +111,19 @@ def resume(  # noqa: PLR0913  each parameter is one option
             "resume", "it takes one turn, or --all", "Name one: undercroft resume last."
         )
     where.must_exist()
-    if turn is not None:
-        trace = read_trace(db, turn)
+    if turn is None:
+        _resume_all(where, as_json=as_json)
+        return
+    trace = read_trace(db, turn)
+    with only_results(as_json=as_json):
         outcome = on_turn(where, trace, lambda rt: rt.resume(trace.turn_id))
-        _print_and_exit(outcome, where, as_json=as_json)
-    outcomes = with_runtime(where, load_targets(where.targets), NotedIds(), Runtime.recover)
+    _print_and_exit(outcome, where, as_json=as_json)
+
+
+def _resume_all(where: Where, *, as_json: bool) -> None:
+    with only_results(as_json=as_json):
+        targets = load_targets(where.targets)
+        outcomes = with_runtime(where, targets, NotedIds(), Runtime.recover)
     if as_json:
         print_json(outcomes)
     elif not outcomes:
@@ -208,8 +229,19 @@ def _decide(
     where.must_exist()
     trace = read_trace(where.db, turn)
     name = find_step(trace, step).step_id if step else None
-    outcome = on_turn(where, trace, lambda rt: say(rt, trace.turn_id, name))
+    try:
+        with only_results(as_json=as_json):
+            outcome = on_turn(where, trace, lambda rt: say(rt, trace.turn_id, name))
+    except UndercroftError as error:
+        if _words(read_trace(where.db, trace.turn_id)) > _words(trace):
+            error.add_note("What you said is recorded, and counts when the turn is resumed.")
+        raise
     _print_and_exit(outcome, where, as_json=as_json)
+
+
+def _words(trace: Trace) -> int:
+    """Return how often somebody said something about a step of the turn."""
+    return sum(len(step.decisions) for step in trace.steps)
 
 
 def _print_and_exit(outcome: Outcome, where: Where, *, as_json: bool) -> None:

@@ -7,7 +7,9 @@ command line, and not what to write in Python.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import TypeVar
 
 import typer
@@ -40,6 +42,16 @@ class NotedIds(SystemIds):
         """Return a new id, and remember it."""
         self.turn_id, self.begun = super().turn(at), True
         return self.turn_id
+
+
+@contextmanager
+def only_results(*, as_json: bool) -> Iterator[None]:
+    """With --json, send to stderr what a user's own code prints: stdout holds one document."""
+    if not as_json:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def on_turn(where: Where, trace: Trace, work: Callable[[Runtime], Awaitable[Outcome]]) -> Outcome:

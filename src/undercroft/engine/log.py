@@ -71,7 +71,7 @@ class TurnLog:
             if self._head is not None:
                 # Together with its first frame, or a crash could leave a turn without any.
                 self.num, self._head = self._store.begin(self._head), None
-            self._place = self._store.append(self.num, encode_frame(events))
+            self._place = self._store.append(self.num, encode_frame(events), sync=self._changed)
 
     @property
     def crowded(self) -> bool:

@@ -190,6 +190,12 @@ class Runner:
             error = error or raised
             outcome = None
         self._live.pop(live.turn_id, None)
+        if outcome is not None and outcome.waiting and not _only_waits(self.memo(live.turn_id)):
+            # Somebody decided while the turn was being parked.
+            try:
+                outcome = await self.resume(live.turn_id)
+            except Exception as raised:  # noqa: BLE001  handed to those who wait
+                outcome, error = None, raised
         for waiter in live.waiters:
             if waiter.done():
                 continue
@@ -500,7 +506,8 @@ def _to_decide(turn_id: str, memo: Memo, step: str | None) -> Record:
 
 
 def _in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:
-    doubts = [r for r in memo.records.values() if r.in_doubt]
+    parked = memo.parked is not None and memo.parked.status is TurnStatus.IN_DOUBT
+    doubts = [r for r in memo.records.values() if r.in_doubt and parked]
     found = (
         [r for r in doubts if step in (None, r.name, step_id(r.name, r.n))]
         if memo.over is None
@@ -511,7 +518,7 @@ def _in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:
     raise DecisionError(
         turn_id,
         f"no step {step!r} of it is in doubt" if step else "not exactly one step is in doubt",
-        f"In doubt: {_ids(doubts)}.",
+        f"In doubt: {_ids(doubts)}." if parked else "Resume it first: undercroft resume.",
     )
 
 

@@ -245,6 +245,11 @@ class HandlerRun(TurnRun):
 
     async def run_batch(self, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
+        for call in batch:
+            if not isinstance(call, Call):
+                raise DeclarationError(
+                    "turn.calls", f"{call!r:.80} is not a call", "Pass uc.Call(name, arguments)."
+                )
         slots = [_Slot(call) for call in batch]
         refusals = [self._prepare(slot, place) for place, slot in enumerate(slots)]
         await self._number(slots)

@@ -84,8 +84,9 @@ class MemoryStore:
         self._queue(self._turns, head)
         return self._turns
 
-    def append(self, num: int, frame: bytes) -> int:
+    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
         """Queue a frame; return its place in the batch."""
+        del sync
         self._queue(num, frame)
         self._frames += 1
         self._size_bytes += len(frame)

@@ -37,13 +37,14 @@ _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 class _Batch:
     """What one transaction will write."""
 
-    __slots__ = ("begins", "frames", "marks", "size_bytes", "waiters")
+    __slots__ = ("begins", "frames", "marks", "size_bytes", "sync", "waiters")
 
     def __init__(self) -> None:
         self.begins: list[tuple[Any, ...]] = []
         self.frames: list[tuple[int, bytes]] = []
         self.marks: list[tuple[Any, ...]] = []
         self.waiters: list[tuple[asyncio.Future[int], bool]] = []
+        self.sync = False
         self.size_bytes = 0
 
     def turns(self) -> set[int]:
@@ -174,11 +175,13 @@ class SqliteStore:
         self._schedule()
         return self._turns
 
-    def append(self, num: int, frame: bytes) -> int:
+    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
         """Queue a frame; return its place in the batch."""
         if self._broken or self._dead:
             self._check(num)
         batch = self._batch
+        if sync:
+            batch.sync = True
         frames = batch.frames
         frames.append((num, frame))
         batch.size_bytes += len(frame)
@@ -234,12 +237,18 @@ class SqliteStore:
             self._dead = error
             self._fail(batch, error)
             return
+        except BaseException as error:
+            # Whatever it is, nobody must be left waiting for a commit that never comes.
+            self._fail(batch, StoreError(self.path, f"{error!r}", "Report it, please."))
+            raise
         self._batch = _Batch()
         self._scheduled = False
         self._busy_since = None
         flusher = self._flusher
         flusher.committed += 1
         self._checkpointer.wrote(batch.size_bytes)
+        if self._sync == "always" or (batch.sync and self._sync == "writes"):
+            flusher.want(flusher.committed)
         for waiter, sync in batch.waiters:
             if sync:
                 flusher.wait(flusher.committed, waiter, position)

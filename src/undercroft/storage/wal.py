@@ -72,8 +72,15 @@ class Flusher:
         self._waiting: list[tuple[int, Waiter, int]] = []
         self._under_way: asyncio.Future[None] | None = None
         self._failed: StoreError | None = None
+        self._wanted = 0
         self.committed = 0
         self.flushed = 0
+
+    def want(self, commit: int) -> None:
+        """Get commit number `commit` on disk, though nobody waits for it."""
+        self._wanted = commit
+        if self._under_way is None and self._failed is None:
+            self._start()
 
     def wait(self, commit: int, waiter: Waiter, result: int) -> None:
         """Set `result` on `waiter` once commit number `commit` is on disk."""
@@ -107,7 +114,7 @@ class Flusher:
         self.flushed = covered
         self._waiting = [entry for entry in waiting if entry[0] > covered]
         self._releaser.release((w, result) for commit, w, result in waiting if commit <= covered)
-        if self._waiting:
+        if self._waiting or self._wanted > covered:
             self._start()
 
     async def close(self) -> None:

@@ -80,8 +80,7 @@ WRONG: dict[str, tuple[list[Node], tuple[str, ...], str, str]] = {
         [step("record", READ), step("draft", asks=("weather",))],
         ("draft", "weather"),
         "asks for 'weather'",
-        "Declare a step 'weather', or take it as an input in a resolve step. "
-        "Known: record, draft.",
+        "Declare a step 'weather', or take it as an input in a resolve step. Known: record, draft.",
     ),
     "an-unknown-list": (
         [step("record", READ), step("notes", GATHER, ("note",), each="recrods")],
@@ -102,7 +101,10 @@ WRONG: dict[str, tuple[list[Node], tuple[str, ...], str, str]] = {
         "Move 'record'",
     ),
     "a-key-of-no-step-and-no-input": (
-        [step("account", RESOLVE, ("email",)), step("record", READ, ("account",), keys=("acount",))],
+        [
+            step("account", RESOLVE, ("email",)),
+            step("record", READ, ("account",), keys=("acount",)),
+        ],
         ("record", "acount"),
         "a key of step 'record' names {acount}, which is neither a step nor an input",
         "Known: account, email, record.",

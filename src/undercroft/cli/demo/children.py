@@ -21,6 +21,7 @@ from undercroft.cli.problem import CannotRunError
 
 WAIT_S = 60.0
 _POLL_S = 0.01
+_HOME = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Stage:
         environment = os.environ | {
             "UNDERCROFT_DB": str(self.journal),
             "COLUMNS": str(self.columns),
+            # They play in another folder, where a checkout would not be found.
+            "PYTHONPATH": os.pathsep.join([str(_HOME), os.environ.get("PYTHONPATH", "")]),
             world.SLOW: slow,
         }
         if self.coloured:

@@ -69,8 +69,8 @@ class _Story:
 
     def said(self, said: Said) -> None:
         """Print what a process said."""
-        bar = Text("  │ ", style="dim")
-        put(self.console, [bar + line for line in Text.from_ansi(said.text).split("\n")])
+        lines = Text.from_ansi(said.text).split("\n")
+        put(self.console, [Text.assemble(("  │ ", "dim"), line) for line in lines])
 
     def claim(self, text: str, *, holds: bool) -> None:
         """Print a claim that was checked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from undercroft.errors import SettingError
@@ -17,7 +18,7 @@ class Retry:
     Attributes:
         attempts: All of them, the first included; 1 to 100.
         wait_s: Upper bound of the first wait, doubled for each further one; above 0.
-        wait_max_s: Upper bound of any wait; at least `wait_s`.
+        wait_max_s: Upper bound of any wait; at least `wait_s`, and finite.
     """
 
     attempts: int = 3
@@ -29,8 +30,8 @@ class Retry:
             raise SettingError("attempts", self.attempts, "1 to 100")
         if not self.wait_s > 0:  # written so that NaN fails too
             raise SettingError("wait_s", self.wait_s, "above 0")
-        if not self.wait_max_s >= self.wait_s:
-            raise SettingError("wait_max_s", self.wait_max_s, "at least wait_s")
+        if not self.wait_s <= self.wait_max_s < math.inf:
+            raise SettingError("wait_max_s", self.wait_max_s, "at least wait_s, and finite")
 
 
 ONCE = Retry(attempts=1)

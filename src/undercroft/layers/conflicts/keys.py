@@ -27,6 +27,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9\-_~]+\Z")
 
 VALUE_CHARS_MAX = 512
 TEMPLATE_CHARS_MAX = 1_024
+_INTEGER_MAX = 2**64
 
 
 class KeyProblem(ValueError):  # noqa: N818  a reason that the caller turns into its own error
@@ -104,14 +105,18 @@ def _encoded(name: str, values: Mapping[str, object]) -> str:
         msg = f"{{{name}}} has no value yet"
         raise KeyProblem(msg)
     value = values[name]
-    if type(value) is int:
+    if type(value) is int and -_INTEGER_MAX <= value <= _INTEGER_MAX:
         return str(value)
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):
         msg = f"{{{name}}} is a {type(value).__name__}; a key takes text, an integer or a UUID"
         raise KeyProblem(msg)
-    text = str(value)
+    try:
+        text = str.__str__(value) if isinstance(value, str) else str(value)
+    except ValueError:  # Python spells no integer of thousands of digits
+        msg = f"{{{name}}} is an integer too long to name a resource"
+        raise KeyProblem(msg) from None
     if _PLAIN.match(text) and len(text) <= VALUE_CHARS_MAX:
         return text
     text = unicodedata.normalize("NFC", text)

@@ -71,9 +71,10 @@ def declare(modes: Mapping[Mode, Keys], *, pure: bool) -> Declared:
     claims: list[Claim] = []
     templates: list[Template] = []
     for mode, keys in modes.items():
-        for key in [keys] if isinstance(keys, str) else keys or ():
+        several = isinstance(keys, Sequence) and not isinstance(keys, str | bytes)
+        for key in () if keys is None else keys if several else [keys]:
             if not isinstance(key, str):
-                msg = f"{mode}s={key!r} is not a key template"
+                msg = f"{key!r}, given for {mode}, is not a key template"
                 raise KeyProblem(msg)
             templates.append(parse(key))
             claims.append(Claim(mode, key))

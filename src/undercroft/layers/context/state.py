@@ -107,9 +107,11 @@ def named_calls(answer: Answer, step: int) -> Answer:
     seen: set[str] = set()
     calls: list[Call] = []
     for place, call in enumerate(answer.calls):
-        call_id = call.id
-        if not call_id or call_id in seen:
+        call_id = call.id or f"call-{step}-{place}"
+        if call_id in seen:
             call_id = f"call-{step}-{place}"
+        while call_id in seen:  # the provider chose the very same
+            call_id += "-again"
         seen.add(call_id)
         calls.append(call if call_id == call.id else msgspec.structs.replace(call, id=call_id))
     return msgspec.structs.replace(answer, calls=tuple(calls))

@@ -132,6 +132,7 @@ class Runtime:
     async def run(
         self,
         target: Any,
+        /,
         *,
         session: str | None = None,
         timeout_s: float | None = None,

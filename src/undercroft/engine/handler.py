@@ -11,7 +11,7 @@ from undercroft.engine.codec import decoder
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
 from undercroft.layers.conflicts.keys import Template
-from undercroft.layers.sequencing.signature import Signature, read_signature
+from undercroft.layers.sequencing.signature import Signature, read_signature, refuse_reserved
 from undercroft.model.effect import Mode
 from undercroft.model.ids import fingerprint
 from undercroft.ports import ModelClient
@@ -103,6 +103,7 @@ def handler(
                 )
             seen.add(tool.name)
         signature = read_signature(fn, place, names, skip=1)
+        refuse_reserved(place, (p.name for p in signature.parameters))
         if not signature.is_async:
             raise DeclarationError(place, "it is not async", "Write `async def`.")
         if fn.__code__.co_argcount < 1:

@@ -23,6 +23,7 @@ from undercroft.model.event import (
     TurnResumed,
     TurnStarted,
 )
+from undercroft.model.step import StepStatus
 
 
 @dataclass(slots=True)
@@ -125,6 +126,8 @@ def _recall_step(records: dict[int, Record], event: AnyEvent) -> None:
             record.settled = None
         case StepRetried():
             records[event.n].attempts = event.attempt + 1
+        case StepEnded(status=StepStatus.IN_DOUBT):
+            pass  # says why there is a doubt, and ends nothing
         case StepEnded():
             record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
             record.ended = event

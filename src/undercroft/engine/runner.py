@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.body import Decoder
+from undercroft.engine.body import Body, Decoder
 from undercroft.engine.codec import ENCODE_ERRORS, decode, describe_problem, encode
 from undercroft.engine.flow import FlowRun, waiting_for
 from undercroft.engine.handler import Handler
@@ -137,7 +137,7 @@ class Runner:
         if target.model is not None:
             model = target.model
             # A client has `complete`; a function makes one, once.
-            if not hasattr(model, "complete"):
+            if isinstance(model, type) or not hasattr(model, "complete"):
                 model = target.model = model()
             setting = Setting(setting.store, setting.clock, setting.ids, setting.limits, model)
         return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
@@ -451,7 +451,7 @@ class Runner:
         """
         if not by:
             raise InputError("by", "it is empty", "Say who decides: by='ada'.")
-        raw = msgspec.Raw(encode(value))
+        raw = msgspec.Raw(self._checked_value(turn_id, step, value))
 
         def add(frames: list[bytes]) -> bytes | None:
             memo = recall(decode_frames(frames))
@@ -469,6 +469,28 @@ class Runner:
 
         return await self._amend(turn_id, add)
 
+    def _checked_value(self, turn_id: str, step: str | None, value: Any) -> bytes:
+        """Return the result of a step in doubt, encoded.
+
+        Raises:
+            InputError: It is not what the step returns.
+        """
+        memo = self.memo(turn_id)
+        record = _in_doubt(turn_id, memo, step)
+        try:
+            raw = encode(value)
+            if value is not None and memo.started is not None:
+                target = find(turn_id, memo.started.target, self._targets.values())
+                if (body := _body_of(target, record.name)) is not None:
+                    body.decode(raw)
+        except ENCODE_ERRORS as error:
+            raise InputError(
+                "value",
+                f"it is not what {record.name} returns ({error})",
+                "Give the result as the step would have returned it.",
+            ) from error
+        return raw
+
     async def _amend(self, turn_id: str, add: Any) -> Outcome:
         if not await self._store.amend(turn_id, add):
             raise TurnNotFoundError(
@@ -478,6 +500,13 @@ class Runner:
 
 
 NIL_RAW = msgspec.Raw(encode(None))
+
+
+def _body_of(target: Target, name: str) -> Body | None:
+    if isinstance(target, Handler):
+        return target.tools[name].body if name in target.tools else None
+    bodies = {op.name: op.body for op in target.build().ops}
+    return bodies.get(name.partition("[")[0])
 
 
 def _only_waits(memo: Memo) -> bool:

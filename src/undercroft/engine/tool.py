@@ -127,12 +127,10 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         exclusive: Resources that nobody else may touch meanwhile.
         service: Name of what it talks to.
         needs: Tools that must have succeeded in this turn for the same arguments.
-        read_first: Whether a write is refused unless its resource was read in this turn,
-            where some tool of the turn reads it.
+        read_first: Whether a write needs a read of its resource, where some tool reads it.
         approval: Whether a person must agree to each call.
-        verify: What can say, after a crash, whether this write happened: a function of some
-            of its arguments (or of its `IdempotencyKey`) that answers True or the result,
-            False or None; or a tool that reads the resource.
+        verify: What can say, after a crash, whether this write happened: a function of its
+            arguments or key that answers True or the result, False or None; or a reading tool.
         retry: When to try again; not at all if left out.
         timeout_s: Seconds that one attempt may take.
 
@@ -154,13 +152,7 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         place = f"tool {title!r}"
         signature = read_signature(fn, place, names)
         declared = _declared(place, modes, signature)
-        rules = CallRules(
-            title,
-            tuple(needed.name for needed in needs),
-            tuple(_shared(signature, needed.signature) for needed in needs),
-            read_first,
-            approval,
-        )
+        rules = _rules(title, signature, needs, read_first=read_first, approval=approval)
         body = make_body(
             title,
             fn,
@@ -174,6 +166,28 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         return Tool(fn, signature, declared, rules, body, service)
 
     return decorate if fn is None else decorate(fn)
+
+
+def _rules(
+    title: str,
+    signature: Signature,
+    needs: Sequence[Tool[..., Any]],
+    *,
+    read_first: bool,
+    approval: bool,
+) -> CallRules:
+    for needed in needs:
+        if not isinstance(needed, Tool):
+            raise DeclarationError(
+                f"tool {title!r}", f"needs={needed!r} is not a tool", "Give tools: needs=[get_it]."
+            )
+    return CallRules(
+        title,
+        tuple(needed.name for needed in needs),
+        tuple(_shared(signature, needed.signature) for needed in needs),
+        read_first,
+        approval,
+    )
 
 
 def _declared(place: str, modes: Mapping[Mode, Keys], signature: Signature) -> Declared:

@@ -245,12 +245,7 @@ class HandlerRun(TurnRun):
 
     async def run_batch(self, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
-        for call in batch:
-            if not isinstance(call, Call):
-                raise DeclarationError(
-                    "turn.calls", f"{call!r:.80} is not a call", "Pass uc.Call(name, arguments)."
-                )
-        slots = [_Slot(call) for call in batch]
+        slots = [_Slot(_checked(call)) for call in batch]
         refusals = [self._prepare(slot, place) for place, slot in enumerate(slots)]
         await self._number(slots)
         async with self._at_work():
@@ -523,6 +518,14 @@ class HandlerRun(TurnRun):
             "Resume it with the code that it began with, or start a new turn.",
             name,
         )
+
+
+def _checked(call: object) -> Call:
+    if not isinstance(call, Call):
+        raise DeclarationError(
+            "turn.calls", f"{call!r:.80} is not a call", "Pass uc.Call(name, arguments)."
+        )
+    return call
 
 
 def _by_reference(entry: Entry) -> list[Any]:

@@ -150,6 +150,7 @@ class TurnRun(ABC):
             ended = await self.once(step)
             if ended.status is not StepStatus.IN_DOUBT:
                 return ended
+            self.note_end(step, ended)  # no end: it says why there is a doubt
             settled = await self._settle(step, None, live=True)
             ended = await self._out_of_doubt(step, 1, settled)
             began_s = self.now_s()
@@ -202,6 +203,7 @@ class TurnRun(ABC):
             position = await self._begin(step, attempt + 1)
             attempt, ended = await self._attempts(step, attempt + 1, position)
             if ended.status is StepStatus.IN_DOUBT:
+                self.note_end(step, ended)
                 ended = await self._settle(step, None, live=True)
         if ended is None or ended is AGAIN:
             self.doubts[step.n] = step

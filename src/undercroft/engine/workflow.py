@@ -15,7 +15,11 @@ from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare
 from undercroft.layers.sequencing.fits import fits, spelled
 from undercroft.layers.sequencing.graph import Node, Plan, PlanStep, build
-from undercroft.layers.sequencing.signature import read_signature
+from undercroft.layers.sequencing.signature import (
+    Signature,
+    read_signature,
+    refuse_reserved,
+)
 from undercroft.model.effect import Mode
 from undercroft.model.ids import fingerprint
 from undercroft.model.inject import Approval
@@ -224,14 +228,6 @@ class Workflow:
         """
         title = fn.__name__
         place = f"step {title!r} of workflow {self.name!r}"
-        if any(known.node.name == title for known in self._declarations):
-            raise GraphError(
-                f"workflow {self.name!r}",
-                f"two steps are called {title!r}",
-                "Rename one of the functions.",
-                (title, title),
-            )
-        signature = read_signature(fn, place, names or {})
         modes = {
             Mode.PEEK: peeks,
             Mode.READ: reads,
@@ -239,34 +235,34 @@ class Workflow:
             Mode.WRITE: writes,
             Mode.EXCLUSIVE: exclusive,
         }
+        signature = read_signature(fn, place, names or {})
+        self._check_name(title)
+        if phase is Phase.APPROVE:
+            _check_gate(place, signature, bare=each is None and not optional)
         declared = _declared(place, phase, modes)
-        if phase is Phase.APPROVE and not fits(signature.returns, bool):
-            raise DeclarationError(
-                place,
-                f"a gate returns bool, not {spelled(signature.returns)}",
-                "Return True where a person must say yes, and False where nobody need be asked.",
-            )
+        changes = declared.effect.changes
         body = make_body(
             title,
             fn,
             signature,
             decoder(signature.returns),
-            changes=declared.effect.changes,
+            changes=changes,
             timeout_s=timeout_s,
             retry=retry,
             verify=make_verify(place, verify, signature, names or {}),
         )
-        node = Node(
-            title,
-            phase,
-            signature,
-            declared.parameters,
-            declared.effect.changes,
-            optional,
-            each,
-        )
+        node = Node(title, phase, signature, declared.parameters, changes, optional, each)
         self._declarations.append(_Declaration(node, body, declared, service))
         self._program = None
+
+    def _check_name(self, title: str) -> None:
+        if any(known.node.name == title for known in self._declarations):
+            raise GraphError(
+                f"workflow {self.name!r}",
+                f"two steps are called {title!r}",
+                "Rename one of the functions.",
+                (title, title),
+            )
 
     def build(self) -> Program:
         """Check the graph and return what runs it; the same again until a step is added.
@@ -277,12 +273,28 @@ class Workflow:
         """
         if self._program is None:
             plan = build(self.name, [d.node for d in self._declarations])
+            refuse_reserved(f"workflow {self.name!r}", plan.inputs)
             declarations = {d.node.name: d for d in self._declarations}
             ops = tuple(_op(step, declarations[step.node.name]) for step in plan.steps)
             decoders = {name: decoder(p.annotation) for name, p in plan.inputs.items()}
             wanted = tuple(len(s.dependents) + (s.index in plan.results) for s in plan.steps)
             self._program = Program(plan, ops, _code(plan), decoders, wanted)
         return self._program
+
+
+def _check_gate(place: str, signature: Signature, *, bare: bool) -> None:
+    if not bare:
+        raise DeclarationError(
+            place,
+            "a gate cannot fan out or be optional",
+            "Let one gate see the whole list, and make the steps after it optional.",
+        )
+    if not fits(signature.returns, bool):
+        raise DeclarationError(
+            place,
+            f"a gate returns bool, not {spelled(signature.returns)}",
+            "Return True where a person must say yes, and False where nobody need be asked.",
+        )
 
 
 def _declared(place: str, phase: Phase, modes: Mapping[Mode, Keys]) -> Declared:

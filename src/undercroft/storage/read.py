@@ -111,7 +111,7 @@ def open_reader(path: str) -> Iterator[SqliteReader]:
             raise StoreError(
                 path,
                 f"its schema is version {version}, and this Undercroft reads {len(MIGRATIONS)}",
-                "Open it once for writing, which brings it forward.",
+                "Run a turn on it, or open it with uc.Runtime: that brings it forward.",
             )
         yield SqliteReader(connection, path)
     finally:

@@ -116,6 +116,7 @@ class _Fold:
                 said = "approved" if event.granted else "rejected"
                 decision = Decision(said, "person", event.by, event.at, event.reason)
                 self.steps[event.n].decisions.append(decision)
+                self._decided()
             case DoubtSettled():
                 self._settled(event)
             case _:
@@ -152,9 +153,16 @@ class _Fold:
         what = {True: "applied", False: "not applied", None: "repeated"}[event.applied]
         step = self.steps[event.n]
         step.decisions.append(Decision(what, event.how, event.by, event.at))
+        if event.how == "person":
+            self._decided()
         if event.applied:
             step.status = StepStatus.OK
             step.facts["value"] = _decode(event.value)
+
+    def _decided(self) -> None:
+        """Somebody decided while nobody ran the turn: it waits for a process now."""
+        if self.status in (TurnStatus.WAITING, TurnStatus.IN_DOUBT):
+            self.status = TurnStatus.STOPPED
 
     def _mark_doubts(self, event: TurnParked) -> None:
         if event.status is TurnStatus.IN_DOUBT:

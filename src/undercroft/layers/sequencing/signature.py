@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,8 @@ from undercroft.errors import DeclarationError
 from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
 
 INJECTED: tuple[type, ...] = (IdempotencyKey, Fence, Deadline, TurnInfo)
+# What `run` takes for itself, beside the inputs.
+RESERVED = ("session", "timeout_s")
 REQUIRED: Any = inspect.Parameter.empty
 
 
@@ -99,6 +101,21 @@ def read_signature(
         hints.get("return", Any),
         inspect.iscoroutinefunction(fn),
     )
+
+
+def refuse_reserved(place: str, inputs: Iterable[str]) -> None:
+    """Raise if an input could not be told from what `run` takes for itself.
+
+    Raises:
+        DeclarationError: One has such a name.
+    """
+    for name in inputs:
+        if name in RESERVED:
+            raise DeclarationError(
+                place,
+                f"input {name!r} is also a keyword of rt.run",
+                f"Call it something else, such as {name}_given.",
+            )
 
 
 def plain(annotation: Any) -> Any:

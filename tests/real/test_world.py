@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from .client import Seen, ToolRaisedError, World, direct_run
+from .client import Clients, Seen, ToolRaisedError, World, direct_run
 from .dojo import SUITES, Call, Digest, Json, Stage, load_suite
 from .effects import EFFECTS
 from .world import HOST, Running, start_world
@@ -373,6 +373,29 @@ async def test_a_held_call_does_not_hold_up_others(world: World) -> None:
     await asyncio.gather(*(world.call("get_iban", {}) for _ in range(5)))
 
     assert 0.4 <= loop.time() - start_s < 2.0
+
+
+@pytest.mark.parametrize("at", ["apply", "answer"])
+async def test_a_reset_lets_go_of_held_calls(world: World, bank: Running, at: str) -> None:
+    """What is held when a world begins again never reaches the new one, nor lingers."""
+    await world.delay(30_000, at=at)
+    async with World(bank.port) as other:
+        held = asyncio.create_task(other.call(*SEND_MONEY, key="k"))
+        for _ in range(500):
+            if await world.clients() == Clients(connected=2, held=1):
+                break
+            await asyncio.sleep(0.02)
+        assert len(await world.log()) == (at == "answer")
+        await world.reset("banking")
+        if at == "apply":
+            with pytest.raises(ToolRaisedError, match="reset"):
+                await held
+        else:
+            assert await held
+
+        assert await world.clients() == Clients(connected=2, held=0)
+        assert await world.log() == []
+        assert await world.digest() == load_suite("banking").stage().digest()
 
 
 @pytest.mark.parametrize("at", ["apply", "answer"])

@@ -35,7 +35,8 @@ A call that fails applies nothing and uses up no key. `seen` serves as a tool's 
 `delay` holds every later call, each by itself: `apply` before the call is applied, the
 window in which a client may die with nothing done; `answer` after it is applied and
 before it is answered, the window in which the client cannot know. Held calls do
-not hold up others. `reset` clears the log, the keys and the delay.
+not hold up others. `reset` clears the log, the keys and the delay, and lets go of what
+is held: what was not applied by then never is.
 
 `clients` counts connections, and those of them that wait for a held call. What a client
 sent that died is still read, so the log is only final once nobody else is connected.
@@ -230,6 +231,8 @@ class Server:
         self._book = book
         self._hold_s = {"apply": 0.0, "answer": 0.0}
         self._connected = self._held = 0
+        # Set, and replaced, by the next reset.
+        self._reset = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         """Answer one client until it goes away."""
@@ -259,7 +262,11 @@ class Server:
         # Read both now: a later `delay` is for later calls.
         hold_s = dict(self._hold_s)
         answer: Json
-        await self._hold(hold_s["apply"])
+        reset = self._reset
+        await self._hold(hold_s["apply"], reset)
+        if reset.is_set():
+            msg = "The world was reset while this call was held."
+            raise WorldError(msg)
         try:
             result, deduplicated = self._book.call(
                 request["tool"],
@@ -270,12 +277,16 @@ class Server:
             answer = {"ok": result, "deduplicated": deduplicated}
         except Exception as error:  # noqa: BLE001 - what a tool raises is its answer
             answer = {"error": str(error), "type": type(error).__name__}
-        await self._hold(hold_s["answer"])
+        await self._hold(hold_s["answer"], reset)
         return answer
 
-    async def _hold(self, hold_s: float) -> None:
+    async def _hold(self, hold_s: float, reset: asyncio.Event) -> None:
+        if not hold_s:
+            return
         self._held += 1
-        await asyncio.sleep(hold_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(hold_s):
+                await reset.wait()
         self._held -= 1
 
     def _other(self, request: Json) -> Json:
@@ -289,8 +300,11 @@ class Server:
             case "clients":
                 return {"connected": self._connected, "held": self._held}
             case "reset":
+                self._book.reset(request["suite"], request.get("task"))
                 self._hold_s = {"apply": 0.0, "answer": 0.0}
-                return self._book.reset(request["suite"], request.get("task"))
+                self._reset.set()
+                self._reset = asyncio.Event()
+                return None
             case "delay":
                 return self._delay(request["ms"], request.get("at", "answer"))
             case op:

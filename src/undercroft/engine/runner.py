@@ -15,18 +15,27 @@ from typing import Any
 import msgspec
 
 from undercroft.engine.body import Body, Decoder
-from undercroft.engine.codec import ENCODE_ERRORS, decode, describe_problem, encode
-from undercroft.engine.flow import FlowRun, waiting_for
+from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
+from undercroft.engine.decide import (
+    approval,
+    check_name,
+    doubts,
+    in_doubt,
+    only_waits,
+    settlement,
+    waiting,
+)
+from undercroft.engine.flow import FlowRun
 from undercroft.engine.handler import Handler
+from undercroft.engine.inputs import decoded_inputs, encoded_inputs
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, Record, recall
+from undercroft.engine.memo import Memo, recall
 from undercroft.engine.targets import Target, find, import_name
 from undercroft.engine.turn import HandlerRun
 from undercroft.engine.turnrun import Finish, Setting, TurnRun
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
     DeadlineError,
-    DecisionError,
     InputError,
     StoreError,
     TargetError,
@@ -34,7 +43,7 @@ from undercroft.errors import (
     TurnNotFoundError,
 )
 from undercroft.model.event import (
-    ApprovalDecided,
+    NIL,
     DoubtSettled,
     StepEnded,
     TurnEnded,
@@ -43,12 +52,11 @@ from undercroft.model.event import (
     TurnStarted,
     TurnStopped,
     decode_frames,
-    encode_frame,
 )
-from undercroft.model.ids import fingerprint
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
 from undercroft.model.step import ErrorClass, StepStatus, failure, step_id
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
+from undercroft.ports import Amend
 
 # How long writes under way may take once a turn is told to stop, and how long a step may
 # take to notice that it was cancelled, before the turn goes on without it.
@@ -56,8 +64,6 @@ STOP_GRACE_S = 5.0
 LEAVE_BEHIND_S = 2.0
 BUSY_WAIT_S = 30.0
 _POLL_S = 0.02
-
-_raw_inputs = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(slots=True)
@@ -106,7 +112,7 @@ class Runner:
             kind, code = "handler", target.code
         else:
             kind, code = "workflow", target.build().code
-        raw = _encoded_inputs(target, inputs)
+        raw = encoded_inputs(target, inputs)
         at = self._clock.wall_s()
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
@@ -190,7 +196,7 @@ class Runner:
             error = error or raised
             outcome = None
         self._live.pop(live.turn_id, None)
-        if outcome is not None and outcome.waiting and not _only_waits(self.memo(live.turn_id)):
+        if outcome is not None and outcome.waiting and not only_waits(self.memo(live.turn_id)):
             # Somebody decided while the turn was being parked.
             try:
                 outcome = await self.resume(live.turn_id)
@@ -220,16 +226,17 @@ class Runner:
                 await log.durable()
             return None
         if finish.status.final:
-            raw = msgspec.Raw(finish.raw) if finish.raw is not None else NIL_RAW
+            raw = NIL if finish.raw is None else msgspec.Raw(finish.raw)
             log.note(
                 TurnEnded(finish.status, at, raw, finish.value_of, finish.error, finish.missing)
             )
         else:
-            steps = (*run.doubts, *(_number(w.step_id) for w in finish.waiting))
+            asked = (int(w.step_id.rpartition(".")[2]) for w in finish.waiting)
+            steps = (*run.doubts, *asked)
             log.note(TurnParked(finish.status, tuple(steps), at))
         log.mark(finish.status, at)
         await log.durable()
-        doubts = tuple(
+        unsettled = tuple(
             Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)
             for n, step in run.doubts.items()
         )
@@ -238,7 +245,7 @@ class Runner:
             finish.status,
             finish.value,
             finish.waiting,
-            doubts,
+            unsettled,
             finish.missing,
             finish.error,
         )
@@ -332,7 +339,7 @@ class Runner:
             started = memo.started
             if started is None:
                 raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
-            if memo.over is not None or _only_waits(memo):
+            if memo.over is not None or only_waits(memo):
                 return self._outcome(turn_id, memo)
             target = find(turn_id, started.target, self._targets.values())
             claimed = await self._store.claim(turn_id, self._clock.wall_s())
@@ -358,7 +365,7 @@ class Runner:
         log = TurnLog(self._store, claimed.num, memo.last_n)
         log.note(TurnResumed(self._store.runtime, self._clock.wall_s()))
         log.put()
-        inputs = _decoded_inputs(target, started.input)
+        inputs = decoded_inputs(target, started.input)
         run = self._make(target, log, memo, turn_id, started.session, inputs)
         return self._begin(turn_id, run, None)
 
@@ -384,9 +391,7 @@ class Runner:
         over = memo.over
         if over is None:
             status = memo.parked.status if memo.parked else TurnStatus.WAITING
-            waiting = tuple(_waiting(r) for r in memo.records.values() if r.waiting)
-            doubts = tuple(_doubt(r) for r in memo.records.values() if r.in_doubt)
-            return Outcome(turn_id, status, waiting=waiting, in_doubt=doubts)
+            return Outcome(turn_id, status, waiting=waiting(memo), in_doubt=doubts(memo))
         raw = over.value
         if over.value_of is not None:
             ended = memo.records[over.value_of].ended
@@ -421,25 +426,14 @@ class Runner:
         Raises:
             DecisionError: Nothing of that name waits, or it was decided otherwise.
         """
-        if not by:
-            raise InputError("by", "it is empty", "Say who decides: by='ada'.")
-
-        def add(frames: list[bytes]) -> bytes | None:
-            record = _to_decide(turn_id, recall(decode_frames(frames)), step)
-            said = record.decided
-            if said is None:
-                at = self._clock.wall_s()
-                return encode_frame([ApprovalDecided(record.n, granted, by, at, reason)])
-            if said.granted != granted:
-                word = "approved" if said.granted else "rejected"
-                raise DecisionError(
-                    turn_id,
-                    f"step {step_id(record.name, record.n)} was {word} by {said.by} already",
-                    "The first word counts; start a new turn to decide anew.",
-                )
-            return None
-
-        return await self._amend(turn_id, add)
+        check_name(by)
+        at = self._clock.wall_s()
+        return await self._amend(
+            turn_id,
+            lambda frames: approval(
+                turn_id, frames, step, granted=granted, by=by, at=at, reason=reason
+            ),
+        )
 
     async def settle(
         self, turn_id: str, step: str | None, *, applied: bool, by: str, value: Any
@@ -447,36 +441,17 @@ class Runner:
         """Say whether a write in doubt had happened, and go on with the turn.
 
         Raises:
-            DecisionError: Nothing of that name is in doubt.
+            DecisionError: Nothing of that name is in doubt, or it was settled otherwise.
+            InputError: `value` is not what the step returns.
         """
-        if not by:
-            raise InputError("by", "it is empty", "Say who decides: by='ada'.")
+        check_name(by)
         raw = msgspec.Raw(self._checked_value(turn_id, step, value))
-
-        def add(frames: list[bytes]) -> bytes | None:
-            memo = recall(decode_frames(frames))
-            record = _in_doubt(turn_id, memo, step)
-            if record.settled is not None and record.settled.how == "person":
-                if record.settled.applied == applied:
-                    return None
-                raise DecisionError(
-                    turn_id,
-                    f"{record.settled.by} said otherwise about {step_id(record.name, record.n)}",
-                    "The first word counts.",
-                )
-            at = self._clock.wall_s()
-            return encode_frame([DoubtSettled(record.n, applied, "person", by, at, raw)])
-
-        return await self._amend(turn_id, add)
+        word = DoubtSettled(0, applied, "person", by, self._clock.wall_s(), raw)
+        return await self._amend(turn_id, lambda frames: settlement(turn_id, frames, step, word))
 
     def _checked_value(self, turn_id: str, step: str | None, value: Any) -> bytes:
-        """Return the result of a step in doubt, encoded.
-
-        Raises:
-            InputError: It is not what the step returns.
-        """
         memo = self.memo(turn_id)
-        record = _in_doubt(turn_id, memo, step)
+        record = in_doubt(turn_id, memo, step)
         try:
             raw = encode(value)
             if value is not None and memo.started is not None:
@@ -491,7 +466,7 @@ class Runner:
             ) from error
         return raw
 
-    async def _amend(self, turn_id: str, add: Any) -> Outcome:
+    async def _amend(self, turn_id: str, add: Amend) -> Outcome:
         if not await self._store.amend(turn_id, add):
             raise TurnNotFoundError(
                 turn_id, "there is no such turn in this journal", "List them: undercroft turns."
@@ -499,118 +474,8 @@ class Runner:
         return await self.resume(turn_id)
 
 
-NIL_RAW = msgspec.Raw(encode(None))
-
-
 def _body_of(target: Target, name: str) -> Body | None:
     if isinstance(target, Handler):
         return target.tools[name].body if name in target.tools else None
     bodies = {op.name: op.body for op in target.build().ops}
     return bodies.get(name.partition("[")[0])
-
-
-def _only_waits(memo: Memo) -> bool:
-    """Whether the turn is parked for approvals, and nobody has given one since."""
-    if memo.parked is None or memo.parked.status is not TurnStatus.WAITING:
-        return False
-    return all(r.waiting for r in (memo.records[n] for n in memo.parked.steps))
-
-
-def _to_decide(turn_id: str, memo: Memo, step: str | None) -> Record:
-    asked = [r for r in memo.records.values() if r.asked is not None]
-    open_ones = [r for r in asked if r.waiting]
-    if step is None and len(open_ones) == 1:
-        return open_ones[0]
-    for record in asked:
-        if step == step_id(record.name, record.n):
-            return record
-    named = [r for r in open_ones if r.name == step] or [r for r in asked if r.name == step]
-    if len(named) == 1:
-        return named[0]
-    raise DecisionError(
-        turn_id,
-        f"no step {step!r} of it waits" if step else "not exactly one step of it waits",
-        f"Waiting: {_ids(open_ones)}.",
-    )
-
-
-def _in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:
-    parked = memo.parked is not None and memo.parked.status is TurnStatus.IN_DOUBT
-    doubts = [r for r in memo.records.values() if r.in_doubt and parked]
-    found = (
-        [r for r in doubts if step in (None, r.name, step_id(r.name, r.n))]
-        if memo.over is None
-        else []
-    )
-    if len(found) == 1:
-        return found[0]
-    raise DecisionError(
-        turn_id,
-        f"no step {step!r} of it is in doubt" if step else "not exactly one step is in doubt",
-        f"In doubt: {_ids(doubts)}." if parked else "Resume it first: undercroft resume.",
-    )
-
-
-def _ids(records: list[Record]) -> str:
-    return ", ".join(step_id(r.name, r.n) for r in records) or "none"
-
-
-def _number(step: str) -> int:
-    return int(step.rpartition(".")[2])
-
-
-def _waiting(record: Record) -> Waiting:
-    asked = record.asked
-    if asked is None:
-        return Waiting(step_id(record.name, record.n), record.name)
-    args = bytes(asked.args)
-    fp = fingerprint([record.name, args])
-    return waiting_for(record.name, record.n, args, asked.at, fp)
-
-
-def _doubt(record: Record) -> Waiting:
-    started = record.started
-    arguments = decode(started.args) if started is not None else None
-    at = started.at if started is not None else 0.0
-    return Waiting(step_id(record.name, record.n), record.name, arguments, at)
-
-
-def _parameters(target: Target) -> dict[str, bool]:
-    """The inputs of a target, and whether each must be given."""
-    if isinstance(target, Handler):
-        return {p.name: p.required for p in target.signature.parameters}
-    return {name: p.required for name, p in target.build().plan.inputs.items()}
-
-
-def _encoded_inputs(target: Target, inputs: dict[str, Any]) -> bytes:
-    """Return the inputs as the journal keeps them.
-
-    Raises:
-        InputError: One is missing, unknown, or cannot be written as data.
-    """
-    place = f"{target.name}"
-    known = _parameters(target)
-    for name in inputs:
-        if name not in known:
-            raise InputError(
-                place, f"it takes no input {name!r}", f"It takes: {', '.join(known) or 'none'}."
-            )
-    for name, required in known.items():
-        if required and name not in inputs:
-            raise InputError(place, f"input {name!r} is missing", f"Pass {name}=….")
-    try:
-        return encode(inputs)
-    except ENCODE_ERRORS as error:
-        raise InputError(
-            place,
-            f"an input cannot be recorded ({describe_problem(inputs, error)})",
-            "Pass plain data, dataclasses or pydantic models.",
-        ) from error
-
-
-def _decoded_inputs(target: Target, raw: msgspec.Raw) -> dict[str, Any]:
-    decoders: Mapping[str, Any]
-    decoders = (
-        target.input_decoders if isinstance(target, Handler) else target.build().input_decoders
-    )
-    return {name: decoders.get(name, decode)(value) for name, value in _raw_inputs(raw).items()}

@@ -51,5 +51,6 @@ __all__ = [
     "Usage",
     "Workflow",
     "handler",
+    "testing",
     "tool",
 ]

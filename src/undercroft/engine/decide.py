@@ -6,8 +6,8 @@ Keeps: the first word counts; the same word again changes nothing.
 from __future__ import annotations
 
 from undercroft.engine.codec import decode
-from undercroft.engine.flow import waiting_for
 from undercroft.engine.memo import Memo, Record, recall
+from undercroft.engine.turnrun import waiting_for
 from undercroft.errors import DecisionError, InputError
 from undercroft.model.event import ApprovalDecided, DoubtSettled, decode_frames, encode_frame
 from undercroft.model.ids import fingerprint

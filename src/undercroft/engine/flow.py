@@ -17,7 +17,7 @@ import msgspec
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
-from undercroft.engine.turnrun import Ended, Finish, Setting, Step, TurnRun
+from undercroft.engine.turnrun import Ended, Finish, Setting, Step, TurnRun, waiting_for
 from undercroft.engine.workflow import Op, Program
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
@@ -26,7 +26,7 @@ from undercroft.model.event import ApprovalAsked, StepEnded
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.outcome import TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure, step_id
+from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure
 
 
 class State(Enum):
@@ -466,12 +466,6 @@ class FlowRun(TurnRun):
         else:
             value = {self.program.ops[k].name: self.values[k] for k in results}
         return Finish(status, value, encode(value), missing=missing)
-
-
-def waiting_for(name: str, n: int, args: bytes, at: float, fp: bytes) -> Waiting:
-    """Return what an outcome says of a step that waits for a person."""
-    arguments = msgspec.msgpack.decode(args)
-    return Waiting(step_id(name, n), name, arguments, at, fp.hex())
 
 
 def _refused(op: Op, refusal: Refusal | None) -> Failure:

@@ -13,6 +13,7 @@ from undercroft.engine.workflow import Workflow
 from undercroft.errors import DeclarationError, TargetError
 
 Target = Workflow | Handler[..., Any]
+_KINDS = (Workflow, Handler)
 
 
 def checked(target: object) -> Target:
@@ -21,7 +22,7 @@ def checked(target: object) -> Target:
     Raises:
         DeclarationError: It is neither a workflow nor a handler.
     """
-    if isinstance(target, Workflow | Handler):
+    if isinstance(target, _KINDS):
         return target
     raise DeclarationError(
         f"target {getattr(target, '__name__', target)!r}",

@@ -15,14 +15,32 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.body import Body
-from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
-from undercroft.engine.flow import waiting_for
+from undercroft.engine.calls import (
+    CODE,
+    Slot,
+    by_reference,
+    call_fingerprint,
+    checked_call,
+    chosen_arguments,
+    end_of,
+    model_body,
+    read_answer,
+    shown,
+)
+from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, Record
+from undercroft.engine.memo import Memo
 from undercroft.engine.tool import Tool
-from undercroft.engine.turnrun import CANCEL_GRACE_S, Ended, Finish, Setting, Step, TurnRun
+from undercroft.engine.turnrun import (
+    CANCEL_GRACE_S,
+    Ended,
+    Finish,
+    Setting,
+    Step,
+    TurnRun,
+    waiting_for,
+)
 from undercroft.errors import (
     DeclarationError,
     ModelError,
@@ -31,11 +49,9 @@ from undercroft.errors import (
     TurnError,
     UndercroftError,
 )
-from undercroft.layers.breakers.policy import ONCE
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.state import runs_alone
-from undercroft.layers.context.state import Entry, Window, named_calls
-from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
+from undercroft.layers.context.state import Window, named_calls
 from undercroft.layers.sequencing.guard import (
     batch_too_large,
     rejected,
@@ -43,13 +59,12 @@ from undercroft.layers.sequencing.guard import (
     unusable_key,
 )
 from undercroft.layers.sequencing.state import Done, refuse_order
-from undercroft.model.effect import Effect, Mode
+from undercroft.model.effect import Mode
 from undercroft.model.event import ApprovalAsked, StepEnded
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
-from undercroft.ports import ModelClient
 
 BATCH_MAX = 1_000
 # How long a recorded step may go unasked while the code asks for another: other branches of
@@ -58,35 +73,6 @@ REPLAY_GRACE_S = 1.0
 PARK_GRACE_S = 0.02
 # What a turn wrote it also knows; a peek proves nothing.
 _KNOWN = (Mode.READ, Mode.WRITE, Mode.EXCLUSIVE)
-
-
-class _Slot:
-    """One call of a batch."""
-
-    __slots__ = (
-        "accepted",
-        "alone",
-        "call",
-        "data",
-        "effect",
-        "fp",
-        "n",
-        "record",
-        "result",
-        "tool",
-    )
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.tool: Tool[..., Any] | None = None
-        self.accepted: Accepted | None = None
-        self.effect: Effect | None = None
-        self.fp = b""
-        self.n = 0
-        self.alone = False
-        self.record: Record | None = None
-        self.result: Result | None = None
-        self.data: Any = None
 
 
 class Turn:
@@ -186,12 +172,12 @@ class HandlerRun(TurnRun):
         except BaseException as error:
             if self.parked.done():
                 raise
-            return Finish(TurnStatus.FAILED, error=failure(self._own(error, _CODE)))
+            return Finish(TurnStatus.FAILED, error=failure(self._own(error, CODE)))
         if self.memo.left:
             self.broken = self.broken or self._diverged("")
         if self.broken is not None:
             raise self.broken
-        ended = self.encoded(_CODE, value)
+        ended = self.encoded(CODE, value)
         if ended.error is not None:
             return Finish(TurnStatus.FAILED, error=ended.error)
         return Finish(TurnStatus.DONE, value, ended.raw)
@@ -216,15 +202,15 @@ class HandlerRun(TurnRun):
             await self._other_branches("model")
         async with self._at_work():
             if record is not None and record.ended is not None:
-                n, ended = record.n, _end_of(record.ended)
+                n, ended = record.n, end_of(record.ended)
             else:
                 n = record.n if record else self.log.next_n()
-                args = encode({"prompt": [_by_reference(e) for e in fresh]})
+                args = encode({"prompt": [by_reference(e) for e in fresh]})
                 request = ModelRequest(self.window.messages, self.handler.specs)
                 step = Step(
                     n,
                     "model",
-                    _model_body(model),
+                    model_body(model),
                     "model",
                     {"request": request},
                     fp,
@@ -237,7 +223,7 @@ class HandlerRun(TurnRun):
         if ended.status is not StepStatus.OK:
             raise ModelError("model", str(ended.error), "Handle it, or let the turn fail.")
         self.last = (n,)
-        answer = named_calls(_read_answer(ended.raw), n)
+        answer = named_calls(read_answer(ended.raw), n)
         self.window.add_answer(answer, n)
         return answer
 
@@ -245,13 +231,13 @@ class HandlerRun(TurnRun):
 
     async def run_batch(self, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
-        slots = [_Slot(_checked(call)) for call in batch]
+        slots = [Slot(checked_call(call)) for call in batch]
         refusals = [self._prepare(slot, place) for place, slot in enumerate(slots)]
         await self._number(slots)
         async with self._at_work():
             for slot, refusal in zip(slots, refusals, strict=True):
                 if slot.record is not None and slot.record.ended is not None:
-                    self._took(slot, _end_of(slot.record.ended), slot.record.ended.refusal)
+                    self._took(slot, end_of(slot.record.ended), slot.record.ended.refusal)
                 elif refusal is not None:
                     self._refuse(slot, refusal)
             todo = [slot for slot in slots if slot.result is None]
@@ -271,7 +257,7 @@ class HandlerRun(TurnRun):
             self.window.add_result(result, slot.data, slot.n)
         return results
 
-    async def _number(self, slots: list[_Slot]) -> None:
+    async def _number(self, slots: list[Slot]) -> None:
         """Find the calls of a batch in the journal; number those that are new, in their order."""
         if self.memo.left:
             for slot in slots:
@@ -282,10 +268,10 @@ class HandlerRun(TurnRun):
         for slot in slots:
             slot.n = slot.record.n if slot.record is not None else self.log.next_n()
 
-    def _prepare(self, slot: _Slot, place: int) -> Refusal | None:
+    def _prepare(self, slot: Slot, place: int) -> Refusal | None:
         """Check what can be checked before anything ran; return why the call may not run."""
         call = slot.call
-        slot.fp = _fingerprint(call.arguments)
+        slot.fp = call_fingerprint(call.arguments)
         tool = self.handler.tools.get(call.name)
         if tool is None:
             return unknown_tool(call.name, self.handler.tools)
@@ -294,7 +280,7 @@ class HandlerRun(TurnRun):
         accepted = tool.check.check(call.name, call.arguments)
         if isinstance(accepted, Refusal):
             return accepted
-        slot.fp = _fingerprint(accepted.proposed)
+        slot.fp = call_fingerprint(accepted.proposed)
         slot.tool, slot.accepted, slot.effect = tool, accepted, tool.effect
         # An approval is a place where the batch waits, and so is whatever needs a call that
         # may stand before it in the same batch.
@@ -307,7 +293,7 @@ class HandlerRun(TurnRun):
                 return unusable_key(call.name, str(problem))
         return None
 
-    async def _run_slot(self, slot: _Slot) -> None:
+    async def _run_slot(self, slot: Slot) -> None:
         """Run one call when it is its turn; leave it without a result where it has to wait."""
         if not await self._admitted(alone=slot.alone):
             return
@@ -347,7 +333,7 @@ class HandlerRun(TurnRun):
         for waiter in self.lane.withdraw():
             waiter.set_result(False)
 
-    def _out_of_order(self, slot: _Slot, tool: Tool[..., Any]) -> Refusal | None:
+    def _out_of_order(self, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
         assert slot.accepted is not None  # noqa: S101  only prepared slots come here
         unread: dict[str, tuple[str, ...]] = {}
         readers = self.handler.readers.get(tool.name)
@@ -358,14 +344,15 @@ class HandlerRun(TurnRun):
                     unread[key] = names
         return refuse_order(tool.rules, slot.accepted.proposed, unread, self.done)
 
-    async def _call_tool(self, slot: _Slot, tool: Tool[..., Any]) -> Ended:
+    async def _call_tool(self, slot: Slot, tool: Tool[..., Any]) -> Ended:
         accepted, effect, record = slot.accepted, slot.effect, slot.record
         assert accepted is not None  # noqa: S101  only prepared slots come here
         assert effect is not None  # noqa: S101  likewise
         before = None
         if tool.body.verify is not None:
-            pick = _pick(accepted.proposed, tool.body.verify.parameters)
-            before = self.seen.get((tool.body.verify.name, pick))
+            verify = tool.body.verify
+            chosen = chosen_arguments(accepted.proposed, verify.parameters)
+            before = self.seen.get((verify.name, chosen))
         if tool.body.changes:
             # Whatever was read before says nothing of the time after this.
             self.seen.clear()
@@ -383,7 +370,7 @@ class HandlerRun(TurnRun):
         )
         return await self.perform(step, record)
 
-    def _took(self, slot: _Slot, ended: Ended, refusal: Refusal | None) -> None:
+    def _took(self, slot: Slot, ended: Ended, refusal: Refusal | None) -> None:
         """Make the result of a call that came to its end, in this life or an earlier one."""
         tool, value = slot.tool, None
         if ended.status is StepStatus.OK:
@@ -401,7 +388,7 @@ class HandlerRun(TurnRun):
             slot.call.id,
         )
 
-    def _note_done(self, slot: _Slot, raw: bytes) -> None:
+    def _note_done(self, slot: Slot, raw: bytes) -> None:
         tool, accepted, effect = slot.tool, slot.accepted, slot.effect
         if tool is None or accepted is None or effect is None:
             return
@@ -409,9 +396,9 @@ class HandlerRun(TurnRun):
         if tool.body.changes:
             self.seen.clear()
         elif (parameters := self.handler.compared.get(tool.name)) is not None:
-            self.seen[tool.name, _pick(accepted.proposed, parameters)] = raw
+            self.seen[tool.name, chosen_arguments(accepted.proposed, parameters)] = raw
 
-    def _refuse(self, slot: _Slot, refusal: Refusal) -> None:
+    def _refuse(self, slot: Slot, refusal: Refusal) -> None:
         self.log.note(
             StepEnded(
                 slot.n,
@@ -420,7 +407,7 @@ class HandlerRun(TurnRun):
                 refusal=refusal,
                 name=slot.call.name,
                 fp=slot.fp,
-                args=msgspec.Raw(_shown(slot.call.arguments)),
+                args=msgspec.Raw(shown(slot.call.arguments)),
                 at=self.wall_s(),
             )
         )
@@ -428,7 +415,7 @@ class HandlerRun(TurnRun):
 
     # ------------------------------------------------------------------ waiting
 
-    def _ask(self, slot: _Slot) -> None:
+    def _ask(self, slot: Slot) -> None:
         """Ask a person about a call, once in the life of the turn."""
         assert slot.accepted is not None  # noqa: S101  only prepared slots come here
         asked = slot.record.asked if slot.record is not None else None
@@ -439,7 +426,7 @@ class HandlerRun(TurnRun):
         fp = fingerprint([slot.call.name, bytes(asked.args)])
         self.waiting.append(waiting_for(asked.name, asked.n, bytes(asked.args), asked.at, fp))
 
-    def _ask_also(self, slots: Sequence[_Slot]) -> None:
+    def _ask_also(self, slots: Sequence[Slot]) -> None:
         """Ask about the other calls of a held batch too, so that one visit can decide all."""
         asked = {waiting.step_id for waiting in self.waiting}
         for slot in slots:
@@ -518,68 +505,3 @@ class HandlerRun(TurnRun):
             "Resume it with the code that it began with, or start a new turn.",
             name,
         )
-
-
-def _checked(call: object) -> Call:
-    if not isinstance(call, Call):
-        raise DeclarationError(
-            "turn.calls", f"{call!r:.80} is not a call", "Pass uc.Call(name, arguments)."
-        )
-    return call
-
-
-def _by_reference(entry: Entry) -> list[Any]:
-    """Return a message as the journal keeps it: what a step said is not said twice."""
-    message = entry.message
-    if entry.step is None:
-        return [message.role, message.content]
-    return [message.role, entry.step, message.call_id]
-
-
-def _end_of(ended: StepEnded) -> Ended:
-    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s)
-
-
-def _model_body(model: ModelClient) -> Body:
-    async def complete(request: ModelRequest) -> Answer:
-        answer = await model.complete(request)
-        if not isinstance(answer, Answer):
-            msg = f"the model client returned a {type(answer).__name__}, not an uc.Answer"
-            raise TypeError(msg)
-        return answer
-
-    return _body("model", complete)
-
-
-def _body(name: str, fn: Any) -> Body:
-    return Body(name, fn, True, {}, False, None, ONCE, None, False, True, decode)  # noqa: FBT003
-
-
-_CODE = _body("handler", None)
-
-
-_read_answer = msgspec.msgpack.Decoder(Answer).decode
-
-
-def _fingerprint(arguments: Any) -> bytes:
-    try:
-        return fingerprint(arguments)
-    except ENCODE_ERRORS:
-        # It will be refused, and is told apart well enough by its shape.
-        return fingerprint([type(arguments).__name__, len(arguments)])
-
-
-def _pick(arguments: Mapping[str, Any], parameters: tuple[str, ...]) -> bytes:
-    return fingerprint([arguments.get(name) for name in parameters])
-
-
-def _shown(arguments: Any) -> bytes:
-    """Return refused arguments for the journal, bounded."""
-    try:
-        raw = encode(arguments)
-    except ENCODE_ERRORS as error:
-        return encode(f"(not data: {error})")
-    if len(raw) <= ARGUMENTS_BYTES_MAX:
-        return raw
-    text = arguments if isinstance(arguments, str) else repr(arguments)
-    return encode(f"{text[:2_000]}… ({len(raw):,} bytes)")

@@ -441,6 +441,12 @@ class TurnRun(ABC):
         return _Verdict(applied=raw != step.before, value=answer)
 
 
+def waiting_for(name: str, n: int, args: bytes, at: float, fp: bytes) -> Waiting:
+    """Return what an outcome says of a step that waits for a person."""
+    arguments = msgspec.msgpack.decode(args)
+    return Waiting(step_id(name, n), name, arguments, at, fp.hex())
+
+
 async def _caught(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
     """Await `call` in a task of its own; its error is a value.
 

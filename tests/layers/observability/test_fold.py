@@ -337,6 +337,7 @@ def test_the_six_answers_leave_nothing_out(turn: Turn) -> None:
     assert answers.delivered == (turn.status in {TurnStatus.DONE, TurnStatus.FAILED, TurnStatus.DEGRADED})
     assert answers.seen == turn.told
     assert answers.tried == "handler shop:assist(message='hi')"
+    assert (answers.total_s is not None) == answers.delivered
     if answers.total_s is not None:
         assert answers.total_s >= sum(
             life.ended_at - life.began_at for life in trace.lives if life.ended_at is not None

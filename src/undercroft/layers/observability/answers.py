@@ -46,13 +46,14 @@ class Answers:
 def answer(trace: Trace) -> Answers:
     """Return the six answers about `trace`."""
     given = ", ".join(f"{name}={value!r}" for name, value in trace.input.items())
+    over_at = trace.ended_at if trace.status.final else None
     return Answers(
         tried=f"{trace.kind} {trace.target}({given})",
         called=trace.steps,
         succeeded=tuple(s.step_id for s in trace.steps if s.status is StepStatus.OK),
         failed=tuple(s for s in trace.steps if s.status is not StepStatus.OK),
         took_s={s.step_id: s.took_s for s in trace.steps},
-        total_s=trace.ended_at - trace.began_at if trace.ended_at is not None else None,
+        total_s=None if over_at is None else over_at - trace.began_at,
         seen=trace.delivered,
         delivered=trace.status.final,
     )

@@ -1,0 +1,127 @@
+"""A proposed call on its way to a result, and how calls, prompts and answers are written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from undercroft.engine.body import Body
+from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
+from undercroft.engine.memo import Record
+from undercroft.engine.tool import Tool
+from undercroft.engine.turnrun import Ended
+from undercroft.errors import DeclarationError
+from undercroft.layers.breakers.policy import ONCE
+from undercroft.layers.context.state import Entry
+from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
+from undercroft.model.effect import Effect
+from undercroft.model.event import StepEnded
+from undercroft.model.ids import fingerprint
+from undercroft.model.message import Answer, ModelRequest
+from undercroft.model.step import Call, Result
+from undercroft.ports import ModelClient
+
+
+class Slot:
+    """One call of a batch."""
+
+    __slots__ = (
+        "accepted",
+        "alone",
+        "call",
+        "data",
+        "effect",
+        "fp",
+        "n",
+        "record",
+        "result",
+        "tool",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.tool: Tool[..., Any] | None = None
+        self.accepted: Accepted | None = None
+        self.effect: Effect | None = None
+        self.fp = b""
+        self.n = 0
+        self.alone = False
+        self.record: Record | None = None
+        self.result: Result | None = None
+        self.data: Any = None
+
+
+def checked_call(call: object) -> Call:
+    """Return `call` if it is one.
+
+    Raises:
+        DeclarationError: It is not.
+    """
+    if not isinstance(call, Call):
+        raise DeclarationError(
+            "turn.calls", f"{call!r:.80} is not a call", "Pass uc.Call(name, arguments)."
+        )
+    return call
+
+
+def by_reference(entry: Entry) -> list[Any]:
+    """Return a message as the journal keeps it: what a step said is not said twice."""
+    message = entry.message
+    if entry.step is None:
+        return [message.role, message.content]
+    return [message.role, entry.step, message.call_id]
+
+
+def end_of(ended: StepEnded) -> Ended:
+    """Return a recorded end as a live one."""
+    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s)
+
+
+def model_body(model: ModelClient) -> Body:
+    """Return what a step that asks `model` runs."""
+
+    async def complete(request: ModelRequest) -> Answer:
+        answer = await model.complete(request)
+        if not isinstance(answer, Answer):
+            msg = f"the model client returned a {type(answer).__name__}, not an uc.Answer"
+            raise TypeError(msg)
+        return answer
+
+    return _body("model", complete)
+
+
+def _body(name: str, fn: Any) -> Body:
+    return Body(name, fn, True, {}, False, None, ONCE, None, False, True, decode)  # noqa: FBT003
+
+
+CODE = _body("handler", None)
+
+read_answer = msgspec.msgpack.Decoder(Answer).decode
+
+
+def call_fingerprint(arguments: Any) -> bytes:
+    """Return what stands for proposed arguments, also for those that are no data."""
+    try:
+        return fingerprint(arguments)
+    except ENCODE_ERRORS:
+        # It will be refused, the same way each time.
+        return fingerprint(f"no data: {type(arguments).__name__}")
+
+
+def chosen_arguments(arguments: Mapping[str, Any], parameters: tuple[str, ...]) -> bytes:
+    """Return what stands for the values of some parameters."""
+    return fingerprint([arguments.get(name) for name in parameters])
+
+
+def shown(arguments: Any) -> bytes:
+    """Return refused arguments for the journal, bounded."""
+    try:
+        raw = encode(arguments)
+    except ENCODE_ERRORS as error:
+        return encode(f"(not data: {error})")
+    if len(raw) <= ARGUMENTS_BYTES_MAX:
+        return raw
+    text = arguments if isinstance(arguments, str) else repr(arguments)
+    return encode(f"{text[:2_000]}… ({len(raw):,} bytes)")

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from undercroft.engine.codec import (
     ENCODE_ERRORS,
@@ -76,14 +76,16 @@ class Struct(msgspec.Struct):
 class Model(BaseModel):
     """A pydantic model."""
 
-    id: AccountCode
+    id: Literal["a", "b"]
     price: Decimal = Decimal("1.10")
     parts: dict[int, str] = {}
     seen: set[int] = set()
 
 
-AccountCode = Literal["a", "b"]
-Model.model_rebuild()
+class Other(BaseModel):
+    """Another pydantic model."""
+
+    name: str
 
 
 @dataclass
@@ -119,7 +121,8 @@ TYPED: list[tuple[Any, Any]] = [
     (None, Account | None),
     (Model(id="b"), Model),
     ([Model(id="a")], list[Model]),
-    (Model(id="a"), Model | Struct),
+    (Model(id="a"), Other | Model),
+    (Other(name="x"), Model | Other | None),
     (Struct(1), Struct),
     (Row(id=1, tags=[]), Row),
     (Pair(1, "a"), Pair),
@@ -162,7 +165,7 @@ def test_a_value_comes_back_with_its_type(value: Any, annotation: Any) -> None:
         back = decoder(annotation)(form)
         assert back == value
         assert type(back) is type(value) or annotation is float
-    assert encode(decoder(annotation)(raw)) == raw
+        assert encode(back) == raw or annotation is float
 
 
 PLAIN = st.recursive(
@@ -225,6 +228,66 @@ def test_what_is_no_number_survives() -> None:
 )
 def test_a_kind_of_plain_data_is_plain_data(value: Any, data: Any) -> None:
     """Subclasses of text, numbers and collections are recorded as what they are kinds of."""
+    assert decode(encode(value)) == data
+
+
+class Renamed(BaseModel):
+    """A model that others know by other names."""
+
+    account_id: str = Field(alias="accountId")
+
+
+class Computed(BaseModel):
+    """A model that says more than it is told."""
+
+    model_config = ConfigDict(extra="forbid")
+    price: int
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def gross(self) -> int:
+        """The price with what comes on top."""
+        return self.price * 2
+
+
+class Exact(BaseModel):
+    """A model that takes no text for a date."""
+
+    model_config = ConfigDict(strict=True)
+    day: date
+
+
+@pytest.mark.xfail(reason="model_dump and model_validate disagree about these models")
+@pytest.mark.parametrize(
+    "value", [Renamed(accountId="a"), Computed(price=5), Exact(day=date(2024, 5, 6))], ids=repr
+)
+def test_a_model_comes_back_however_it_is_set_up(value: BaseModel) -> None:
+    """A step that returned a model can be resumed, whatever the model's configuration."""
+    assert decoder(type(value))(encode(value)) == value
+
+
+class Masked(str):
+    """Text that shows itself as something else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "***"
+
+
+class Rounded(int):
+    """A number that turns itself into another."""
+
+    __slots__ = ()
+
+    def __int__(self) -> int:
+        return 0
+
+
+@pytest.mark.xfail(reason="the value is recorded as str() or int() of it, not as the data it is")
+@pytest.mark.parametrize(("value", "data"), [(Masked("a"), "a"), (Rounded(7), 7)])
+def test_a_kind_of_plain_data_is_what_it_holds(value: Any, data: Any) -> None:
+    """How a value shows itself does not change what is recorded of it."""
     assert decode(encode(value)) == data
 
 
@@ -323,15 +386,12 @@ def test_plain_data_can_be_read_as_an_annotation(data: Any, annotation: Any, val
         ("yesterday", date),
         ([1], tuple[int, str]),
         (None, int),
-        ({"id": "a"}, Model | Struct | None),
+        ({"id": "z"}, Model | Other | None),
     ],
     ids=str,
 )
 def test_data_that_does_not_fit_is_an_error(data: Any, annotation: Any) -> None:
     """What cannot be read as annotated is told and never passed on as it is."""
-    if data == {"id": "a"}:
-        assert convert(data, annotation) == Model(id="a")
-        return
     with pytest.raises(ValueError, match=r"."):
         convert(data, annotation)
 

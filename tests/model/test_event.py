@@ -48,9 +48,7 @@ MANY = st.lists(NUMBERS, max_size=3).map(tuple)
 CLAIMS = st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple)
 
 EVENTS: dict[type, st.SearchStrategy[Any]] = {
-    TurnStarted: st.builds(
-        TurnStarted, TEXT, TEXT, TEXT, BYTES, BODIES, st.none() | TEXT, TIMES
-    ),
+    TurnStarted: st.builds(TurnStarted, TEXT, TEXT, TEXT, BYTES, BODIES, st.none() | TEXT, TIMES),
     TurnResumed: st.builds(TurnResumed, NUMBERS, TIMES),
     StepStarted: st.builds(
         StepStarted, NUMBERS, TEXT, TEXT, TIMES, st.booleans(), BYTES, MANY, CLAIMS, BODIES, NUMBERS
@@ -169,8 +167,8 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
 
 @pytest.mark.parametrize(
     "frame",
-    [b"", b"\xc1", b"garbage", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([1])]
-    + [
+    [
+        *(b"", b"\xc1", b"garbage", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([1])),
         msgspec.msgpack.encode([["nobody", 1]]),
         msgspec.msgpack.encode([["resumed", "text", 1.0]]),
         msgspec.msgpack.encode([["resumed"]]),

@@ -68,7 +68,9 @@ def test_types_are_told_apart(one: Any, two: Any) -> None:
     assert fingerprint([one]) != fingerprint([two])
 
 
-@pytest.mark.parametrize("value", [object(), 1j, 2**64, "\ud800", lambda: 1], ids=lambda v: repr(v)[:8])
+@pytest.mark.parametrize(
+    "value", [object(), 1j, 2**64, "\ud800", lambda: 1], ids=lambda v: repr(v)[:8]
+)
 def test_only_data_has_a_fingerprint(value: Any) -> None:
     """What cannot be written down cannot be told apart either."""
     with pytest.raises((TypeError, OverflowError, UnicodeEncodeError)):

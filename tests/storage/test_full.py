@@ -40,10 +40,15 @@ async def small_disk(path: Path) -> AsyncIterator[SmallDisk]:
 async def fail_when_full(store: SmallDisk, num: int) -> int:
     """Append until the disk is full; return how many appends were committed."""
     kept = 0
-    with pytest.raises(StoreFullError, match=r"journal\.db: the disk is full.*Make room") as full:
+
+    async def fill() -> None:
+        nonlocal kept
         for kept in range(1_000):  # noqa: B007  read after the loop
             store.append(num, b"x" * 3_000)
             await committed(store)
+
+    with pytest.raises(StoreFullError, match=r"journal\.db: the disk is full.*Make room") as full:
+        await fill()
     assert full.value.path.endswith("journal.db")
     return kept
 

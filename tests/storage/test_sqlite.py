@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +16,7 @@ from tests.storage.places import begun, committed, head, opened
 from undercroft.errors import SettingError, StoreBusyError, StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed
+from undercroft.ports import Store
 from undercroft.storage import wal
 from undercroft.storage.read import open_reader
 from undercroft.storage.sqlite import SqliteStore, Sync
@@ -39,7 +38,14 @@ class Flushes:
         self.may_go = threading.Semaphore(0)
         self.held = False
 
+    async def begins(self) -> None:
+        """Wait until a flush is under way, and forget it."""
+        while not self.begun.is_set():  # noqa: ASYNC110  it is set in another thread
+            await asyncio.sleep(0.001)
+        self.begun.clear()
+
     def __call__(self, _frame: object, event: str, called: Any) -> None:
+        """Take note of a call; this is what threads report theirs to."""
         if event == "c_call" and getattr(called, "__name__", "") in ("fdatasync", "fsync"):
             self.count += 1
             self.begun.set()
@@ -94,9 +100,9 @@ async def test_tasks_share_a_commit(path: Path) -> None:
                 store.append(num, b"x")
                 await committed(store)
 
-        await asyncio.gather(*(work() for _ in range(50)))
+        await asyncio.gather(*(work() for _ in range(16)))
         assert store.commits == before + 10
-        assert len(store.frames("t-1") or ()) == 500
+        assert len(store.frames("t-1") or ()) == 160
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("boom"), sqlite3.DatabaseError("bad")])
@@ -175,6 +181,11 @@ async def test_a_commit_is_flushed_where_that_was_chosen(
             assert flushes.count == (turn if flushed else 0)
 
 
+async def commits_of(store: Store) -> None:
+    """Wait until what is queued is committed, and for no flush."""
+    await (store.durable(sync=False) or asyncio.sleep(0))
+
+
 async def test_what_was_committed_unflushed_can_still_be_flushed(
     path: Path, flushes: Flushes
 ) -> None:
@@ -208,19 +219,15 @@ async def test_a_flush_covers_only_what_was_committed_before_it(
         flushes.held = True
         store.append(num, b"one")
         first = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
-        while not flushes.begun.is_set():
-            await asyncio.sleep(0.001)
-        flushes.begun.clear()
+        await flushes.begins()
         store.append(num, b"two")
         second = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
-        while len(store.frames("t-1") or ()) < 2:
-            await asyncio.sleep(0)
+        await commits_of(store)
         assert not first.done()
 
         flushes.may_go.release()
         await first
-        while not flushes.begun.is_set():
-            await asyncio.sleep(0.001)
+        await flushes.begins()
         assert not second.done()
 
         flushes.held = False
@@ -239,8 +246,7 @@ async def test_one_flush_serves_many(path: Path, flushes: Flushes) -> None:
             store.append(num, b"x")
             waiters.append(asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0)))
             # A commit of its own for each.
-            while not store.frames(f"t-{len(waiters) - 1}"):
-                await asyncio.sleep(0)
+            await commits_of(store)
         flushes.held = False
         flushes.may_go.release()
         await asyncio.gather(*waiters)
@@ -505,12 +511,17 @@ async def test_a_journal_may_be_named_relative_to_the_folder(
     assert (tmp_path / "journal.db").is_file()
 
 
+def descriptors() -> int:
+    """Return how many files this process has open; where nobody can say, 0."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
 async def test_closing_lets_go_of_every_descriptor_and_thread(path: Path) -> None:
     """A closed journal leaves no open file and no thread behind."""
 
     def left() -> tuple[int, int]:
-        folder = Path("/proc/self/fd")
-        return len(list(folder.iterdir())) if folder.is_dir() else 0, threading.active_count()
+        return descriptors(), threading.active_count()
 
     async with opened(SqliteStore(path)) as store:
         await begun(store, "t-1", b"one")
@@ -521,14 +532,12 @@ async def test_closing_lets_go_of_every_descriptor_and_thread(path: Path) -> Non
     assert left() == before
 
 
-if sys.platform == "linux":
-
-    async def test_a_failed_opening_leaves_nothing_behind(tmp_path: Path) -> None:
-        """A journal that cannot be opened holds no file and no runtime afterwards."""
-        path = tmp_path / "text.db"
-        path.write_text("not a journal " * 100)
-        before = os.listdir("/proc/self/fd")
-        for _ in range(3):
-            with pytest.raises(StoreError):
-                await SqliteStore(path).open()
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+async def test_a_failed_opening_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A journal that cannot be opened holds no file and no runtime afterwards."""
+    path = tmp_path / "text.db"
+    path.write_text("not a journal " * 100)
+    before = descriptors()
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            await SqliteStore(path).open()
+    assert descriptors() == before

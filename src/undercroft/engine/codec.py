@@ -14,23 +14,38 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-_BASES: tuple[type, ...] = (bool, int, float, str, bytes, dict, list, tuple, set, frozenset)
+# A kind of plain data, and how to see what it holds whatever it makes of showing itself.
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes(memoryview(value)),
+    dict: lambda value: dict(dict.items(value)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: list(tuple.__iter__(value)),
+    set: lambda value: list(set.__iter__(value)),
+    frozenset: lambda value: list(frozenset.__iter__(value)),
+}
 
 
 def _to_data(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    for base in _BASES:
+        # By field names and without what is computed, so that it validates again whatever
+        # aliases the model has.
+        return msgspec.json.decode(value.model_dump_json(by_alias=False, round_trip=True))
+    for base, plain in _BASES.items():
         # msgspec knows the plain types only, and a subclass of one is the same data.
         if isinstance(value, base) and type(value) is not base:
-            return base(value)
+            return plain(value)
     msg = f"a {type(value).__module__}.{type(value).__qualname__} is not data"
     raise TypeError(msg)
 
 
 def _from_data(wanted: type, data: Any) -> Any:
     if issubclass(wanted, BaseModel):
-        return wanted.model_validate(data)
+        # As JSON, since a strict model takes a date from JSON text and from no other.
+        text = msgspec.json.encode(data)
+        return wanted.model_validate_json(text, by_alias=False, by_name=True)
     for base in _BASES:
         if issubclass(wanted, base):
             return wanted(data)  # type: ignore[call-arg]  # a subclass of str, dict, …

@@ -129,7 +129,7 @@ def test_a_policy_comes_to_an_end(policy: Retry, jitter: float) -> None:
 )
 def test_a_bad_retry_setting_fails_where_it_is_written(setting: str, value: Any) -> None:
     """Settings that make no sense, NaN and infinity among them, name themselves."""
-    with pytest.raises(SettingError, match=f"^{setting} is .*; it must be") as caught:
+    with pytest.raises(SettingError, match=rf"^{setting} is .*; it must be") as caught:
         Retry(**{setting: value})
     assert caught.value.name == setting
 
@@ -148,9 +148,9 @@ def test_once_is_once() -> None:
 @pytest.mark.parametrize("timeout_s", [0, 0.0, -1, -math.inf, math.nan])
 def test_a_bad_timeout_fails_where_it_is_written(timeout_s: float) -> None:
     """A timeout that would stop everything at once, or is no number, names itself."""
-    with pytest.raises(SettingError, match="^turn_timeout_s is"):
+    with pytest.raises(SettingError, match=r"^turn_timeout_s is"):
         checked_timeout(timeout_s, "turn_timeout_s")
-    with pytest.raises(SettingError, match="^timeout_s is"):
+    with pytest.raises(SettingError, match=r"^timeout_s is"):
         checked_timeout(timeout_s)
 
 

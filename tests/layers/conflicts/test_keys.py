@@ -73,14 +73,17 @@ def test_a_template_is_a_path(text: str, parameters: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/", "/crm", "crm/", "crm//7", ".", "..", "crm/..", "./crm", "crm 7", "crm/ü", "crm/%20"]
-    + ["{}", "{a", "a}", "{a}}", "{a b}", "{1a}", "{a.b}", "{a[0]}", "{ü}", "crm/**", "a*", "*{a}"]
-    + ["crm\n", "crm/7\n", "crm\0", "crm?x", "crm#x", "\ud800", "x" * (TEMPLATE_CHARS_MAX + 1)],
+    [
+        *("", "/", "/crm", "crm/", "crm//7", ".", "..", "crm/..", "./crm", "crm 7", "crm/ü"),
+        *("{}", "{a", "a}", "{a}}", "{a b}", "{1a}", "{a.b}", "{a[0]}", "{ü}", "crm/**", "a*"),
+        *("*{a}", "crm\n", "crm/7\n", "crm\0", "crm?x", "crm#x", "crm/%20", "\ud800"),
+        "x" * (TEMPLATE_CHARS_MAX + 1),
+    ],
     ids=lambda text: repr(text)[:20],
 )
 def test_what_is_no_path_is_refused(text: str) -> None:
     """A template that breaks the grammar is refused with a reason that a person can act on."""
-    with pytest.raises(KeyProblem, match="must have|dot segment|may hold"):
+    with pytest.raises(KeyProblem, match=r"must have|dot segment|may hold"):
         parse(text)
 
 

@@ -233,7 +233,9 @@ def turns(draw: Draw) -> Turn:
     """Draw a turn: steps that begin, fail and end, over several lives, finished or not."""
     turn = Turn()
     turn.put(
-        TurnStarted("t-1", "handler", "shop:assist", b"", raw({"message": "hi"}), "s-1", turn.tick())
+        TurnStarted(
+            "t-1", "handler", "shop:assist", b"", raw({"message": "hi"}), "s-1", turn.tick()
+        )
     )
     for _ in range(draw(st.integers(0, 3))):
         live(draw, turn)
@@ -325,7 +327,7 @@ def test_the_record_survives_the_journal(turn: Turn) -> None:
 
 @given(turns())
 def test_the_six_answers_leave_nothing_out(turn: Turn) -> None:
-    """Every step succeeded or is named as not; each has its time; what was seen is what was told."""
+    """Every step succeeded or is named as not, each with its time; what was seen was told."""
     trace = folded(turn.events)
     answers = answer(trace)
     assert len(QUESTIONS) == 6
@@ -334,7 +336,9 @@ def test_the_six_answers_leave_nothing_out(turn: Turn) -> None:
         step.step_id for step in trace.steps
     )
     assert set(answers.took_s) == {step.step_id for step in trace.steps}
-    assert answers.delivered == (turn.status in {TurnStatus.DONE, TurnStatus.FAILED, TurnStatus.DEGRADED})
+    assert answers.delivered == (
+        turn.status in {TurnStatus.DONE, TurnStatus.FAILED, TurnStatus.DEGRADED}
+    )
     assert answers.seen == turn.told
     assert answers.tried == "handler shop:assist(message='hi')"
     assert (answers.total_s is not None) == answers.delivered

@@ -118,6 +118,6 @@ def test_nobody_overtakes_a_ticket_that_runs_alone() -> None:
 @pytest.mark.parametrize("turn_max", [0, -1, -(10**9)])
 def test_a_turn_may_run_at_least_one_step(turn_max: Any) -> None:
     """A limit that would stop every turn is a bad setting."""
-    with pytest.raises(SettingError, match="turn_max is .*; it must be at least 1"):
+    with pytest.raises(SettingError, match=r"turn_max is .*; it must be at least 1"):
         Limits(turn_max=turn_max)
     assert Limits(turn_max=1).turn_max == 1

@@ -10,7 +10,7 @@ from undercroft.layers.sequencing.signature import REQUIRED, Parameter, Signatur
 from undercroft.model.step import Phase
 
 
-def step(  # noqa: PLR0913, PLR0917  each argument is one word of a declaration
+def step(  # noqa: PLR0913  each argument is one word of a declaration
     name: str,
     phase: Phase = Phase.PREPARE,
     asks: Mapping[str, Any] | tuple[str, ...] = (),

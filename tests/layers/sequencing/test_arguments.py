@@ -151,8 +151,10 @@ KINDS = [
 
 # Names that mean something to those who build or check the schema.
 NAMES = st.sampled_from(
-    ["schema", "copy", "json", "model_config", "model_fields", "validate", "dict", "a0", "a1"]
-    + ["self", "cls", "tool", "arguments", "class_", "_private", "__len__", "ümlaut", "x", "y"]
+    [
+        *("schema", "copy", "json", "model_config", "model_fields", "validate", "dict", "a0", "a1"),
+        *("self", "cls", "tool", "arguments", "class_", "_private", "__len__", "ümlaut", "x", "y"),
+    ]
 )
 
 

@@ -112,7 +112,7 @@ FIT: list[tuple[Any, Any]] = [
     (Literal["a"], str),
     (Literal["a"], Literal["a", "b"]),
     (Literal["a", 1], str | int),
-    (Literal["a", "b"], Literal["a"] | Literal["b", "c"]),
+    (Literal["a", "b"], Literal["a"] | Literal["b", "c"]),  # noqa: PYI030  as two aliases may
     (str, Literal["a"]),
     (Annotated[int, "a note"], int),
     (int, Annotated[float, "a note"]),
@@ -202,8 +202,10 @@ def test_what_is_certainly_wrong_does_not(given_: Any, asked: Any) -> None:
 
 
 PLAIN = st.sampled_from(
-    [int, float, bool, str, bytes, None, date, Decimal, Animal, Dog, Colour, Model, Struct, Row]
-    + [Point, UserId, Literal["a", "b"], Literal[1]]
+    [
+        *(int, float, bool, str, bytes, None, date, Decimal, Animal, Dog, Colour, Model, Struct),
+        *(Row, Point, UserId, Literal["a", "b"], Literal[1]),
+    ]
 )
 UNKNOWN = st.sampled_from([Any, object, T, Annotated[Any, "a note"]])
 

@@ -167,7 +167,7 @@ def misspelt(thing: functools.Misssing) -> None:  # type: ignore[name-defined]
     """Name a type that its module does not have."""
 
 
-def unreadable(thing: "1 +") -> None:  # type: ignore[syntax]  # noqa: F722, UP037
+def unreadable(thing: "1 +") -> None:  # type: ignore[syntax]  # noqa: F722
     """Have a note for an annotation."""
 
 

@@ -85,6 +85,8 @@ class ArgumentCheck:
         proposed, text = _as_object(tool, arguments)
         if isinstance(proposed, Refusal):
             return proposed
+        if b"null" in text and _holds_no_number(proposed):
+            return _unreadable(tool, "hold NaN or an infinity, which JSON cannot say")
         try:
             # Strict: a schema that says integer is not met by "3", and saying so mends it.
             model = self._validate(text, strict=True)
@@ -135,8 +137,6 @@ def _as_object(tool: str, arguments: Any) -> tuple[dict[str, Any] | Refusal, byt
             facts={"size_bytes": len(text), "limit_bytes": ARGUMENTS_BYTES_MAX},
         ), b""
     if isinstance(arguments, dict):
-        if b"null" in text and _holds_no_number(arguments):
-            return _unreadable(tool, "hold NaN or an infinity, which JSON cannot say"), b""
         return arguments, text
     try:
         value = msgspec.json.decode(text) if text.strip() else {}

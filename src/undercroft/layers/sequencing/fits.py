@@ -19,10 +19,8 @@ def fits(given: Any, asked: Any) -> bool:
     given, asked = plain(given), plain(asked)
     if _anything(given) or _anything(asked) or given == asked:
         return True
-    if _is_union(given):
-        return all(fits(one, asked) for one in get_args(given))
-    if get_origin(given) is Literal and len(get_args(given)) > 1:
-        return all(fits(Literal[one], asked) for one in get_args(given))
+    if len(several := _alternatives(given)) > 1:
+        return all(fits(one, asked) for one in several)
     if _is_union(asked):
         return any(fits(given, one) for one in get_args(asked))
     if get_origin(asked) is Literal:
@@ -93,6 +91,13 @@ def _is_typed_dict(*classes: type) -> bool:
 
 def _anything(annotation: Any) -> bool:
     return annotation in (Any, object) or isinstance(annotation, TypeVar)
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return what a value of `annotation` may be, one kind at a time."""
+    if get_origin(annotation) is Literal:
+        return [Literal[value] for value in get_args(annotation)]
+    return list(get_args(annotation)) if _is_union(annotation) else [annotation]
 
 
 def _is_union(annotation: Any) -> bool:

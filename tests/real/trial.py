@@ -14,6 +14,8 @@ Leaves to others: where to kill (`test_dojo`), and living (`turn`).
 
 import asyncio
 import functools
+import os
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -183,6 +185,12 @@ class Trial:
         else:
             self.heard(ended)
         return ended.killed
+
+    def kill_now(self, pid: int) -> None:
+        """Kill a life wherever it is."""
+        os.kill(pid, signal.SIGKILL)
+        assert self.lives.wait(pid).killed
+        self.kills += 1
 
     async def look(self) -> Snapshot:
         """Remember what journal and world hold, which is the beginning of what they will."""

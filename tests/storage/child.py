@@ -103,7 +103,8 @@ def say(**words: Any) -> None:
 
 async def told() -> str:
     """Wait for a word of the parent."""
-    return (await asyncio.to_thread(sys.stdin.readline)).strip()
+    line: str = await asyncio.to_thread(sys.stdin.readline)
+    return line.strip()
 
 
 def head(turn_id: str) -> TurnHead:

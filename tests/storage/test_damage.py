@@ -46,6 +46,11 @@ def edited(journal: bytes, path: Path, statement: str) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of the files of a folder."""
+    return [file.name for file in folder.iterdir()]
+
+
 def noise(size_bytes: int) -> bytes:
     """Return bytes that mean nothing, the same each time."""
     return random.Random(7).randbytes(size_bytes)  # noqa: S311  guards nothing
@@ -123,7 +128,7 @@ async def test_what_is_no_journal_is_refused_and_left_alone(
     with pytest.raises(kind) as writing:
         await SqliteStore(path).open()
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["spoilt.db"]
+    assert names_in(tmp_path) == ["spoilt.db"]
     with pytest.raises(kind) as reading, open_reader(str(path)):
         pass
 
@@ -162,7 +167,7 @@ async def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
     with (
-        pytest.raises(StoreError, match=r"empty\.db.*version 0.*Open it once for writing"),
+        pytest.raises(StoreError, match=r"empty\.db.*version 0.*brings it forward"),
         open_reader(str(path)),
     ):
         pass

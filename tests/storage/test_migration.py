@@ -88,12 +88,12 @@ async def test_a_migration_that_fails_changes_nothing(path: Path, failing: tuple
 async def test_a_journal_that_was_brought_forward_is_not_for_an_older_house(path: Path) -> None:
     """Once a newer version was there, an older one refuses the journal, to write and to read."""
     migrate(path, NOTES)
-    before = path.read_bytes()
+    before = described(path)
     with pytest.raises(StoreVersionError, match=f"version {len(MIGRATIONS) + 1}"):
         await SqliteStore(path).open()
     with pytest.raises(StoreVersionError), open_reader(str(path)):
         pass
-    assert path.read_bytes() == before
+    assert described(path) == before
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["old-journal", "no-journal"])

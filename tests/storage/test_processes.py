@@ -182,11 +182,16 @@ async def test_a_journal_that_may_not_be_written_is_refused(
     assert path.read_bytes() == before
 
 
+def protect(folder: Path) -> None:
+    """Let nobody but root write the files of a folder."""
+    for file in folder.iterdir():
+        file.chmod(0o444)
+
+
 async def test_who_may_only_read_sees_who_is_alive(shared: Path) -> None:
     """A reader without the right to write sees which turns are held, as anybody does."""
     path = shared / "journal.db"
     async with opened(SqliteStore(path)) as store:
         await begun(store, "t-1", b"one")
-        for file in shared.iterdir():
-            file.chmod(0o444)
+        protect(shared)
         assert run("unprivileged", path)["read"] == "t-1"

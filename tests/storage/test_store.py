@@ -171,13 +171,28 @@ async def test_closing_commits_the_queue(place: Place) -> None:
     await store.open()
     num = store.begin(head("t-1"))
     store.append(num, b"one")
-    waiter = store.durable(sync=True)
+    waiters = [waiter for _ in range(100) if (waiter := store.durable(sync=True)) is not None]
     await store.close()
 
-    assert waiter is not None
-    assert await asyncio.wait_for(asyncio.ensure_future(waiter), 5) > 0
+    assert len(waiters) == 100
+    assert len(set(await asyncio.wait_for(asyncio.gather(*waiters), 5))) == 1
     async with opened(place.store()) as other:
         assert other.frames("t-1") == [b"one"]
+
+
+async def test_whoever_waits_is_told_in_order(place: Place) -> None:
+    """However many wait for one commit, they go on in the order in which they asked."""
+    async with opened(place.store()) as store:
+        num, told = await begun(store, "t-1"), list[int]()
+
+        async def work(k: int) -> None:
+            store.append(num, b"%d" % k)
+            await committed(store)
+            told.append(k)
+
+        await asyncio.gather(*(work(k) for k in range(200)))
+        assert told == list(range(200))
+        assert store.frames("t-1") == [b"%d" % k for k in range(200)]
 
 
 async def test_closing_commits_a_turn_without_frames(place: Place) -> None:

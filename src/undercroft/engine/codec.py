@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 # A kind of plain data, and how to see what it holds whatever it makes of showing itself.
@@ -32,7 +32,7 @@ def _to_data(value: Any) -> Any:
     if isinstance(value, BaseModel):
         # By field names and without what is computed, so that it validates again whatever
         # aliases the model has.
-        return msgspec.json.decode(value.model_dump_json(by_alias=False, round_trip=True))
+        return value.model_dump(mode="json", by_alias=False, round_trip=True)
     for base, plain in _BASES.items():
         # msgspec knows the plain types only, and a subclass of one is the same data.
         if isinstance(value, base) and type(value) is not base:
@@ -43,9 +43,12 @@ def _to_data(value: Any) -> Any:
 
 def _from_data(wanted: type, data: Any) -> Any:
     if issubclass(wanted, BaseModel):
-        # As JSON, since a strict model takes a date from JSON text and from no other.
-        text = msgspec.json.encode(data)
-        return wanted.model_validate_json(text, by_alias=False, by_name=True)
+        try:
+            return wanted.model_validate(data, by_alias=False, by_name=True)
+        except ValidationError:
+            # A strict model takes a date from JSON text and from no other.
+            text = msgspec.json.encode(data)
+            return wanted.model_validate_json(text, by_alias=False, by_name=True)
     for base in _BASES:
         if issubclass(wanted, base):
             return wanted(data)  # type: ignore[call-arg]  # a subclass of str, dict, …

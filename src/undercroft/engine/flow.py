@@ -90,6 +90,7 @@ class FlowRun(TurnRun):
         self.error: Failure | None = None
         self.lost = False
         self.tasks: set[asyncio.Task[None]] = set()
+        self.quiet: asyncio.Future[None] | None = None
         self.broken: BaseException | None = None
 
     async def main(self) -> Finish:
@@ -111,8 +112,10 @@ class FlowRun(TurnRun):
         try:
             if here:
                 await self._admitted(first, WHOLE)
-            while self.tasks and self.broken is None:
-                await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self.tasks and self.broken is None:
+                # Set by the last of them, or by the first that breaks.
+                self.quiet = asyncio.get_running_loop().create_future()
+                await self.quiet
         finally:
             await self._abandon()
         if self.broken is not None:
@@ -161,7 +164,12 @@ class FlowRun(TurnRun):
     def _spawn(self, ticket: Ticket) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(ticket))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if self.quiet is not None and not self.quiet.done() and (self.broken or not self.tasks):
+            self.quiet.set_result(None)
 
     async def _guarded(self, ticket: Ticket) -> None:
         try:
@@ -195,7 +203,7 @@ class FlowRun(TurnRun):
                 elif self.lane.ask((follower, WHOLE), alone=follower.alone):
                     here = follower
             if here is None:
-                self.log.put()
+                self.log.put_soon()
                 return
             if self.log.crowded:
                 await self.log.durable()

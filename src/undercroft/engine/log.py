@@ -49,8 +49,15 @@ class TurnLog:
         """Queue the gathered frame: with what ended before, or else at the end of this tick."""
         if len(self._events) > 1 and not self._soon:
             self.put()
-        elif not self._soon:
-            # Each of many reads that begin together would be a row of its own.
+        else:
+            self.put_soon()
+
+    def put_soon(self) -> None:
+        """Queue the gathered frame at the end of this tick, if nothing else does before.
+
+        Many reads that begin or end together would otherwise be a row each.
+        """
+        if not self._soon:
             self._soon = True
             asyncio.get_running_loop().call_soon(self._put_late)
 

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 _BUSY_S = 30.0
 _RETRY_S = 0.002
+# How long what nobody waits for may gather company before it is committed.
+_GATHER_S = 0.0005
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 
 
@@ -77,6 +79,7 @@ class SqliteStore:
         self._turns = 0
         self._batch = _Batch()
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._busy_since: float | None = None
         self._broken: dict[int, StoreError] = {}
         self._dead: StoreError | None = None
@@ -200,13 +203,17 @@ class SqliteStore:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._timer = self._loop.call_later(_GATHER_S, self._flush)
 
     def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
         """Return what to await until all that was queued so far is committed, and flushed."""
         if self._sync != "writes":
             sync = self._sync == "always"
         if self._scheduled:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                self._loop.call_soon(self._flush)
             waiter: asyncio.Future[int] = self._loop.create_future()
             self._batch.waiters.append((waiter, sync))
             return waiter
@@ -223,6 +230,7 @@ class SqliteStore:
     def _flush(self) -> None:
         if not self._scheduled:
             return  # written already, by whoever closed the journal
+        self._timer = None
         if self._checkpointer.behind and self._wait_a_moment():
             return
         batch = self._batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing
 from collections import OrderedDict, defaultdict
 from collections.abc import (
     Callable,
@@ -19,9 +20,7 @@ from decimal import Decimal
 from typing import (
     Annotated,
     Any,
-    Dict,
     Generic,
-    List,
     Literal,
     NamedTuple,
     NewType,
@@ -125,8 +124,8 @@ FIT: list[tuple[Any, Any]] = [
     (list[Any], list[int]),
     (list[int], Iterable[int]),
     (list[int], Collection[float]),
-    (List[int], list[int]),  # noqa: UP006  as somebody else may write it
-    (Dict[str, int], Mapping[str, int]),  # noqa: UP006
+    (typing.List[int], list[int]),  # noqa: UP006  as somebody else may write it
+    (typing.Dict[str, int], Mapping[str, int]),  # noqa: UP006
     (dict[str, int], Mapping[str, float]),
     (OrderedDict[str, int], dict[str, int]),
     (defaultdict[str, int], Mapping[str, int]),
@@ -210,18 +209,18 @@ PLAIN = st.sampled_from(
 UNKNOWN = st.sampled_from([Any, object, T, Annotated[Any, "a note"]])
 
 
+def made(origin: Any, *parts: Any) -> Any:
+    """Return an annotation of several, such as a list of one."""
+    return origin[parts if len(parts) > 1 else parts[0]]
+
+
 def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return annotations made of others."""
     return st.one_of(
-        inner.map(lambda t: list[t]),
-        inner.map(lambda t: set[t]),
-        inner.map(lambda t: Sequence[t]),
-        inner.map(lambda t: tuple[t, ...]),
-        inner.map(lambda t: Optional[t]),  # noqa: UP045  `t | None` does not take every t
-        inner.map(lambda t: Annotated[t, "a note"]),
-        st.tuples(inner, inner).map(lambda ts: dict[ts]),
-        st.tuples(inner, inner).map(lambda ts: tuple[ts]),
-        st.tuples(inner, inner).map(lambda ts: Union[ts]),  # noqa: UP007
+        st.builds(made, st.sampled_from([list, set, Sequence, Optional]), inner),
+        st.builds(made, st.just(tuple), inner, st.just(...)),
+        st.builds(made, st.just(Annotated), inner, st.just("a note")),
+        st.builds(made, st.sampled_from([dict, tuple, Union]), inner, inner),
     )
 
 
@@ -271,7 +270,7 @@ def test_a_union_takes_what_one_part_takes(asked: Any, other: Any, annotation: A
         (Generator[int, None, None], int),
         (Annotated[list[int], "a note"], int),
         (list[int] | None, int),
-        (Optional[List[int]], int),  # noqa: UP006, UP045
+        (Optional[typing.List[int]], int),  # noqa: UP006, UP045
         (list[int] | set[str], int | str),
         (UserId, Any),
         (str, None),

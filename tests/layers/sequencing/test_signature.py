@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import pytest
 
 from undercroft.errors import DeclarationError
-from undercroft.layers.sequencing.signature import Parameter, plain, read_signature
+from undercroft.layers.sequencing.signature import Parameter, plain, read_signature, refuse_reserved
 from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def read(fn: Callable[..., Any], **names: Any) -> Any:
     return read_signature(fn, "tool 'work'", names)
 
 
-async def everything(
+async def everything(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917  the point
     plain_: int,
-    untyped,  # type: ignore[no-untyped-def]  # noqa: ANN001  what a user may leave out
+    untyped,  # noqa: ANN001  what a user may leave out
     noted: Annotated[str, "a note"],
     key: IdempotencyKey,
     noted_key: Annotated[IdempotencyKey, "a note"],
@@ -137,6 +137,14 @@ def test_a_wrapped_function_is_read_through() -> None:
     assert set(signature.injected) == {"key"}
 
 
+@pytest.mark.parametrize("name", ["session", "timeout_s"])
+def test_an_input_is_not_called_like_a_keyword_of_run(name: str) -> None:
+    """A name that `run` takes for itself is refused where the input is declared."""
+    refuse_reserved("workflow 'w'", ["email", "sessions", "timeout"])
+    with pytest.raises(DeclarationError, match=f"workflow 'w': input '{name}' is also a keyword"):
+        refuse_reserved("workflow 'w'", ["email", name])
+
+
 def generator(n: int) -> Iterator[int]:
     """Yield instead of returning."""
     yield n
@@ -167,7 +175,7 @@ def misspelt(thing: functools.Misssing) -> None:  # type: ignore[name-defined]
     """Name a type that its module does not have."""
 
 
-def unreadable(thing: "1 +") -> None:  # type: ignore[syntax]  # noqa: F722
+def unreadable(thing: "1 +") -> None:  # type: ignore[valid-type]  # noqa: F722
     """Have a note for an annotation."""
 
 

@@ -33,6 +33,7 @@ from typing import Any, Final, Literal, NoReturn
 import msgspec
 
 import undercroft as uc
+from undercroft.model.outcome import TurnStatus
 from undercroft.testing import FaultyStore, ScriptedModel
 
 from .bindings import HANDLERS, Mode, reaching, script
@@ -75,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         runtimes: How many runtimes on the journal the acts are shared among, in turn.
         kill_before: Number of the journal write before which the life is killed, from 1.
         kill_after: The same, just after it.
+        kill_once: The life is killed just after the journal says that the turn is this.
     """
 
     journal: str
@@ -88,6 +90,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: int = 1
     kill_before: int = 0
     kill_after: int = 0
+    kill_once: str = ""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -132,6 +135,14 @@ class SweptStore(FaultyStore):
 
     These are the registration of a runtime, the claim of a turn and a person's word.
     """
+
+    kill_once = ""
+
+    def mark(self, num: int, status: TurnStatus, at: float) -> None:
+        """Queue a new status, and the end of this life with it if it is to be the last."""
+        if status == self.kill_once:
+            self._kill_after = self.commits + 1
+        super().mark(num, status, at)
 
     async def _exclusively(self, work: Any) -> Any:
         self.commits += 1
@@ -193,7 +204,9 @@ async def live(job: Job, gate: "Gate | None" = None) -> Report:
 
 
 def _store(job: Job) -> SweptStore:
-    return SweptStore(job.journal, kill_before=job.kill_before, kill_after=job.kill_after)
+    store = SweptStore(job.journal, kill_before=job.kill_before, kill_after=job.kill_after)
+    store.kill_once = job.kill_once
+    return store
 
 
 async def _act(rt: uc.Runtime, job: Job, act: Act, prompt: str) -> list[Said]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.child import run
+from tests.storage.child import Child, run
 from tests.storage.places import begun, committed, head, opened
 from undercroft.errors import StoreError, StoreFullError
 from undercroft.model.outcome import TurnStatus
@@ -147,8 +147,10 @@ async def test_a_process_that_could_not_register_is_not_there(tmp_path: Path) ->
     path = tmp_path / "journal.db"
     with pytest.raises(StoreFullError, match=r"journal\.db"):
         await NoRoomToOpen(path).open()
+    with Child("hold", tmp_path / "journal.db", 0) as child:
+        assert child.hear()["runtime"] == 1
     async with opened(SqliteStore(path)) as store:
-        assert store.runtime == 1
+        assert store.runtime == 2
         await begun(store, "t-1", b"one")
         assert [row.held for row in store.heads()] == [True]
 

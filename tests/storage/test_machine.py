@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -118,9 +119,14 @@ class Journal(RuleBasedStateMachine):
         if process not in self.waiting:
             self.waiting.append(process)
 
-    def held_by(self, process: Process) -> list[str]:
-        """Return the turns that a process may write to."""
-        return [turn_id for turn_id, turn in self.turns.items() if turn.holder == process.number]
+    def held(self) -> list[tuple[Process, str]]:
+        """Return the turns that are held by a process that goes on, with that process."""
+        return [
+            (process, turn_id)
+            for process in self.processes
+            for turn_id, turn in self.turns.items()
+            if turn.holder == process.number
+        ]
 
     def dead(self, number: int | None) -> bool:
         """Whether a runtime has ended, as far as anybody can see."""
@@ -141,31 +147,34 @@ class Journal(RuleBasedStateMachine):
         self.queued(process, lambda: None, lambda: turn.frames.extend(frames))
         self.tick()
 
-    @rule(k=st.sampled_from(PROCESSES), frame=FRAMES, data=st.data())
-    def append(self, k: int, frame: bytes, data: st.DataObject) -> None:
+    @precondition(lambda self: self.held())
+    @rule(frame=FRAMES, data=st.data())
+    def append(self, frame: bytes, data: st.DataObject) -> None:
         """A process queues a frame of a turn that it runs, or believes to run."""
-        process = self.processes[k]
-        if held := self.held_by(process):
-            turn = self.turns[data.draw(st.sampled_from(held))]
-            self.queued(
-                process,
-                lambda: process.store.append(turn.num, frame),
-                lambda: turn.frames.append(frame),
-            )
+        process, turn_id = data.draw(st.sampled_from(self.held()))
+        self.append_to(process, self.turns[turn_id], frame)
 
-    @rule(k=st.sampled_from(PROCESSES), status=st.sampled_from(TurnStatus), data=st.data())
-    def mark(self, k: int, status: TurnStatus, data: st.DataObject) -> None:
+    def append_to(self, process: Process, turn: Turn, frame: bytes) -> None:
+        """Let a process queue a frame."""
+        self.queued(
+            process,
+            lambda: process.store.append(turn.num, frame),
+            lambda: turn.frames.append(frame),
+        )
+
+    @precondition(lambda self: self.held())
+    @rule(status=st.sampled_from([*PARKED, *TurnStatus]), data=st.data())
+    def mark(self, status: TurnStatus, data: st.DataObject) -> None:
         """A process says how a turn that it runs stands."""
-        process = self.processes[k]
-        if held := self.held_by(process):
-            turn = self.turns[data.draw(st.sampled_from(held))]
+        process, turn_id = data.draw(st.sampled_from(self.held()))
+        turn = self.turns[turn_id]
 
-            def work() -> None:
-                turn.status = status
-                turn.holder = process.number if status is TurnStatus.RUNNING else None
+        def work() -> None:
+            turn.status = status
+            turn.holder = process.number if status is TurnStatus.RUNNING else None
 
-            self.queued(process, lambda: process.store.mark(turn.num, status, 2.0), work)
-            self.tick()
+        self.queued(process, lambda: process.store.mark(turn.num, status, 2.0), work)
+        self.tick()
 
     @rule()
     def wait(self) -> None:
@@ -176,18 +185,18 @@ class Journal(RuleBasedStateMachine):
     @rule(k=st.sampled_from(PROCESSES), data=st.data())
     def claim(self, k: int, data: st.DataObject) -> None:
         """A process tries to take a turn."""
+        self.take(self.processes[k], data.draw(st.sampled_from(sorted(self.turns))))
+
+    def take(self, process: Process, turn_id: str) -> None:
+        """Let a process claim a turn."""
         self.tick()
-        process = self.processes[k]
-        turn_id = data.draw(st.sampled_from(sorted(self.turns)))
         turn = self.turns[turn_id]
+        if process.fenced:
+            with pytest.raises(FencedError):
+                self.run(process.store.claim(turn_id, 3.0))
+            return
         if not process.alive:
             return  # it would take its own turns from itself, which nobody promises
-        if process.fenced:
-            try:
-                self.run(process.store.claim(turn_id, 3.0))
-            except FencedError:
-                return
-            raise AssertionError
         answer = self.run(process.store.claim(turn_id, 3.0))
         if turn.status.final:
             assert answer == Over(turn.frames)
@@ -202,9 +211,10 @@ class Journal(RuleBasedStateMachine):
     @precondition(lambda self: self.turns)
     @rule(k=st.sampled_from(PROCESSES), frame=st.none() | FRAMES, data=st.data())
     def amend(self, k: int, frame: bytes | None, data: st.DataObject) -> None:
-        """Somebody says something about a turn."""
+        """Somebody says something about a turn, most of the time about one that waits for it."""
         self.tick()
-        turn_id = data.draw(st.sampled_from(sorted(self.turns)))
+        parked = [turn_id for turn_id, turn in self.turns.items() if turn.status in PARKED]
+        turn_id = data.draw(st.sampled_from(parked or sorted(self.turns)))
         turn, shown = self.turns[turn_id], []
 
         def decide(frames: list[bytes]) -> bytes | None:
@@ -226,13 +236,18 @@ class Journal(RuleBasedStateMachine):
         self.processes[k].alive = False
         self.processes[k] = self.started()
 
-    @rule(k=st.sampled_from(PROCESSES))
-    def be_taken_for_dead(self, k: int) -> None:
-        """A process goes on, but nobody believes it."""
-        process = self.processes[k]
+    @precondition(lambda self: self.held())
+    @rule(k=st.sampled_from(PROCESSES), frame=FRAMES, data=st.data())
+    def lapse(self, k: int, frame: bytes, data: st.DataObject) -> None:
+        """Nobody believes a process any more, somebody takes a turn of it, and it goes on."""
+        process, turn_id = data.draw(st.sampled_from(self.held()))
         if process.alive:
             self.place.declare_dead(process.store)
             process.alive = False
+        turn = self.turns[turn_id]
+        self.append_to(process, turn, frame)
+        self.take(self.processes[k], turn_id)
+        self.append_to(process, turn, frame)
 
     # ------------------------------------------------------------------ what must hold
 

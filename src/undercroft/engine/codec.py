@@ -37,11 +37,13 @@ def _to_data(value: Any) -> Any:
         # msgspec knows the plain types only, and a subclass of one is the same data.
         if isinstance(value, base) and type(value) is not base:
             return plain(value)
-    msg = f"a {type(value).__module__}.{type(value).__qualname__} is not data"
+    msg = f"a {type(value).__qualname__} is not data"
     raise TypeError(msg)
 
 
 def _from_data(wanted: type, data: Any) -> Any:
+    if not isinstance(wanted, type):
+        return TypeAdapter(wanted).validate_python(data)  # such as Counter[str]
     if issubclass(wanted, BaseModel):
         try:
             return wanted.model_validate(data, by_alias=False, by_name=True)

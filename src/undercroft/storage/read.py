@@ -68,15 +68,19 @@ class SqliteReader:
         rows = self._rows(f"{_HEAD}{clause} ORDER BY id DESC LIMIT ?", *values, limit)
         return [self._head(row) for row in rows]
 
-    def unfinished(self, *, let_go: Collection[int] = ()) -> list[str]:
+    def unfinished(self, *, by: int = 0, given_up: Collection[int] = ()) -> list[str]:
         """Return the ids of turns that nobody runs and nobody has to decide, oldest first.
 
-        Numbers in `let_go` are of turns that their living holder has given up.
+        Runtime `by` holds turns that it has `given_up`, by their numbers.
         """
         rows = self._rows(
             "SELECT num, id, runtime FROM turn WHERE status IN (?, ?) ORDER BY id", *_RUNNABLE
         )
-        return [turn_id for num, turn_id, holder in rows if num in let_go or not self._held(holder)]
+        return [
+            turn_id
+            for num, turn_id, holder in rows
+            if (holder == by and num in given_up) or not self._held(holder)
+        ]
 
     def _head(self, row: tuple[Any, ...]) -> TurnHead:
         turn_id, kind, target, session, status, began, ended, holder = row

@@ -418,4 +418,4 @@ class SqliteStore:
 
     def unfinished(self) -> list[str]:
         """Return the ids of turns that nobody runs and nobody has to decide, oldest first."""
-        return self._reader.unfinished(let_go=self._broken)
+        return self._reader.unfinished(by=self._runtime, given_up=self._broken)

@@ -284,6 +284,23 @@ def test_who_may_yield_a_key(text: str, key: str, *, may: bool) -> None:
 
 # Subtrees
 
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "covered"),
+    [
+        ("crm/7", "crm/7", True),
+        ("crm/7", "crm/7/notes", True),
+        ("crm", "crm/7/notes", True),
+        ("crm/7", "crm/70", False),
+        ("crm/7", "crm", False),
+        ("crm", "crm7", False),
+    ],
+)
+def test_a_key_covers_itself_and_what_lies_below(outer: str, inner: str, *, covered: bool) -> None:
+    """Paths are compared by segments, never by letters."""
+    assert covers(outer, inner) is covered
+
+
 PARTS = st.sampled_from(["crm", "7", "70", "notes", "%2F", "x"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4)
 

@@ -94,6 +94,12 @@ WRONG: dict[str, tuple[list[Node], tuple[str, ...], str, str]] = {
         "step 'draft' (prepare) uses 'send' (execute), which comes in a later phase",
         "Move 'draft' to phase execute or later, or 'send' to prepare or earlier.",
     ),
+    "an-edge-to-the-very-next-phase": (
+        [step("notes", GATHER), step("record", READ, ("notes",))],
+        ("notes", "record"),
+        "step 'record' (read) uses 'notes' (gather)",
+        "Move 'record' to phase gather or later, or 'notes' to read or earlier.",
+    ),
     "a-key-that-runs-backwards": (
         [step("record", READ, keys=("receipt",)), step("receipt", EXECUTE)],
         ("receipt", "record"),
@@ -365,7 +371,7 @@ def graphs(draw: st.DrawFn) -> tuple[dict[str, Phase], Edges]:
     """Draw steps with their phases, and (cause, step) edges between any two."""
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=8, unique=True))
     # Few phases, or nearly every graph has an edge backwards.
-    phases = {name: draw(st.sampled_from([READ, READ, PREPARE, EXECUTE])) for name in names}
+    phases = {name: draw(st.sampled_from([READ, READ, GATHER, EXECUTE])) for name in names}
     pairs = st.tuples(st.sampled_from(names), st.sampled_from(names))
     return phases, draw(st.lists(pairs, max_size=10, unique=True))
 

@@ -3,6 +3,7 @@
 import undercroft as uc
 """
 
+from undercroft import testing
 from undercroft.app import Runtime
 from undercroft.engine.handler import handler
 from undercroft.engine.tool import tool

@@ -75,7 +75,11 @@ class Store(Protocol):
         """
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
-        """Queue a new status of a held turn; any status but `running` lets go of it."""
+        """Queue a new status of a held turn; any status but `running` lets go of it.
+
+        A turn that is parked although a word was said about it since it was claimed is left
+        `stopped` instead: it waits for nobody, and `unfinished` tells of it.
+        """
 
     def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
         """Return what to await until all that was queued so far survives this process.

@@ -545,14 +545,7 @@ async def doubtful(trial: Trial) -> bool:
     "kill_once",
     [
         "",
-        pytest.param(
-            "waiting",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="a turn that is parked by who has not seen the word is marked as waiting, "
-                "and `recover` passes it by; only that same process would look again",
-            ),
-        ),
+        "waiting",
     ],
 )
 async def test_a_word_given_while_another_is_acted_on_is_not_lost(

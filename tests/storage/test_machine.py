@@ -38,6 +38,15 @@ class Turn:
     holder: int | None
     status: TurnStatus = TurnStatus.RUNNING
     frames: list[bytes] = field(default_factory=list)
+    words: int = 0
+    known: dict[int, int] = field(default_factory=dict)
+
+    def parked_as(self, status: TurnStatus, number: int) -> TurnStatus:
+        """Return what a mark by runtime `number` comes to."""
+        known = self.known.get(number, 0)
+        if status.final:
+            self.known.pop(number, None)
+        return TurnStatus.STOPPED if status in PARKED and self.words > known else status
 
 
 @dataclass
@@ -170,7 +179,7 @@ class Journal(RuleBasedStateMachine):
         turn = self.turns[turn_id]
 
         def work() -> None:
-            turn.status = status
+            turn.status = turn.parked_as(status, process.number)
             turn.holder = process.number if status is TurnStatus.RUNNING else None
 
         self.queued(process, lambda: process.store.mark(turn.num, status, 2.0), work)
@@ -207,6 +216,7 @@ class Journal(RuleBasedStateMachine):
             for other in self.processes:
                 other.fenced |= other.number == turn.holder
             turn.holder, turn.status = process.number, TurnStatus.RUNNING
+            turn.known[process.number] = turn.words
 
     @precondition(lambda self: self.turns)
     @rule(k=st.sampled_from(PROCESSES), frame=st.none() | FRAMES, data=st.data())
@@ -225,6 +235,7 @@ class Journal(RuleBasedStateMachine):
         assert shown == [turn.frames]
         if frame is not None:
             turn.frames.append(frame)
+            turn.words += 1
             if turn.status in PARKED:
                 turn.status = TurnStatus.STOPPED
 

@@ -57,7 +57,7 @@ class Verify:
     fn: Callable[..., Any]
     is_async: bool
     parameters: tuple[str, ...]
-    key_parameter: str | None
+    injected: Mapping[str, type]
     reads: bool
 
 
@@ -119,13 +119,13 @@ def make_verify(
                 f"its verify {name!r} takes {p.name!r}, which the write does not",
                 f"Use only parameters of the write: {', '.join(sorted(known)) or 'none'}.",
             )
-    keys = [p for p, kind in asked.injected.items() if kind is IdempotencyKey]
+    keyed = IdempotencyKey in asked.injected.values()
     effect = getattr(verify, "effect", None)
     return Verify(
         name=name,
         fn=fn,
         is_async=inspect.iscoroutinefunction(fn),
         parameters=tuple(p.name for p in asked.parameters if p.name in known),
-        key_parameter=keys[0] if keys else None,
-        reads=effect is not None and not keys,
+        injected=asked.injected,
+        reads=effect is not None and not keyed,
     )

@@ -131,5 +131,4 @@ def _readers(
         tool.name: [(name, template) for name, template in reads if name != tool.name]
         for tool in tools
         if tool.declared.effect.keys(Mode.WRITE, Mode.EXCLUSIVE)
-        and not tool.declared.effect.keys(Mode.READ)
     }

@@ -49,7 +49,7 @@ from undercroft.errors import (
     TurnError,
     UndercroftError,
 )
-from undercroft.layers.conflicts.keys import KeyProblem
+from undercroft.layers.conflicts.keys import KeyProblem, covers
 from undercroft.layers.conflicts.state import runs_alone
 from undercroft.layers.context.state import Window, named_calls
 from undercroft.layers.sequencing.guard import (
@@ -338,7 +338,10 @@ class HandlerRun(TurnRun):
         unread: dict[str, tuple[str, ...]] = {}
         readers = self.handler.readers.get(tool.name)
         if readers and slot.effect is not None:
+            own = slot.effect.keys(Mode.READ)
             for key in slot.effect.keys(Mode.WRITE, Mode.EXCLUSIVE):
+                if any(covers(read, key) for read in own):
+                    continue  # it reads by itself what it writes
                 names = tuple(dict.fromkeys(n for n, t in readers if t.may_yield(key)))
                 if names:
                     unread[key] = names

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 CANCEL_GRACE_S = 1.0
 # A write that stays of unknown outcome is repeated under its key this often in one life.
 REPEATS_MAX = 3
+# How long a verify may take where its write has no timeout of its own.
+VERIFY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,11 +421,11 @@ class TurnRun(ABC):
     async def _verified(self, step: Step, verify: Verify) -> _Verdict | None:
         """Return whether the write happened and its value, or None if that cannot be said."""
         kwargs = {p: step.kwargs[p] for p in verify.parameters if p in step.kwargs}
-        if verify.key_parameter:
-            kwargs[verify.key_parameter] = self.key_of(step)
-        call = verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
-        limit_s = step.body.timeout_s or 60.0
+        for parameter, kind in verify.injected.items():
+            kwargs[parameter] = self._injection(kind, step, 1, 0)
+        limit_s = step.body.timeout_s or VERIFY_S
         try:
+            call = verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
             answer = await self._bounded(step.body, call, limit_s)
             raw = encode(answer)
         except BaseException as raised:  # noqa: BLE001  a verify that fails settles nothing

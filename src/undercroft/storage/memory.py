@@ -23,6 +23,7 @@ _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
 class _Turn:
     head: TurnHead
     holder: int | None
+    words: int = 0
     frames: list[bytes] = field(default_factory=list)
 
 
@@ -53,6 +54,8 @@ class MemoryStore:
         self._work: list[_Work] = []
         self._frames = 0
         self._size_bytes = 0
+        # How many words had been said about a turn when it was claimed.
+        self._words: dict[int, int] = {}
         self._waiters: list[asyncio.Future[int]] = []
         self._scheduled = False
 
@@ -148,6 +151,10 @@ class MemoryStore:
             status, at = item
             running = status is TurnStatus.RUNNING
             turn = journal.turns[num]
+            known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
+            if status in _PARKED and turn.words > known:
+                # Somebody said a word meanwhile: nobody need be waited for.
+                status = TurnStatus.STOPPED
             turn.head = replace(turn.head, status=status, ended_at=None if running else at)
             turn.holder = self._runtime if running else None
 
@@ -174,6 +181,7 @@ class MemoryStore:
                 return Held(f"runtime {turn.holder} of this process")
             self.journal.fenced.add(turn.holder)
         turn.holder = self._runtime
+        self._words[self.journal.numbers[turn_id]] = turn.words
         turn.head = replace(turn.head, status=TurnStatus.RUNNING, ended_at=None)
         return Claimed(self.journal.numbers[turn_id], list(turn.frames))
 
@@ -187,6 +195,7 @@ class MemoryStore:
         if frame is not None:
             self.journal.position += 1
             turn.frames.append(frame)
+            turn.words += 1
             if turn.head.status in _PARKED:
                 turn.head = replace(turn.head, status=TurnStatus.STOPPED)
         return True

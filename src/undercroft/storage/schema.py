@@ -45,7 +45,8 @@ MIGRATIONS: tuple[str, ...] = (
         status  TEXT NOT NULL,
         began   REAL NOT NULL,
         ended   REAL,
-        runtime INTEGER
+        runtime INTEGER,
+        words   INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE frame(
         seq  INTEGER PRIMARY KEY,

@@ -36,6 +36,16 @@ _GATHER_S = 0.0005
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 
 
+# A turn that was being parked while somebody said a word about it waits for no one: it is
+# left runnable, so that `recover` finds it should this process die before it looks again.
+_MARK = """
+    UPDATE turn
+    SET status = CASE WHEN ? IN ('waiting', 'in_doubt') AND words > ? THEN 'stopped' ELSE ? END,
+        ended = ?, runtime = ?
+    WHERE num = ?
+"""
+
+
 class _Batch:
     """What one transaction will write."""
 
@@ -82,6 +92,8 @@ class SqliteStore:
         self._timer: asyncio.TimerHandle | None = None
         self._busy_since: float | None = None
         self._broken: dict[int, StoreError] = {}
+        # How many words had been said about a turn when it was claimed.
+        self._words: dict[int, int] = {}
         self._dead: StoreError | None = None
         self._connection: sqlite3.Connection
         self._reader: SqliteReader
@@ -197,7 +209,8 @@ class SqliteStore:
             self._check(num)
         running = status is TurnStatus.RUNNING
         held = self._runtime if running else None
-        self._batch.marks.append((status, None if running else at, held, num))
+        known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
+        self._batch.marks.append((status, known, status, None if running else at, held, num))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -277,9 +290,7 @@ class SqliteStore:
             self._connection.executemany("INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames)
             (last,) = execute("SELECT last_insert_rowid()").fetchone()
             if batch.marks:
-                self._connection.executemany(
-                    "UPDATE turn SET status=?, ended=?, runtime=? WHERE num=?", batch.marks
-                )
+                self._connection.executemany(_MARK, batch.marks)
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -327,10 +338,12 @@ class SqliteStore:
     def _claim(self, turn_id: str) -> Claimed | Held | Over | None:
         self._refuse_if_fenced()
         execute = self._connection.execute
-        row = execute("SELECT num, status, runtime FROM turn WHERE id=?", (turn_id,)).fetchone()
+        row = execute(
+            "SELECT num, status, runtime, words FROM turn WHERE id=?", (turn_id,)
+        ).fetchone()
         if row is None:
             return None
-        num, status, holder = row
+        num, status, holder, words = row
         if TurnStatus(status).final:
             return Over(self._reader.frames_of(num))
         # A turn of ours of which a frame could not be written is run by nobody any more.
@@ -346,6 +359,7 @@ class SqliteStore:
             (TurnStatus.RUNNING, self._runtime, num),
         )
         self._broken.pop(num, None)
+        self._words[num] = words
         return Claimed(num, self._reader.frames_of(num))
 
     async def amend(self, turn_id: str, decide: Amend) -> bool:
@@ -361,9 +375,10 @@ class SqliteStore:
         frame = decide(self._reader.frames_of(num))
         if frame is not None:
             execute("INSERT INTO frame(turn, data) VALUES(?, ?)", (num, frame))
-            if TurnStatus(status) in _PARKED:
-                # Somebody decided, so `recover` may take it up even if we die right here.
-                execute("UPDATE turn SET status=? WHERE num=?", (TurnStatus.STOPPED, num))
+            # Somebody decided, so `recover` may take it up even if we die right here.
+            parked = TurnStatus(status) in _PARKED
+            left = TurnStatus.STOPPED if parked else status
+            execute("UPDATE turn SET status=?, words=words+1 WHERE num=?", (left, num))
         return True
 
     async def _exclusively(self, work: Callable[[], T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -325,3 +326,20 @@ def test_a_declared_function_is_still_a_function() -> None:
         return 2 * n
 
     assert asyncio.run(twice(4)) == 8
+
+
+async def test_a_long_chain_may_fail_at_its_begin(runtime: MakeRuntime) -> None:
+    """However many steps depend on one that failed, each is skipped and the turn ends."""
+    flow = uc.Workflow("long")
+    names: dict[str, Any] = {}
+    exec("async def s0() -> int:\n    raise ValueError('no')", names)  # noqa: S102  made here
+    flow.resolve(names["s0"])
+    for k in range(1, 2_000):
+        exec(f"async def s{k}(s{k - 1}: int) -> int:\n    return {k}", names)  # noqa: S102  made here
+        flow.resolve(names[f"s{k}"])
+
+    async with runtime() as rt:
+        outcome = await rt.run(flow)
+        steps = rt.trace(outcome.turn_id).steps
+    assert outcome.status == "failed"
+    assert [step.status for step in steps] == ["failed", *["skipped"] * 1_999]

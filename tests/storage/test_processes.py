@@ -108,13 +108,14 @@ async def test_a_process_that_was_declared_dead_records_nothing_more(path: Path)
 
 def test_a_reader_sees_only_whole_commits(path: Path) -> None:
     """While one process writes another reads: it never waits, and never sees half a commit."""
-    with Child("write", path, "a", TURNS) as writer, Child("watch", path) as reader:
+    with Child("write", path, "a", TURNS) as writer:
         writer.hear()
-        reader.hear()
-        writer.tell()
-        assert writer.hear() == {"done": True}
-        reader.tell()
-        seen = reader.hear()
+        with Child("watch", path) as reader:
+            reader.hear()
+            writer.tell()
+            assert writer.hear() == {"done": True}
+            reader.tell()
+            seen = reader.hear()
     assert seen["halves"] == seen["backwards"] == 0
     assert seen["reads"] > 0
     assert seen["most"] > 0

@@ -385,8 +385,8 @@ async def test_closing_under_a_foreign_lock_does_not_pile_up_work(path: Path) ->
         closing_ = asyncio.ensure_future(store.close())
         before = store.commits
         await ticks(100)
-        # One try in two milliseconds, and a slow machine makes fewer of both.
-        assert store.commits - before <= 100
+        # About one try a tick; one more each time would be more than a thousand.
+        assert store.commits - before < 500
         lock.execute("ROLLBACK")
     await closing_
 

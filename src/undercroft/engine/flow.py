@@ -257,35 +257,39 @@ class FlowRun(TurnRun):
 
     def _settled(self, op: Op, state: State) -> list[Op]:
         """Take note of the end of `op`; return the steps that are ready now."""
-        self.states[op.index] = state
         ready: list[Op] = []
-        ops, need, states = self.program.ops, self.need, self.states
-        if state in _LOST:
-            self.lost = True
-        wanted = self.wanted
-        for cause in op.plan.causes:
-            wanted[cause] -= 1
-            if not wanted[cause]:
-                self.values[cause] = None
-        for index in op.plan.dependents:
-            need[index] -= 1
-            if need[index]:
-                continue
-            follower = ops[index]
-            if self.lost and any(states[cause] in _LOST for cause in follower.plan.causes):
-                ready += self._skip(follower)
-            else:
-                ready.append(follower)
+        ops, need, states, wanted = self.program.ops, self.need, self.states, self.wanted
+        todo = [(op, state)]
+        while todo:
+            ended, state = todo.pop()
+            states[ended.index] = state
+            if state in _LOST:
+                self.lost = True
+            for cause in ended.plan.causes:
+                wanted[cause] -= 1
+                if not wanted[cause]:
+                    self.values[cause] = None
+            for index in ended.plan.dependents:
+                need[index] -= 1
+                if need[index]:
+                    continue
+                follower = ops[index]
+                if self.lost and any(states[cause] in _LOST for cause in follower.plan.causes):
+                    todo.append((follower, self._skipped(follower)))
+                else:
+                    ready.append(follower)
         return ready
 
-    def _skip(self, op: Op) -> list[Op]:
+    def _skipped(self, op: Op) -> State:
+        """Note that `op` cannot run, since something that it needs failed."""
         record = self.memo.take(op.name, b"") if self.memo.left else None
         if record is None:
             n = self.log.next_n()
             self.log.note(StepEnded(n, StepStatus.SKIPPED, 0.0, name=op.name, at=self._at()))
-        if op.optional:
-            self.missing.append(op.name)
-        return self._settled(op, State.MISSING if op.optional else State.SKIPPED)
+        if not op.optional:
+            return State.SKIPPED
+        self.missing.append(op.name)
+        return State.MISSING
 
     # ------------------------------------------------------------------ fan-out
 

@@ -105,9 +105,10 @@ def checked_version(connection: sqlite3.Connection, path: str, newest: int) -> i
         StoreError: The file is no journal, is damaged, or is newer than `newest`.
     """
     try:
+        # In this order: another process may be making the tables, and with them comes the rest.
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         _check_length(connection, path)
     except sqlite3.Error as error:
         raise translated(error, path) from error
@@ -128,11 +129,12 @@ def checked_version(connection: sqlite3.Connection, path: str, newest: int) -> i
 
 def _check_length(connection: sqlite3.Connection, path: str) -> None:
     """A file that is shorter than its header says lost its end, unless the WAL has it."""
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    # In this order: once the log is empty, every page that was counted is in the file.
     with suppress(OSError):
         if Path(log_path(path)).stat().st_size:
             return
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
     size = Path(path).stat().st_size
     if size < page_bytes * pages:
         raise StoreCorruptError(

@@ -181,6 +181,24 @@ async def test_a_commit_is_flushed_where_that_was_chosen(
             assert flushes.count == (turn if flushed else 0)
 
 
+@pytest.mark.parametrize(("sync", "flushed"), [("writes", 1), ("always", 1), ("never", 0)])
+async def test_a_frame_may_ask_for_the_disk_itself(
+    path: Path, flushes: Flushes, *, sync: Sync, flushed: int
+) -> None:
+    """What holds the outcome of a write is flushed, also if nobody waits for that."""
+    async with opened(SqliteStore(path, sync=sync)) as store:
+        num = await begun(store, "t-1")
+        if sync == "always":
+            await flushes.begins()
+        flushes.count = 0
+        store.append(num, b"plain")
+        store.append(num, b"outcome", sync=True)
+        await commits_of(store)
+        if flushed:
+            await flushes.begins()
+        assert flushes.count == flushed
+
+
 async def commits_of(store: Store) -> None:
     """Wait until what is queued is committed, and for no flush."""
     await (store.durable(sync=False) or asyncio.sleep(0))

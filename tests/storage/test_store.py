@@ -73,6 +73,16 @@ async def test_everything_queued_can_be_waited_for(place: Place, work: str) -> N
         assert (rows, store.frames("t-1"), in_journal(store, "t-1").status) == expected
 
 
+async def test_what_nobody_waits_for_is_committed_all_the_same(place: Place) -> None:
+    """Work is committed soon after it was queued, also if nobody asks for it."""
+    async with opened(place.store()) as store, asyncio.timeout(30):
+        num = store.begin(head("t-1"))
+        store.append(num, b"one")
+        while not store.frames("t-1"):  # noqa: ASYNC110  nobody tells us, which is the point
+            await asyncio.sleep(0.001)
+        assert store.durable() is None
+
+
 async def test_one_tick_is_seen_as_a_whole(place: Place) -> None:
     """All that one tick queued, of several turns, becomes visible at once and in order."""
     async with opened(place.store()) as store:
@@ -238,6 +248,40 @@ async def test_any_status_but_running_lets_go(place: Place, status: TurnStatus) 
         running = status is TurnStatus.RUNNING
         assert (row.status, row.held) == (status, running)
         assert row.ended_at == (None if running else 7.5)
+
+
+@pytest.mark.parametrize("status", PARKED)
+async def test_a_word_said_before_the_parking_is_not_lost(place: Place, status: TurnStatus) -> None:
+    """A turn that is parked after somebody already said a word waits for no one: it can go on.
+
+    Taken up again it knows of the word, and is parked like any other.
+    """
+    async with opened(place.store()) as store:
+        num = await begun(store, "t-1", b"one")
+        await store.amend("t-1", lambda _: b"a word")
+        store.mark(num, status, 2.0)
+        await committed(store)
+        assert in_journal(store, "t-1").status is TurnStatus.STOPPED
+        assert store.unfinished() == ["t-1"]
+
+        answer = await store.claim("t-1", 3.0)
+        assert isinstance(answer, Claimed)
+        assert answer.frames == [b"one", b"a word"]
+        store.mark(answer.num, status, 4.0)
+        await committed(store)
+        assert in_journal(store, "t-1").status is status
+        assert store.unfinished() == []
+
+
+@pytest.mark.parametrize("status", FINAL)
+async def test_a_word_said_too_late_changes_nothing(place: Place, status: TurnStatus) -> None:
+    """A turn that ends is over, whatever was said about it meanwhile."""
+    async with opened(place.store()) as store:
+        num = await begun(store, "t-1", b"one")
+        await store.amend("t-1", lambda _: b"a word")
+        store.mark(num, status, 2.0)
+        await committed(store)
+        assert in_journal(store, "t-1").status is status
 
 
 async def test_heads_are_newest_first_and_filtered(place: Place) -> None:

@@ -23,6 +23,8 @@ from uuid import UUID
 
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9\-._~@:+]|\{[A-Za-z_][A-Za-z0-9_]*\})+\Z")
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# What a percent-encoded value is made of.
+_ENCODED = r"[A-Za-z0-9\-._~%]+"
 _PLAIN = re.compile(r"[A-Za-z0-9\-_~]+\Z")
 
 VALUE_CHARS_MAX = 512
@@ -135,7 +137,7 @@ def _segment_matches(template: str, part: str) -> bool:
     if template == "*":
         return True
     pattern = "".join(
-        ".+" if piece.startswith("{") else re.escape(piece)
+        _ENCODED if piece.startswith("{") else re.escape(piece)
         for piece in re.split(r"(\{[^}]*\})", template)
     )
     return re.fullmatch(pattern, part) is not None

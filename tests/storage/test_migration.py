@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.storage.child import Child
 from tests.storage.places import begun, opened
 from undercroft.errors import StoreError, StoreVersionError
 from undercroft.storage.read import open_reader
-from undercroft.storage.schema import MIGRATIONS, connect, prepare
+from undercroft.storage.schema import MIGRATIONS, checked_version, connect, prepare
 from undercroft.storage.sqlite import SqliteStore
 
 NOTES = "CREATE TABLE note(num INTEGER PRIMARY KEY, text TEXT); CREATE INDEX n ON note(text);"
@@ -94,6 +95,44 @@ async def test_a_journal_that_was_brought_forward_is_not_for_an_older_house(path
     with pytest.raises(StoreVersionError), open_reader(str(path)):
         pass
     assert described(path) == before
+
+
+class Meddled(sqlite3.Connection):
+    """A connection beside which somebody does something just before one of its statements."""
+
+    countdown = 0
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """Execute a statement."""
+        if self.countdown == 0:
+            self.meddle()
+        self.countdown -= 1
+        return super().execute(*arguments)
+
+    def meddle(self) -> None:
+        """Do what somebody does."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_journal_may_be_made_while_somebody_looks(tmp_path: Path, moment: int) -> None:
+    """Between any two looks at a new file another process may make it a journal, and write.
+
+    It is then seen as empty or as a journal, and never as damaged or as somebody else's.
+    """
+    path = tmp_path / "journal.db"
+    with closing(connect(str(path))) as other:
+
+        class Beside(Meddled):
+            countdown = moment
+
+            def meddle(self) -> None:
+                prepare(other, str(path))
+                other.execute("INSERT INTO frame(turn, data) VALUES(1, zeroblob(50000))")
+
+        with closing(sqlite3.connect(path, factory=Beside, isolation_level=None)) as connection:
+            seen = checked_version(connection, str(path), len(MIGRATIONS))
+            assert seen == (len(MIGRATIONS) if moment == 0 else 0)
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["old-journal", "no-journal"])

@@ -254,6 +254,41 @@ async def test_a_flush_covers_only_what_was_committed_before_it(
         assert flushes.count == 2
 
 
+async def test_what_asks_during_a_flush_gets_the_next_one(path: Path, flushes: Flushes) -> None:
+    """A frame that asks for the disk while a flush is under way is flushed without a waiter."""
+    async with opened(SqliteStore(path)) as store:
+        num = await begun(store, "t-1")
+        flushes.held = True
+        store.append(num, b"one", sync=True)
+        await commits_of(store)
+        await flushes.begins()
+        store.append(num, b"two", sync=True)
+        await commits_of(store)
+        flushes.may_go.release()
+        await flushes.begins()
+        flushes.held = False
+        flushes.may_go.release()
+
+
+async def test_closing_waits_for_every_flush(path: Path, flushes: Flushes) -> None:
+    """Whoever waits for the disk when the journal is closed is told, in one flush or the next."""
+    store = SqliteStore(path)
+    await store.open()
+    num = await begun(store, "t-1")
+    flushes.held = True
+    store.append(num, b"one")
+    first = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
+    await flushes.begins()
+    store.append(num, b"two")
+    second = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
+    closing_ = asyncio.ensure_future(store.close())
+    await ticks(20)
+    flushes.held = False
+    flushes.may_go.release()
+    async with asyncio.timeout(30):
+        await asyncio.gather(first, second, closing_)
+
+
 async def test_one_flush_serves_many(path: Path, flushes: Flushes) -> None:
     """Who asks while a flush is under way shares the next one, however many there are."""
     async with opened(SqliteStore(path)) as store:
@@ -391,6 +426,20 @@ async def test_a_foreign_write_lock_delays_everything_alike(path: Path, what: st
         await store.close()
     if what == "open":
         await other.close()
+
+
+async def test_opening_waits_for_whoever_makes_the_journal(path: Path) -> None:
+    """While another process makes the very file, opening it waits, and does not stop the loop."""
+    store = SqliteStore(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        opening = asyncio.ensure_future(store.open())
+        await ticks(30)
+        assert not opening.done()
+        other.execute("ROLLBACK")
+    await opening
+    await begun(store, "t-1", b"one")
+    await store.close()
 
 
 async def test_closing_under_a_foreign_lock_does_not_pile_up_work(path: Path) -> None:

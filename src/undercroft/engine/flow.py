@@ -257,27 +257,34 @@ class FlowRun(TurnRun):
 
     def _settled(self, op: Op, state: State) -> list[Op]:
         """Take note of the end of `op`; return the steps that are ready now."""
+        if state in _LOST:
+            self.lost = True
+        ready = self._freed(op, state)
+        if not self.lost:
+            return ready
+        # Those that need what was lost end here and now, and so do those that need them.
+        well: list[Op] = []
+        while ready:
+            follower = ready.pop(0)
+            if any(self.states[cause] in _LOST for cause in follower.plan.causes):
+                ready += self._freed(follower, self._skipped(follower))
+            else:
+                well.append(follower)
+        return well
+
+    def _freed(self, op: Op, state: State) -> list[Op]:
+        """Return the steps of which `op` was the last one that they waited for."""
+        self.states[op.index] = state
+        wanted, need, ops = self.wanted, self.need, self.program.ops
+        for cause in op.plan.causes:
+            wanted[cause] -= 1
+            if not wanted[cause]:
+                self.values[cause] = None
         ready: list[Op] = []
-        ops, need, states, wanted = self.program.ops, self.need, self.states, self.wanted
-        todo = [(op, state)]
-        while todo:
-            ended, state = todo.pop()
-            states[ended.index] = state
-            if state in _LOST:
-                self.lost = True
-            for cause in ended.plan.causes:
-                wanted[cause] -= 1
-                if not wanted[cause]:
-                    self.values[cause] = None
-            for index in ended.plan.dependents:
-                need[index] -= 1
-                if need[index]:
-                    continue
-                follower = ops[index]
-                if self.lost and any(states[cause] in _LOST for cause in follower.plan.causes):
-                    todo.append((follower, self._skipped(follower)))
-                else:
-                    ready.append(follower)
+        for index in op.plan.dependents:
+            need[index] -= 1
+            if not need[index]:
+                ready.append(ops[index])
         return ready
 
     def _skipped(self, op: Op) -> State:

@@ -148,6 +148,7 @@ class TurnRun(ABC):
             asyncio.CancelledError: The turn is halted; nothing is noted.
             StoreError: The journal cannot be written.
         """
+        began_s = self.now_s()
         if record is None and step.body.plain:
             ended = await self.once(step)
             if ended.status is not StepStatus.IN_DOUBT:
@@ -155,9 +156,7 @@ class TurnRun(ABC):
             self.note_end(step, ended)  # no end: it says why there is a doubt
             settled = await self._settle(step, None, live=True)
             ended = await self._out_of_doubt(step, 1, settled)
-            began_s = self.now_s()
         else:
-            began_s = self.now_s()
             attempt = record.attempts if record is not None else 0
             begin: Ended | None = AGAIN
             if record is not None and record.in_doubt:

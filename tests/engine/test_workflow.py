@@ -343,3 +343,33 @@ async def test_a_long_chain_may_fail_at_its_begin(runtime: MakeRuntime) -> None:
         steps = rt.trace(outcome.turn_id).steps
     assert outcome.status == "failed"
     assert [step.status for step in steps] == ["failed", *["skipped"] * 1_999]
+
+
+async def test_an_input_left_to_its_default_names_a_resource_too(runtime: MakeRuntime) -> None:
+    """A key may name an input that was not given: its default stands in the key."""
+    flow = uc.Workflow("default")
+
+    @flow.read("crm/{tenant}")
+    async def record(tenant: str = "main") -> str:
+        return tenant
+
+    async with runtime() as rt:
+        outcome = await rt.run(flow)
+        (step,) = rt.trace(outcome.turn_id).steps
+    assert (outcome.value, step.claims) == ("main", (("read", "crm/main"),))
+
+
+def test_steps_agree_on_what_an_input_is() -> None:
+    """One input cannot be text for one step and a number for another."""
+    flow = uc.Workflow("torn")
+
+    @flow.resolve
+    async def one(who: str) -> str:
+        return who
+
+    @flow.resolve
+    async def other(who: int) -> int:
+        return who
+
+    with pytest.raises(uc.GraphError, match="'who' is str for step 'one' and int for 'other'"):
+        flow.build()

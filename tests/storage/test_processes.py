@@ -17,7 +17,7 @@ from undercroft.model.turn import Claimed, Held
 from undercroft.storage.read import open_reader
 from undercroft.storage.sqlite import SqliteStore
 
-TURNS = 150
+TURNS = 300
 
 
 @pytest.fixture

@@ -457,8 +457,8 @@ class FlowRun(TurnRun):
         for name, index in op.key_steps:
             named[name] = self.values[index]
         for name in op.key_inputs:
-            if name in self.inputs:
-                named[name] = self.inputs[name]
+            default = self.program.plan.inputs[name].default
+            named[name] = self.inputs.get(name, default)
         if op.key_item is not None:
             named[op.key_item] = item
         return op.declared.pairs(named)

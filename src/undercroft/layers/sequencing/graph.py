@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from undercroft.errors import GraphError
@@ -134,6 +135,8 @@ class _Builder:
         for node in self.nodes.values():
             for cause in needs[node.name]:
                 self._check_phases(self.nodes[cause], node)
+        for name in self.inputs:
+            self._check_input(name)
         index = {name: place for place, name in enumerate(order)}
         steps = [self._placed(self.nodes[name], index, needs[name]) for name in order]
         self._check_key_names(needs)
@@ -177,6 +180,26 @@ class _Builder:
             if node.each and node.each not in self.nodes and node.phase.order == first:
                 inputs.setdefault(node.each, Parameter(node.each, Any, REQUIRED))
         return inputs
+
+    def _check_input(self, name: str) -> None:
+        """Every step that takes an input must be able to take the same."""
+        users = [
+            (node, p)
+            for node in self.nodes.values()
+            for p in node.signature.parameters
+            if p.name == name and p.name not in self.nodes
+        ]
+        for (one, mine), (other, theirs) in pairwise(users):
+            if not fits(mine.annotation, theirs.annotation) and not fits(
+                theirs.annotation, mine.annotation
+            ):
+                raise GraphError(
+                    self.place,
+                    f"input {name!r} is {spelled(mine.annotation)} for step {one.name!r} and "
+                    f"{spelled(theirs.annotation)} for {other.name!r}",
+                    "Make the annotations agree, or rename one of the parameters.",
+                    (one.name, other.name),
+                )
 
     def _is_item(self, node: Node, parameter: str) -> bool:
         if node.each is None or parameter == node.each:

@@ -17,7 +17,15 @@ import msgspec
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
-from undercroft.engine.turnrun import Ended, Finish, Setting, Step, TurnRun, waiting_for
+from undercroft.engine.turnrun import (
+    CANCEL_GRACE_S,
+    Ended,
+    Finish,
+    Setting,
+    Step,
+    TurnRun,
+    waiting_for,
+)
 from undercroft.engine.workflow import Op, Program
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
@@ -89,7 +97,8 @@ class FlowRun(TurnRun):
         self.missing: list[str] = []
         self.error: Failure | None = None
         self.lost = False
-        self.tasks: set[asyncio.Task[None]] = set()
+        # What runs beside `main`, by step and item.
+        self.tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self.quiet: asyncio.Future[None] | None = None
         self.broken: BaseException | None = None
 
@@ -162,27 +171,26 @@ class FlowRun(TurnRun):
             self._spawn((op, WHOLE))
 
     def _spawn(self, ticket: Ticket) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(ticket))
-        self.tasks.add(task)
-        task.add_done_callback(self._gone)
+        place = (ticket[0].index, ticket[1])
+        self.tasks[place] = asyncio.get_running_loop().create_task(self._guarded(ticket, place))
 
-    def _gone(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if self.quiet is not None and not self.quiet.done() and (self.broken or not self.tasks):
-            self.quiet.set_result(None)
-
-    async def _guarded(self, ticket: Ticket) -> None:
+    async def _guarded(self, ticket: Ticket, place: tuple[int, int]) -> None:
         try:
             await self._admitted(*ticket)
         except BaseException as error:  # noqa: BLE001  handed to `main`, which raises it
             if self.broken is None:
                 self.broken = error
+        # Here and not in a callback, which would cost as much as the rest of a short step.
+        del self.tasks[place]
+        if self.quiet is not None and not self.quiet.done() and (self.broken or not self.tasks):
+            self.quiet.set_result(None)
 
     async def _abandon(self) -> None:
-        for task in self.tasks:
+        tasks = list(self.tasks.values())
+        for task in tasks:
             task.cancel()
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=1.0)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
 
     async def _admitted(self, op: Op, item: int) -> None:
         """Run what was admitted, then stay on one of the steps that it made ready."""

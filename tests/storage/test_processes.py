@@ -20,12 +20,6 @@ from undercroft.storage.sqlite import SqliteStore
 TURNS = 300
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where a journal may be made."""
-    return tmp_path / "journal.db"
-
-
 def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
     """Two processes open a new journal and write hundreds of turns each: all are whole."""
     with Child("write", path, "a", TURNS) as a, Child("write", path, "b", TURNS) as b:

@@ -82,8 +82,9 @@ def undercroft(
 ) -> None:
     """The layer under AI workflows that makes them reliable.
 
-    Results go to stdout, progress and complaints to stderr. Exit codes: 0 done or clean, 1
-    failed, in doubt or with findings, 2 could not run.
+    Results go to stdout, progress and complaints to stderr.
+
+    Exit codes: 0 done or clean, 1 failed or findings, 2 could not run.
     """
     del show_traceback, version  # read by the group and by the callback
 

@@ -111,6 +111,8 @@ def open_reader(path: str) -> Iterator[SqliteReader]:
         # Nobody else waits meanwhile, unlike on the connection of a store.
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         version = checked_version(connection, path, len(MIGRATIONS))
+        if version == 0:
+            raise StoreError(path, "it is empty", "Run a turn on it first: undercroft run.")
         if version < len(MIGRATIONS):
             raise StoreError(
                 path,

@@ -30,7 +30,7 @@ _COMMIT_BYTES = 16 << 10
 
 # How many waiters are told in one tick of the loop that their commit is durable. Each goes
 # on at once, so this bounds how long a tick takes, and what a crash in its middle can lose.
-RELEASED_MAX = 32
+RELEASED_MAX = 64
 FLUSHED_MAX = 4
 
 Waiter = asyncio.Future[int]

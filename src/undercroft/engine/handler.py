@@ -47,6 +47,8 @@ class Handler(Generic[P, R]):
         self.tools = {tool.name: tool for tool in tools}
         self.model = model
         self.module = fn.__module__
+        # Filled in when it is first asked for.
+        self.import_name = ""
         self.decode = decoder(signature.returns)
         self.specs = tuple(tool.spec for tool in tools)
         self.code = fingerprint([[s.name, s.parameters] for s in self.specs])

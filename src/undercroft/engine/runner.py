@@ -30,7 +30,7 @@ from undercroft.engine.handler import Handler
 from undercroft.engine.inputs import decoded_inputs, encoded_inputs
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
-from undercroft.engine.targets import Target, find, import_name
+from undercroft.engine.targets import Target, import_name, imported
 from undercroft.engine.turn import HandlerRun
 from undercroft.engine.turnrun import Finish, Setting, TurnRun
 from undercroft.engine.workflow import Workflow
@@ -96,8 +96,9 @@ class Runner:
         self._setting = setting
         self._store = setting.store
         self._clock = setting.clock
-        self._targets: dict[str, Target] = {import_name(t): t for t in targets}
-        self._names: dict[int, tuple[Target, str]] = {}
+        self._given: dict[str, Target] = {import_name(t): t for t in targets}
+        # What ran here, by name: one that is made anew for each turn takes its own place.
+        self._met: dict[str, Target] = {}
         self._turn_timeout_s = turn_timeout_s
         self._live: dict[str, _Live] = {}
 
@@ -122,11 +123,17 @@ class Runner:
         return await self._join(self._begin(turn_id, run, timeout_s))
 
     def _name_of(self, target: Target) -> str:
-        known = self._names.get(id(target))
-        if known is None:
-            known = self._names[id(target)] = (target, import_name(target))
-            self._targets[known[1]] = target
-        return known[1]
+        name = import_name(target)
+        self._met[name] = target
+        return name
+
+    def _find(self, turn_id: str, name: str) -> Target:
+        """Return the target called `name`: given, met here before, or imported.
+
+        Raises:
+            TargetError: There is no such thing.
+        """
+        return self._given.get(name) or self._met.get(name) or imported(turn_id, name)
 
     def _make(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
@@ -341,7 +348,7 @@ class Runner:
                 raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
             if memo.over is not None or only_waits(memo):
                 return self._outcome(turn_id, memo)
-            target = find(turn_id, started.target, self._targets.values())
+            target = self._find(turn_id, started.target)
             claimed = await self._store.claim(turn_id, self._clock.wall_s())
             match claimed:
                 case Claimed():
@@ -404,7 +411,7 @@ class Runner:
         if over.status is TurnStatus.FAILED or memo.started is None:
             return None
         try:
-            target = find(turn_id, memo.started.target, self._targets.values())
+            target = self._find(turn_id, memo.started.target)
         except TargetError:
             return decode(raw)
         if isinstance(target, Handler):
@@ -455,7 +462,7 @@ class Runner:
         try:
             raw = encode(value)
             if value is not None and memo.started is not None:
-                target = find(turn_id, memo.started.target, self._targets.values())
+                target = self._find(turn_id, memo.started.target)
                 if (body := _body_of(target, record.name)) is not None:
                     body.decode(raw)
         except ENCODE_ERRORS as error:

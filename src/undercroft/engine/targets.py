@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,12 @@ def checked(target: object) -> Target:
 
 def import_name(target: Target) -> str:
     """Return `module:name`, under which another process can import `target`."""
+    if not target.import_name:
+        target.import_name = _import_name(target)
+    return target.import_name
+
+
+def _import_name(target: Target) -> str:
     if isinstance(target, Handler):
         return f"{_module(target.module)}:{target.fn.__qualname__}"
     module = sys.modules.get(target.module)
@@ -52,15 +57,12 @@ def _module(name: str) -> str:
     return Path(getattr(main, "__file__", None) or "__main__").stem
 
 
-def find(turn_id: str, name: str, given: Iterable[Target]) -> Target:
-    """Return the target called `name`: one of `given`, else imported.
+def imported(turn_id: str, name: str) -> Target:
+    """Return the target that is imported as `name`.
 
     Raises:
         TargetError: There is no such thing; the message says what to pass.
     """
-    for target in given:
-        if import_name(target) == name:
-            return target
     module_name, _, path = name.partition(":")
     mend = "Pass it to the runtime: targets=[…], or run where it can be imported."
     if "<locals>" in path:

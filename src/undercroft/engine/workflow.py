@@ -105,6 +105,8 @@ class Workflow:
         self.name = name
         # Where it was made, for the import name under which a journal finds it again.
         self.module: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
+        # Filled in when it is first asked for.
+        self.import_name = ""
         self._declarations: list[_Declaration] = []
         self._program: Program | None = None
 

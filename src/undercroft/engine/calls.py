@@ -93,7 +93,19 @@ def model_body(model: ModelClient) -> Body:
 
 
 def _body(name: str, fn: Any) -> Body:
-    return Body(name, fn, True, {}, False, None, ONCE, None, False, True, decode)  # noqa: FBT003
+    return Body(
+        name=name,
+        fn=fn,
+        is_async=True,
+        injected={},
+        changes=False,
+        timeout_s=None,
+        retry=ONCE,
+        verify=None,
+        keyed=False,
+        plain=True,
+        decode=decode,
+    )
 
 
 CODE = _body("handler", None)

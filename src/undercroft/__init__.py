@@ -5,11 +5,13 @@ import undercroft as uc
 
 from undercroft import testing
 from undercroft.app import Runtime
+from undercroft.engine.claims import Claims
 from undercroft.engine.handler import handler
 from undercroft.engine.tool import tool
 from undercroft.engine.turn import Turn
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
+    BusyError,
     DeclarationError,
     GraphError,
     ReplayError,
@@ -18,6 +20,8 @@ from undercroft.errors import (
     UnknownOutcomeError,
 )
 from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.conflicts.ownership import Ownership
+from undercroft.layers.conflicts.resource import Resource
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.inject import Approval, Deadline, Fence, IdempotencyKey, TurnInfo
 from undercroft.model.message import Answer, Message, ModelRequest, Usage
@@ -28,7 +32,9 @@ from undercroft.model.trace import Trace
 __all__ = [
     "Answer",
     "Approval",
+    "BusyError",
     "Call",
+    "Claims",
     "Deadline",
     "DeclarationError",
     "Fence",
@@ -38,8 +44,10 @@ __all__ = [
     "Message",
     "ModelRequest",
     "Outcome",
+    "Ownership",
     "Refusal",
     "ReplayError",
+    "Resource",
     "Result",
     "Retry",
     "Runtime",

@@ -8,16 +8,20 @@ import random
 import secrets
 import time
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from undercroft.engine.desk import Desk
+from undercroft.engine.owning import Silences, Turns
 from undercroft.engine.runner import Runner
+from undercroft.engine.step import Setting
 from undercroft.engine.targets import Target, checked
-from undercroft.engine.turnrun import Setting
+from undercroft.engine.traces import trace_of
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
 from undercroft.layers.breakers.policy import checked_timeout
-from undercroft.layers.observability.state import fold
+from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import Outcome, TurnStatus
@@ -65,7 +69,8 @@ class Runtime:
         targets: Workflows and handlers that `resume` may need and cannot import.
         sync: What must survive a power cut: `writes` (intents and outcomes of writes),
             `always` (everything) or `never`. Every commit survives the end of the process.
-        limits: How much of a turn may be in flight.
+        limits: How much may be in flight, of a turn and at a service.
+        ownership: What a turn does about a resource that another turn owns.
         turn_timeout_s: Seconds after which a turn is ended as failed.
         clock: Time.
         ids: Names of turns, and the randomness of retries.
@@ -82,17 +87,19 @@ class Runtime:
         targets: Iterable[Target] = (),
         sync: Sync = "writes",
         limits: Limits | None = None,
+        ownership: Ownership | None = None,
         turn_timeout_s: float | None = 3600.0,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
         if sync not in ("writes", "always", "never"):
             raise SettingError("sync", sync, "'writes', 'always' or 'never'")
+        self._ownership = ownership or Ownership()
         self._store: Store
         if store is None:
-            self._store = MemoryStore()
+            self._store = MemoryStore(lease_s=self._ownership.lease_s)
         elif isinstance(store, str | Path):
-            self._store = SqliteStore(store, sync=sync)
+            self._store = SqliteStore(store, sync=sync, lease_s=self._ownership.lease_s)
         else:
             self._store = store
         limit_s = checked_timeout(turn_timeout_s, "turn_timeout_s")
@@ -111,7 +118,18 @@ class Runtime:
         """
         await self._store.open()
         clock = self._clock or SystemClock()
-        setting = Setting(self._store, clock, self._ids, self._limits, self._model)
+        setting = Setting(
+            self._store,
+            clock,
+            self._ids,
+            self._limits,
+            self._model,
+            self._ownership,
+            Desk(self._limits),
+            Turns(),
+            Silences(clock.now_s),
+            count(1),
+        )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         self._open = True
         return self
@@ -190,21 +208,36 @@ class Runtime:
         return outcomes
 
     async def approve(
-        self, turn_id: str, step_id: str | None = None, *, by: str, reason: str = ""
+        self,
+        turn_id: str,
+        step_id: str | None = None,
+        *,
+        by: str,
+        reason: str = "",
+        fingerprint: str | None = None,
     ) -> Outcome:
         """Say yes to a step that waits, and resume the turn. Saying it again changes nothing.
+
+        The yes binds to the arguments and to the versions of what the turn had read. Where
+        something of that has changed when the step is to run, or the yes has expired, it
+        counts for nothing: the outcome waits again, and `waiting` says what changed.
 
         Args:
             turn_id: The turn.
             step_id: As in `outcome.waiting`; may be left out where only one step waits.
             by: Who says so.
             reason: Why, for the record.
+            fingerprint: Of what the approver saw, as in `outcome.waiting`; a yes to anything
+                else is refused.
 
         Raises:
-            DecisionError: Nothing of that name waits, or it was rejected already.
+            DecisionError: Nothing of that name waits, it was rejected already, or what is
+                asked has another fingerprint.
         """
         self._check_open()
-        return await self._runner.decide(turn_id, step_id, granted=True, by=by, reason=reason)
+        return await self._runner.decide(
+            turn_id, step_id, granted=True, by=by, reason=reason, seen=fingerprint
+        )
 
     async def reject(
         self, turn_id: str, step_id: str | None = None, *, by: str, reason: str = ""
@@ -249,7 +282,7 @@ class Runtime:
         """
         self._check_open()
         frames = self._store.frames(turn_id)
-        trace = fold(decode_frames(frames)) if frames else None
+        trace = trace_of(decode_frames(frames)) if frames else None
         if trace is None:
             raise TurnNotFoundError(
                 turn_id, "there is no such turn in this journal", "List them: rt.turns()."

@@ -18,6 +18,7 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   ├── EncodeError          the step returned what cannot be written as data
     │   ├── StrayCancelError     the step cancelled itself
     │   └── ModelError           the model did not answer
+    ├── BusyError                a resource was not free within the time allowed
     ├── UnknownOutcomeError      raised by a tool: a write may or may not have happened
     └── StoreError               the journal cannot be read or written
         ├── StoreCorruptError    not a journal of ours, truncated or damaged
@@ -25,7 +26,8 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
         ├── StoreReadOnlyError   may not be written
         ├── StoreFullError       no space left
         ├── StoreBusyError       another process held the write lock for too long
-        └── FencedError          this process was declared dead and may not record
+        ├── FencedError          this process was declared dead and may not record
+        └── LapsedError          the turn lost what it owned, since its process fell silent
 
 A failed step or turn is a value (`Failure`, `Outcome`), not an exception; what is raised
 here is either a mistake that the caller can mend or a journal that cannot be trusted.
@@ -152,6 +154,17 @@ class ModelError(StepError):
     """The model did not answer; what it raised is the recorded failure."""
 
 
+class BusyError(UndercroftError):
+    """A resource was not free within the time allowed; `claim` is what was asked for."""
+
+    def __init__(self, claim: str, problem: str, mend: str) -> None:
+        super().__init__(claim, problem, mend)
+        self.claim, self.problem, self.mend = claim, problem, mend
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.problem}. {self.mend}"
+
+
 class UnknownOutcomeError(UndercroftError):
     """A write may or may not have happened; a tool may raise it to say just that."""
 
@@ -189,3 +202,7 @@ class StoreBusyError(StoreError):
 
 class FencedError(StoreError):
     """This process was declared dead, and another took over its turns."""
+
+
+class LapsedError(StoreError):
+    """The turn lost what it owned, because its process fell silent for longer than a lease."""

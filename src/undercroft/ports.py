@@ -5,9 +5,11 @@ A storage or a clock of your own passes the same test suite as those that ship.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
+from undercroft.model.lease import Denied, Granted
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
@@ -43,6 +45,10 @@ class ModelClient(Protocol):
         """Answer one request. Raises whatever the provider's client raises."""
 
 
+# Claims of changing modes on resources, as (mode, key).
+Wants = tuple[tuple[str, str], ...]
+Outcomes = Sequence[tuple[Wants, bool]]
+NOBODY: Mapping[int, int] = MappingProxyType({})
 Amend = Callable[[list[bytes]], bytes | None]
 
 
@@ -68,10 +74,43 @@ class Store(Protocol):
     def begin(self, head: TurnHead) -> int:
         """Queue a new turn, held by this process; return the number to append under."""
 
-    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
-        """Queue a frame of turn `num`; return its place in the batch being gathered.
+    def append(
+        self, num: int, frame: bytes, *, sync: bool = False, outcomes: Outcomes = ()
+    ) -> None:
+        """Queue a frame of turn `num`.
 
-        With `sync` its commit is made to survive a power cut, also if nobody waits for that.
+        Args:
+            num: The turn.
+            frame: What happened.
+            sync: Make its commit survive a power cut, also if nobody waits for that.
+            outcomes: The intents of which the frame tells the end: what they wanted, and
+                whether it counts as changed at that position.
+        """
+
+    def intent(  # noqa: PLR0913  an intent has as many parts
+        self,
+        num: int,
+        frame: bytes | None,
+        wants: Wants,
+        lapsed: Mapping[int, int] = NOBODY,
+        *,
+        again: bool = False,
+        otherwise: Callable[[], bytes] | None = None,
+    ) -> Awaitable[Granted | Denied]:
+        """Queue the intent of a write, to be written only if turn `num` owns, or may own, `wants`.
+
+        A turn owns a key until it is marked as anything but running; what it only appends
+        to, until the outcome is written. Nobody else may own a key that overlaps, unless
+        both append. The frame is committed, and flushed, with the ownership or not at all.
+
+        Args:
+            num: The turn.
+            frame: The intent; None to become the owner without one.
+            wants: As (mode, key), changing modes only.
+            lapsed: Numbers of processes that may be taken for dead, with the beat at which
+                they fell silent.
+            again: Whether the same write was begun before and never ended.
+            otherwise: Makes the frame to be written where the intent is not.
         """
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
@@ -81,13 +120,23 @@ class Store(Protocol):
         `stopped` instead: it waits for nobody, and `unfinished` tells of it.
         """
 
-    def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
+    def durable(self, *, sync: bool = False, num: int = 0) -> Awaitable[int] | None:
         """Return what to await until all that was queued so far survives this process.
+
+        With `num` it is waited for on behalf of that turn, and fails if the turn was lost.
 
         With `sync` it also survives a power cut, unless the store was told otherwise.
         None where that is so already. The number is the journal position of the first
-        frame of the last batch: adding a frame's place in it gives that frame's position.
+        frame of the last batch.
         """
+
+    @property
+    def position(self) -> int:
+        """A journal position up to which everything was committed, as far as is known here."""
+
+    @property
+    def copy_id(self) -> str:
+        """Which copy of the journal this is; another one once the file was copied."""
 
     @property
     def backlog_bytes(self) -> int:

@@ -5,9 +5,9 @@ Reading never runs anything, takes no turn over and needs no runtime.
 
 from __future__ import annotations
 
+from undercroft.engine.traces import trace_of
 from undercroft.errors import TurnNotFoundError
 from undercroft.layers.observability.answers import Answers, answer
-from undercroft.layers.observability.state import fold
 from undercroft.model.event import AnyEvent, decode_frames
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.trace import Trace
@@ -58,7 +58,7 @@ def read_events(path: str, turn_id: str) -> list[AnyEvent]:
 
 def read_trace(path: str, turn_id: str) -> Trace:
     """Return the record of a turn; arguments and errors as `read_events`."""
-    trace = fold(read_events(path, turn_id))
+    trace = trace_of(read_events(path, turn_id))
     if trace is None:
         raise TurnNotFoundError(turn_id, "its journal is empty", "List turns: undercroft turns.")
     return trace

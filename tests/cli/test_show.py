@@ -6,13 +6,24 @@ import re
 import sys
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from tests.cli.conftest import EMAIL, Face
-from undercroft.layers.observability.answers import QUESTIONS
+from tests.cli.shop import EVIL
+from undercroft.cli.console import out
+from undercroft.cli.show import Page, print_page
+from undercroft.cli.steps import print_step
+from undercroft.cli.where import Where
+from undercroft.layers.observability.answers import QUESTIONS, answer
+from undercroft.layers.parallelism.report import report
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.step import StepStatus
+from undercroft.model.trace import Decision, Life, Owned, StepTrace, Trace, Wait
 
 # Bidi controls, spaces without width, tags: what hides or reorders.
 HIDING = re.compile(
@@ -220,3 +231,257 @@ def test_a_word_is_not_lost_where_the_code_is_not_found(face: Face, waiting: str
     assert f"undercroft resume {waiting}" in page
     Path("gone.py").rename("app.py")
     assert face.json("resume", waiting)["status"] == "done"
+
+
+# ------------------------------------------------------------------ side by side
+
+NOON_S = 1_800_000_000.0
+
+
+def ran(name: str, began_s: float, took_s: float, *causes: str, **facts: Any) -> StepTrace:
+    """Return a step that began so long after noon; its number is at the end of its name."""
+    return StepTrace(
+        step_id=name,
+        n=int(name.rpartition(".")[2]),
+        name=name.rpartition(".")[0],
+        kind="tool",
+        status=StepStatus.OK,
+        causes=causes,
+        attempts=1,
+        began_at=NOON_S + began_s,
+        took_s=took_s,
+        **facts,
+    )
+
+
+def turn_of(*steps: StepTrace) -> Trace:
+    """Return a turn that is over."""
+    end_s = max((step.began_at or 0) + (step.took_s or 0) for step in steps)
+    return Trace(
+        turn_id="t-018c3b5e7ff-0a1b2c3d4e5f",
+        kind="handler",
+        target="app:assist",
+        session=None,
+        status=TurnStatus.DONE,
+        input={},
+        began_at=NOON_S,
+        ended_at=end_s,
+        steps=steps,
+        lives=(Life(NOON_S, end_s, "ended"),),
+        delivered="done",
+        parallelism=report(steps),
+    )
+
+
+class Printed:
+    """What is printed of a turn or a step, at some width."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], env: pytest.MonkeyPatch) -> None:
+        self.capsys, self.env = capsys, env
+
+    def page(self, trace: Trace, *, everything: bool = False, columns: int = 80) -> str:
+        """Return the page of a turn."""
+        self.env.setenv("COLUMNS", str(columns))
+        alive = False
+        print_page(Page(out(), trace, answer(trace), Where("x.db"), alive, everything))
+        return self._checked(columns)
+
+    def took(self, trace: Trace, *, everything: bool = False, columns: int = 80) -> list[str]:
+        """Return the lines that answer how long each step took, without their margin."""
+        text = self.page(trace, everything=everything, columns=columns)
+        lines = text.partition(QUESTIONS[4])[2].partition(QUESTIONS[5])[0].splitlines()
+        return [line.removeprefix("    ") for line in lines if line]
+
+    def step(self, step: StepTrace, columns: int = 80) -> str:
+        """Return a step in full."""
+        self.env.setenv("COLUMNS", str(columns))
+        print_step(out(), turn_of(step), step)
+        return self._checked(columns)
+
+    def _checked(self, columns: int) -> str:
+        text = self.capsys.readouterr().out
+        assert fits(text, columns), text
+        assert harmless(text), text
+        return text
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Printed:
+    """Return what prints without a journal."""
+    return Printed(capsys, monkeypatch)
+
+
+UPGRADE = turn_of(
+    ran("model.1", 0, 0.5),
+    ran("get_account.2", 0.5, 1.0, "model.1"),
+    ran("get_invoices.3", 0.5, 2.0, "model.1"),
+    ran("set_tier.4", 2.5, 1.0, "get_account.2", "get_invoices.3"),
+    ran(
+        "set_tier.5",
+        3.5,
+        1.0,
+        "get_account.2",
+        "get_invoices.3",
+        waits=(Wait(1.0, "write crm/7", "set_tier.4"),),
+    ),
+    ran(
+        "send_email.6",
+        6.5,
+        1.0,
+        "get_invoices.3",
+        waits=(
+            Wait(2.0, "append mail/ada", "set_tier.5"),
+            Wait(1.5, "service smtp", "t-018c3b5e7ff-ffffffffffff"),
+            Wait(0.25, "limit turn", "set_tier.5"),
+            Wait(0.25, "limit turn", ""),
+        ),
+    ),
+)
+
+
+def test_the_page_says_how_parallel_the_turn_was(printed: Printed) -> None:
+    """Below the bars stands what was achieved, what was possible, and what steps waited for."""
+    assert printed.took(UPGRADE)[-8:] == [
+        "parallel  0.9 steps at a time, 1.9 possible: 6.50 s of work in 7.50 s",
+        "critical  3.50 s  model.1 → get_invoices.3 → set_tier.4",
+        "lost      4.00 s; what steps waited for:",
+        "           2.00 s  send_email.6 for append mail/ada, behind set_tier.5",
+        "           1.50 s  send_email.6 for service smtp, behind",
+        "                   t-018c3b5e7ff-ffffffffffff",
+        "           1.00 s  set_tier.5 for write crm/7, behind set_tier.4",
+        "          … 2 more: --all",
+    ]
+    everything = printed.took(UPGRADE, everything=True)
+    assert "           0.25 s  send_email.6 for limit turn" in everything
+    assert not [line for line in everything if "--all" in line]
+
+
+def test_waiting_is_drawn_before_the_bar(printed: Printed) -> None:
+    """A bar begins, thinly, where its step was ready, and in earnest where it began."""
+    bars = {line.split()[0]: line for line in printed.took(UPGRADE) if "━" in line}
+    assert "┄" not in bars["set_tier.4"]
+    assert "┄━" in bars["set_tier.5"]
+    assert bars["set_tier.5"].index("┄") == bars["set_tier.4"].index("━")
+    assert bars["send_email.6"].count("┄") > bars["set_tier.5"].count("┄")
+
+
+def test_waiting_is_not_drawn_over_the_time_between_two_lives(printed: Printed) -> None:
+    """What a step waited for before its process died is no part of the life that ran it."""
+    waits = (Wait(3.0, "write crm/7", "t-1"),)
+    turn = turn_of(ran("look.1", 0, 1.0), ran("put.2", 3600, 1.0, waits=waits))
+    lives = (Life(NOON_S, NOON_S + 1, "parked"), Life(NOON_S + 3600, NOON_S + 3601, "ended"))
+    bars = {
+        line.split()[0]: line for line in printed.took(replace(turn, lives=lives)) if "━" in line
+    }
+    assert "┄" not in bars["put.2"]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("count", [40, 5_000])
+def test_a_long_critical_path_loses_its_middle(printed: Printed, count: int, columns: int) -> None:
+    """Of a path that does not fit the ends are shown and the rest is counted; --all has it."""
+    chain = [ran("step_number.1", 0, 1.0)]
+    chain += [ran(f"step_number.{n}", n, 1.0, f"step_number.{n - 1}") for n in range(2, count + 1)]
+    beside = ran(f"beside.{count + 1}", 0, count / 2)
+    turn = turn_of(*chain, beside)
+    began_s = time.monotonic()
+    lines = printed.took(turn, columns=columns)
+    assert time.monotonic() - began_s < 2
+    place = next(i for i, line in enumerate(lines) if line.startswith("critical"))
+    path = " ".join(lines[place : place + 2])
+    assert "step_number.1 →" in path
+    assert f"→ step_number.{count}" in path
+    shown = path.count("step_number.")
+    assert f"… {count - shown:,} more …" in path
+    assert lines[place + 2].startswith("lost")
+    full = " ".join(printed.took(turn, everything=True, columns=columns)).partition("critical")[2]
+    assert full.count("step_number.") == count
+
+
+def test_there_is_no_word_on_parallelism_where_there_was_no_room_for_it(printed: Printed) -> None:
+    """One step alone says nothing of it; steps that each need the one before have lost nothing."""
+    alone = printed.took(turn_of(ran("look.1", 0, 1.0)))
+    assert not [line for line in alone if "parallel" in line or "critical" in line]
+    chain = turn_of(ran("look.1", 0, 1.0), ran("put.2", 1, 1.0, "look.1"))
+    assert printed.took(chain)[-1] == "parallel  nothing to gain: each step used the one before it"
+    beside = turn_of(ran("look.1", 0, 1.0), ran("look.2", 0, 1.0))
+    assert printed.took(beside)[-3:] == [
+        "parallel  2.0 steps at a time, 2.0 possible: 2.00 s of work in 1.00 s",
+        "critical  1.00 s  look.1",
+        "lost      next to nothing",
+    ]
+
+
+def test_a_step_tells_what_it_waited_for_and_what_it_owns(printed: Printed) -> None:
+    """In full a step has its branch, its waits, its fences, and what became of a person's word."""
+    step = ran(
+        "set_tier.5",
+        0,
+        1.0,
+        branch="research",
+        waits=(Wait(1.0, "write crm/7", "t-1"), Wait(0.5, "service crm", "")),
+        owned=(
+            Owned(("crm/7", "crm/8"), 1_012, ("checked", "version")),
+            Owned(("mail/1", "mail/2"), 13, ("delay", "advisory"), "t-9", dirty=True),
+        ),
+        decisions=(
+            Decision("approved", "person", "ada", NOON_S, "fine"),
+            Decision("void", "changed", "", NOON_S),
+            Decision("void", "expired", "", NOON_S),
+            Decision("applied", "verify", "get_account", NOON_S),
+        ),
+    )
+    text = printed.step(step)
+    for line in (
+        "  branch      research",
+        "  waited      1.00 s for write crm/7, behind t-1",
+        "              0.50 s for service crm",
+        "  owns        crm/7, fence 1,012, which the resource checks",
+        "              crm/8, fence 1,012, held by the version written to",
+        "  owns        mail/1, fence 13, held by waiting out the lease",
+        "              mail/2, fence 13, advisory: nothing holds a lapsed owner back",
+        "              taken over from turn t-9, whose lease had lapsed",
+        "              dirty: that turn was cut off in the middle of a write to it",
+    ):
+        assert f"{line}\n" in text
+    assert "approved by ada: fine" in text
+    assert "void, and asked again: the record has changed since" in " ".join(text.split())
+    assert "void, and asked again: it was given too late" in " ".join(text.split())
+    assert "applied says get_account (verify)" in text
+    plain = printed.step(ran("look.1", 0, 1.0))
+    assert not [word for word in ("branch", "waited", "owns") if word in plain]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_hostile_claims_do_nothing_to_a_terminal(printed: Printed, columns: int) -> None:
+    """Keys, branches and strengths are as hostile as what they were made of, and as long."""
+    bad = EVIL * 40
+    step = ran(
+        "put.2",
+        1,
+        1.0,
+        branch=bad,
+        waits=(Wait(1.0, bad, bad),) * 30,
+        owned=(Owned((bad,) * 30, 1, (bad,) * 30, bad, dirty=True),),
+        decisions=(Decision("void", bad, "", NOON_S),),
+    )
+    turn = turn_of(ran("look.1", 0, 1.0), step, ran(f"{EVIL}.3", 2, 1.0, "put.2"))
+    page = printed.page(turn, columns=columns)
+    assert len(page.splitlines()) < 60
+    printed.page(turn, everything=True, columns=columns)
+    printed.step(step, columns)
+
+
+def test_json_has_the_parallelism_of_a_turn(face: Face) -> None:
+    """For programs the record has every figure, and of each step its waits and what it owns."""
+    face.use("run", "app.py:many", "--input", '{"count": 3}')
+    trace = face.json("show", "last")
+    said = trace["parallelism"]
+    assert said["critical_path"][0] == "items.1"
+    assert said["critical_path"][-1] == "total.5"
+    assert 0 < said["critical_s"] <= said["elapsed_s"]
+    assert 0 < said["achieved"] <= said["possible"]
+    assert said["waits"] == []
+    assert "  parallel  " in face.use("show", "last").stdout
+    step = face.json("show", "last", "--step", "total")
+    assert (step["branch"], step["waits"], step["owned"]) == ("", [], [])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import undercroft as uc
 from tests.engine.world import World
 from undercroft import queries
 from undercroft.model.event import AnyEvent, StepEnded, StepStarted, decode_frames
+from undercroft.model.lease import Denied, Granted
+from undercroft.ports import NOBODY, Outcomes, Wants
 from undercroft.storage.sqlite import SqliteStore
 
 
@@ -18,10 +21,26 @@ class Watched(SqliteStore):
         super().__init__(path)
         self.asked: list[tuple[list[AnyEvent], bool]] = []
 
-    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
+    def append(
+        self, num: int, frame: bytes, *, sync: bool = False, outcomes: Outcomes = ()
+    ) -> None:
         """Queue a frame, and remember it."""
         self.asked.append((decode_frames([frame]), sync))
-        return super().append(num, frame, sync=sync)
+        super().append(num, frame, sync=sync, outcomes=outcomes)
+
+    def intent(  # noqa: PLR0913  as the port says
+        self,
+        num: int,
+        frame: bytes | None,
+        wants: Wants,
+        lapsed: Mapping[int, int] = NOBODY,
+        *,
+        again: bool = False,
+        otherwise: Callable[[], bytes] | None = None,
+    ) -> Awaitable[Granted | Denied]:
+        """Queue an intent, which is always to survive a power cut, and remember it."""
+        self.asked.append((decode_frames([frame] if frame else []), True))
+        return super().intent(num, frame, wants, lapsed, again=again, otherwise=otherwise)
 
 
 async def test_intents_and_outcomes_of_writes_are_flushed_and_reads_are_not(

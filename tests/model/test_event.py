@@ -15,15 +15,20 @@ from undercroft.model.event import (
     AnyEvent,
     ApprovalAsked,
     ApprovalDecided,
+    ApprovalVoided,
     DoubtSettled,
+    HandedOver,
+    ResourceOwned,
     StepEnded,
     StepRetried,
     StepStarted,
+    StepWaited,
     TurnEnded,
     TurnParked,
     TurnResumed,
     TurnStarted,
     TurnStopped,
+    VersionChecked,
     decode_frames,
     encode_frame,
 )
@@ -45,14 +50,30 @@ BODIES = st.recursive(
 FAILURES = st.builds(Failure, TEXT, TEXT, st.sampled_from(ErrorClass), TEXT)
 REFUSALS = st.builds(Refusal, TEXT, TEXT, TEXT, st.dictionaries(TEXT, PLAIN, max_size=2))
 MANY = st.lists(NUMBERS, max_size=3).map(tuple)
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 CLAIMS = st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple)
 
 EVENTS: dict[type, st.SearchStrategy[Any]] = {
-    TurnStarted: st.builds(TurnStarted, TEXT, TEXT, TEXT, BYTES, BODIES, st.none() | TEXT, TIMES),
+    TurnStarted: st.builds(
+        TurnStarted, TEXT, TEXT, TEXT, BYTES, BODIES, st.none() | TEXT, TIMES, NUMBERS
+    ),
     TurnResumed: st.builds(TurnResumed, NUMBERS, TIMES),
     StepStarted: st.builds(
-        StepStarted, NUMBERS, TEXT, TEXT, TIMES, st.booleans(), BYTES, MANY, CLAIMS, BODIES, NUMBERS
+        StepStarted,
+        NUMBERS,
+        TEXT,
+        TEXT,
+        TIMES,
+        st.booleans(),
+        BYTES,
+        MANY,
+        CLAIMS,
+        BODIES,
+        NUMBERS,
+        TEXT,
+        NUMBERS,
     ),
+    StepWaited: st.builds(StepWaited, NUMBERS, TIMES, TEXT, TEXT),
     StepRetried: st.builds(StepRetried, NUMBERS, NUMBERS, TIMES, TIMES, FAILURES),
     StepEnded: st.builds(
         StepEnded,
@@ -66,8 +87,29 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         BYTES,
         BODIES,
         TIMES,
+        NUMBERS,
+        TEXT,
     ),
-    ApprovalAsked: st.builds(ApprovalAsked, NUMBERS, TEXT, TIMES, BYTES, BODIES, MANY),
+    ApprovalAsked: st.builds(
+        ApprovalAsked,
+        NUMBERS,
+        TEXT,
+        TIMES,
+        BYTES,
+        BODIES,
+        MANY,
+        CLAIMS,
+        TEXT,
+        st.none() | TIMES,
+    ),
+    ApprovalVoided: st.builds(ApprovalVoided, NUMBERS, TEXT, TIMES, BODIES),
+    ResourceOwned: st.builds(
+        ResourceOwned, NUMBERS, TEXTS, NUMBERS, TEXTS, TIMES, TEXT, st.booleans()
+    ),
+    VersionChecked: st.builds(
+        VersionChecked, NUMBERS, TEXTS, st.booleans(), TEXT, TIMES, TIMES, NUMBERS
+    ),
+    HandedOver: st.builds(HandedOver, TEXT, TEXT, TEXT, TIMES),
     ApprovalDecided: st.builds(ApprovalDecided, NUMBERS, st.booleans(), TEXT, TIMES, TEXT),
     DoubtSettled: st.builds(
         DoubtSettled, NUMBERS, st.none() | st.booleans(), TEXT, TEXT, TIMES, BODIES
@@ -145,18 +187,26 @@ def test_tags_and_fields_are_never_changed(kind: Any) -> None:
 
 
 WRITTEN: dict[Any, tuple[str, ...]] = {
-    TurnStarted: ("turn", "turn_id", "kind", "target", "code", "input", "session", "at"),
+    TurnStarted: ("turn", "turn_id", "kind", "target", "code", "input", "session", "at", "runtime"),
     TurnResumed: ("resumed", "runtime", "at"),
     StepStarted: (
         *("start", "n", "name", "kind", "at", "changes", "fp", "causes", "claims", "args"),
-        "attempt",
+        *("attempt", "branch", "tick"),
     ),
+    StepWaited: ("waited", "n", "waited_s", "claim", "behind"),
     StepRetried: ("retry", "n", "attempt", "at", "wait_s", "error"),
     StepEnded: (
         *("end", "n", "status", "took_s", "value", "error", "refusal", "name", "fp", "args"),
-        "at",
+        *("at", "tick", "version"),
     ),
-    ApprovalAsked: ("asked", "n", "name", "at", "fp", "args", "causes"),
+    ApprovalAsked: (
+        *("asked", "n", "name", "at", "fp", "args", "causes", "versions", "journal"),
+        "expires_at",
+    ),
+    ApprovalVoided: ("voided", "n", "why", "at", "changed"),
+    ResourceOwned: (*("owned", "n", "keys", "fence", "strength", "at", "taken_from", "dirty"),),
+    VersionChecked: ("checked", "n", "keys", "same", "why", "at", "took_s", "tick"),
+    HandedOver: ("handed", "key", "giver", "taker", "at"),
     ApprovalDecided: ("decided", "n", "granted", "by", "at", "reason"),
     DoubtSettled: ("settled", "n", "applied", "how", "by", "at", "value"),
     TurnParked: ("parked", "status", "steps", "at"),

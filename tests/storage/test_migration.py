@@ -153,5 +153,6 @@ def test_many_processes_may_migrate_at_once(path: Path, *, there: bool) -> None:
             assert child.hear() == {"error": "", "version": len(MIGRATIONS) + 2}
     version, schema, frames = described(path)
     assert version == len(MIGRATIONS) + 2
-    assert len(schema) == len(set(schema))
+    made = [statement for statement in schema if statement != (None,)]
+    assert len(made) == len(set(made))
     assert [data for _, _, data in frames] == ([b"one", b"two"] if there else [])

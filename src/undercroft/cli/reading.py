@@ -17,7 +17,9 @@ from undercroft.cli.show import Page, print_page
 from undercroft.cli.steps import find_step, print_step
 from undercroft.cli.where import Where
 from undercroft.engine.check import check as check_target
+from undercroft.engine.check import resources_of
 from undercroft.errors import GraphError
+from undercroft.layers.conflicts.strength import ResourceRow
 from undercroft.layers.sequencing.lint import graph_finding
 from undercroft.model.finding import Finding, Severity
 from undercroft.model.outcome import TurnStatus
@@ -26,6 +28,7 @@ from undercroft.model.turn import TurnHead
 from undercroft.queries import list_turns, read_trace, six_answers
 
 _RUNNING_MAX = 10_000
+_FENCE_WIDTH = 16
 
 
 def turns(
@@ -125,18 +128,25 @@ def check(
     ],
     as_json: Json = False,
 ) -> None:
-    """Say what is missing in a workflow or handler, before anything runs."""
+    """Say what is missing in a workflow or handler, before anything runs.
+
+    Then list the resources that it writes, and how each keeps a lapsed owner from writing:
+    checked by the resource itself, by version, by delay, or advisory, which is not at all.
+    """
+    rows: list[ResourceRow] = []
     try:
-        findings = check_target(load_target(target))
+        loaded = load_target(target)
+        findings, rows = check_target(loaded), resources_of(loaded)
     except CannotRunError as error:
         # A graph may fail where it is written, which is while it is imported.
         if not isinstance(error.__cause__, GraphError):
             raise
         findings = [graph_finding(error.__cause__)]
     if as_json:
-        print_json(findings)
+        print_json({"findings": findings, "resources": rows})
     else:
         _print_findings(target, findings)
+        _print_resources(rows)
     raise typer.Exit(1 if findings else 0)
 
 
@@ -156,6 +166,31 @@ def _print_findings(target: str, findings: list[Finding]) -> None:
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     said = f"{_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}"
     console.print(Text(cut(f"{safe(target)}: {said}", console.width)))
+
+
+def _print_resources(rows: list[ResourceRow]) -> None:
+    if not rows:
+        return
+    console = out()
+    room = console.width - _FENCE_WIDTH
+    key_width = min(max(len(safe(row.key)) for row in rows), room // 2) + 2
+    console.print()
+    lines = [("written", "by", "fence"), *((r.key, ", ".join(r.writers), _fence(r)) for r in rows)]
+    put(
+        console,
+        [
+            columns(
+                (Text(safe(key), style="" if place else "dim"), key_width),
+                (Text(safe(by), style="" if place else "dim"), room - key_width),
+                (Text(fence, style="" if place else "dim"), _FENCE_WIDTH),
+            )
+            for place, (key, by, fence) in enumerate(lines)
+        ],
+    )
+
+
+def _fence(row: ResourceRow) -> str:
+    return f"{row.strength} {row.delay_s:g} s" if row.delay_s else str(row.strength)
 
 
 def _counted(count: int, what: str) -> str:

@@ -18,7 +18,7 @@ from undercroft.cli.console import colour, columns, put, say, sign, word
 from undercroft.cli.failures import print_failures, print_moves
 from undercroft.cli.outcome import bounded, print_text
 from undercroft.cli.safe import brief, clock, cut, named, safe, took
-from undercroft.cli.timeline import Scale, ends, outcome_lost, scale_line
+from undercroft.cli.timeline import Scale, ends, outcome_lost, pace_lines, scale_line
 from undercroft.cli.where import Where
 from undercroft.layers.observability.answers import QUESTIONS, Answers
 from undercroft.model.outcome import TurnStatus
@@ -172,6 +172,7 @@ def _took(page: Page) -> None:
         put(page.console, [_row(Text(), Text(), scale_line(scale))])
     _rows(page, page.trace.steps, row)
     _print_lives(page, now_s)
+    _print_pace(page)
 
 
 def _duration(page: Page, scale: Scale, step: StepTrace) -> Text:
@@ -205,6 +206,15 @@ def _print_lives(page: Page, now_s: float) -> None:
     head, left_out, tail = _ends(lines, everything=page.everything)
     between = [Text(f"    … {left_out:,} more: --all", style="dim")] if left_out else []
     put(page.console, [*head, *between, *tail])
+
+
+def _print_pace(page: Page) -> None:
+    said = page.trace.parallelism
+    if said is None or sum(bool(step.took_s) for step in page.trace.steps) < 2:  # noqa: PLR2004  side by side
+        return
+    width = page.console.width - SIGN_COLUMNS
+    lines = pace_lines(said, page.console, width, full=page.everything)
+    put(page.console, [Text(), *(Text.assemble(" " * SIGN_COLUMNS, line) for line in lines)])
 
 
 def _seen(page: Page) -> None:

@@ -12,11 +12,25 @@ from undercroft.cli.console import colour, put, say, sign, word
 from undercroft.cli.outcome import bounded
 from undercroft.cli.problem import CannotRunError
 from undercroft.cli.safe import clock, cut, pretty, safe, took
-from undercroft.model.trace import StepTrace, Trace
+from undercroft.model.effect import Strength
+from undercroft.model.trace import Decision, Owned, StepTrace, Trace
 
 _LABEL = 12
 _LISTED_MAX = 20
 _NAMES_MAX = 8
+
+# How a lapsed owner is kept from writing.
+_KEPT_OUT: dict[str, str] = {
+    Strength.CHECKED: "which the resource checks",
+    Strength.VERSION: "held by the version written to",
+    Strength.DELAY: "held by waiting out the lease",
+    Strength.ADVISORY: "advisory: nothing holds a lapsed owner back",
+}
+_VOID: dict[str, str] = {
+    "changed": "the record has changed since",
+    "expired": "it was given too late",
+    "copied": "it was asked for in another copy of the journal",
+}
 
 
 def find_step(trace: Trace, text: str) -> StepTrace:
@@ -68,6 +82,8 @@ def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
 
 def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
     _row(console, "kind", f"{step.kind}{', changes the world' if step.changes else ''}")
+    if step.branch:
+        _row(console, "branch", step.branch)
     if step.claims:
         _row(console, "claims", ", ".join(f"{mode} {key}" for mode, key in step.claims))
     if step.causes:
@@ -79,6 +95,29 @@ def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
         tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
         _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
     _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
+    for place, wait in enumerate(step.waits[:_LISTED_MAX]):
+        after = f", behind {wait.behind}" if wait.behind else ""
+        _row(console, "" if place else "waited", f"{took(wait.waited_s)} for {wait.claim}{after}")
+    if len(step.waits) > _LISTED_MAX:
+        _row(console, "", f"… and {len(step.waits) - _LISTED_MAX:,} more; --json has all")
+    for owned in step.owned:
+        _print_owned(console, owned)
+
+
+def _print_owned(console: Console, owned: Owned) -> None:
+    """Print what the turn became the owner of, and what holds everybody else back."""
+    label = "owns"
+    for key, strength in list(zip(owned.keys, owned.strength, strict=False))[:_NAMES_MAX]:
+        held = _KEPT_OUT.get(strength, strength)
+        _row(console, label, f"{key}, fence {owned.fence:,}, {held}")
+        label = ""
+    if len(owned.keys) > _NAMES_MAX:
+        _row(console, "", f"… and {len(owned.keys) - _NAMES_MAX:,} more; --json has all")
+    if owned.taken_from:
+        _row(console, "", f"taken over from turn {owned.taken_from}, whose lease had lapsed")
+    if owned.dirty:
+        text = "dirty: that turn was cut off in the middle of a write to it"
+        _row(console, "", text, style="yellow")
 
 
 def _print_history(console: Console, step: StepTrace) -> None:
@@ -88,11 +127,17 @@ def _print_history(console: Console, step: StepTrace) -> None:
     if len(step.retries) > _LISTED_MAX:
         _row(console, "", f"… and {len(step.retries) - _LISTED_MAX:,} more; --json has all")
     for said in step.decisions:
-        by = f"by {said.by}" if said.how == "person" else f"says {said.by} ({said.how})"
-        because = f": {said.reason}" if said.reason else ""
-        _row(console, "decided", f"{clock(said.at, date=True)}  {said.what} {by}{because}")
+        _row(console, "decided", f"{clock(said.at, date=True)}  {_word(said)}")
     if step.error is not None:
         _row(console, "error", f"{step.error}  ({word(step.error.error_class)})", style="red")
+
+
+def _word(said: Decision) -> str:
+    """Say what was decided, by whom and why."""
+    if said.what == "void":
+        return f"void, and asked again: {_VOID.get(said.how, said.how)}"
+    by = f"by {said.by}" if said.how == "person" else f"says {said.by} ({said.how})"
+    return f"{said.what} {by}{f': {said.reason}' if said.reason else ''}"
 
 
 def _listed(names: Iterable[str]) -> str:

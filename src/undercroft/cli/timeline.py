@@ -1,4 +1,4 @@
-"""When each step ran, as bars on one scale.
+"""When each step ran, as bars on one scale, and how much of it ran side by side.
 
 Keeps: the time in which no process ran the turn takes one column, however long it was; what
 the journal does not say is not drawn as if it did.
@@ -7,19 +7,25 @@ the journal does not say is not drawn as if it did.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from undercroft.cli.console import colour
-from undercroft.cli.safe import cut, took
+from undercroft.cli.safe import cut, safe, took
 from undercroft.model.step import StepStatus
-from undercroft.model.trace import Decision, Life, StepTrace, Trace
+from undercroft.model.trace import Decision, Life, Parallelism, StepTrace, Trace
 
 GAPS_MAX = 8
 _GAP = "┊"
 _BAR, _WAIT, _CUT, _NEVER = "━", "┄", "✗", "·"
+_LABEL = 10
+_WAITS_MAX = 3
+# Below this, more parallelism than there was is no news.
+_MORE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ class Scale:
         if step.began_at is None:
             return text.append("".join(cells), style="dim")
         first = self.column(step.began_at)
+        ready = self._ready(step, first)
         end_s, is_cut = self._end(step)
         last = max(first, self.column(end_s))
         mark = _WAIT if step.kind == "approval" else _BAR
@@ -92,9 +99,20 @@ class Scale:
         bar = [mark] * (last - first + 1)
         if is_cut:
             bar[-1] = _CUT
-        text.append("".join(cells[:first]), style="dim")
+        text.append("".join(cells[:ready]), style="dim")
+        text.append(_WAIT * (first - ready), style="yellow")
         text.append("".join(bar), style=colour(step.status) or "blue")
         return text.append("".join(cells[last + 1 :]), style="dim")
+
+    def _ready(self, step: StepTrace, first: int) -> int:
+        """Return the column from which a step that begins in `first` waited for its claims."""
+        waited_s = sum(wait.waited_s for wait in step.waits)
+        if not waited_s or step.began_at is None:
+            return first
+        stretch = next((s for s in reversed(self.stretches) if s.column <= first), None)
+        # What it waited for in an earlier life is not drawn over the time between.
+        earliest = stretch.column if stretch is not None else 0
+        return min(first, max(earliest, self.column(step.began_at - waited_s)))
 
     def was_cut(self, step: StepTrace) -> bool:
         """Whether its process died in it, and it was not begun again."""
@@ -168,3 +186,71 @@ def scale_line(scale: Scale) -> Text:
         cells[gap] = _GAP
     line = "0" + "".join(cells[1 : scale.columns - len(whole)]) + whole
     return Text(cut(line, scale.columns), style="dim", no_wrap=True)
+
+
+# ------------------------------------------------------------------ side by side
+
+
+def pace_lines(said: Parallelism, console: Console, width: int, *, full: bool) -> list[Text]:
+    """Say how parallel a turn was, which steps it could not have done without, what it lost."""
+
+    def fact(label: str, lead: str, text: str) -> list[Text]:
+        room = width - _LABEL - cell_len(lead)
+        # A claim may be long, and a list that is not shown in full has few lines.
+        body = Text(text if full else cut(text, 2 * room))
+        return _hung(label, lead, body.wrap(console, room))
+
+    if not said.waits and said.possible < 1 + _MORE:
+        return fact("parallel", "", "nothing to gain: each step used the one before it")
+    pace = f"{_times(said.achieved)} steps at a time, {_times(said.possible)} possible"
+    seconds = f"{took(said.critical_s)}  "
+    room = width - _LABEL - len(seconds)
+    path = _path(said.critical_path, room, lines_max=len(said.critical_path) if full else 2)
+    lost = took(said.lost_s) if said.lost_s > _MORE * said.elapsed_s else "next to nothing"
+    lines = [
+        *fact("parallel", "", f"{pace}: {took(said.work_s)} of work in {took(said.elapsed_s)}"),
+        *_hung("critical", seconds, map(Text, path)),
+        *fact("lost", "", lost + ("; what steps waited for:" if said.waits else "")),
+    ]
+    waits = said.waits if full else said.waits[:_WAITS_MAX]
+    for claim, waiter, behind, waited_s in waits:
+        after = f", behind {behind}" if behind else ""
+        lines += fact("", f"{took(waited_s):>7}  ", safe(f"{waiter} for {claim}{after}"))
+    if len(said.waits) > len(waits):
+        lines += fact("", "", f"… {len(said.waits) - len(waits):,} more: --all")
+    return lines
+
+
+def _path(names: Sequence[str], width: int, *, lines_max: int) -> list[str]:
+    """Return a path as lines, without its middle where that does not fit: its ends say most."""
+    # A name has a letter, a dot and a digit at least, and an arrow.
+    fit_max = lines_max * (width // 6 + 1)
+    for left_out in range(max(0, len(names) - fit_max), len(names)):
+        head = (len(names) - left_out + 1) // 2
+        tail = len(names) - left_out - head
+        gap = [f"… {left_out:,} more …"] if left_out else []
+        lines = [""]
+        for piece in [*map(safe, names[:head]), *gap, *map(safe, names[len(names) - tail :])]:
+            longer = f"{lines[-1]} → {piece}" if lines[-1] else piece
+            if cell_len(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(f"→ {piece}")
+        if len(lines) <= lines_max and all(cell_len(line) <= width for line in lines):
+            return lines
+    return [cut(" → ".join(map(safe, names[:fit_max])), width)]
+
+
+def _times(count: float) -> str:
+    return f"{count:.1f}" if count < 100 else f"{count:,.0f}"  # noqa: PLR2004  three digits do
+
+
+def _hung(label: str, lead: str, texts: Iterable[Text]) -> list[Text]:
+    """Return lines below each other, behind a label and what leads the first of them."""
+    lines = []
+    for place, text in enumerate(texts):
+        text.rstrip()
+        margin = f"{'':<{_LABEL}}" + " " * cell_len(lead)
+        head = Text.assemble((f"{label:<{_LABEL}}", "dim"), lead) if not place else Text(margin)
+        lines.append(head.append_text(text))
+    return lines

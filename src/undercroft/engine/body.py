@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undercroft.errors import DeclarationError
+from undercroft.engine.codec import decoder
+from undercroft.errors import DeclarationError, SettingError
 from undercroft.layers.breakers.policy import ONCE, Retry, checked_timeout
+from undercroft.layers.conflicts.keys import KeyProblem
+from undercroft.layers.conflicts.policy import Declared
+from undercroft.layers.conflicts.resource import Resource, Resources
+from undercroft.layers.conflicts.strength import Use
 from undercroft.layers.sequencing.signature import Signature, read_signature
-from undercroft.model.inject import IdempotencyKey
+from undercroft.model.effect import Mode
+from undercroft.model.inject import Fence, IdempotencyKey
 
 Decoder = Callable[[Any], Any]
+Version = Callable[[Any], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Body:
         keyed: Whether it takes an idempotency key, so that repeating it is safe.
         plain: Whether nothing surrounds the call: async, no injection, retry or timeout.
         decode: Reads a recorded value back as the function's annotation says.
+        service: Name of what it talks to, or None.
+        version: What makes of its result what tells one state of a resource from another.
     """
 
     name: str
@@ -40,6 +49,8 @@ class Body:
     keyed: bool
     plain: bool
     decode: Decoder
+    service: str | None = None
+    version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +76,121 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
     name: str,
     fn: Callable[..., Any],
     signature: Signature,
-    decode: Decoder,
+    declared: Declared,
     *,
-    changes: bool,
+    service: str | None,
     timeout_s: float | None,
     retry: Retry | None,
-    verify: Verify | None,
+    verify: Callable[..., Any] | None,
+    version: Version | None,
+    names: Mapping[str, Any],
 ) -> Body:
     """Return the body of a step.
 
     Raises:
+        DeclarationError: Its verify or its version cannot be used.
         SettingError: The timeout is not above 0.
     """
     policy = retry or ONCE
     limit_s = checked_timeout(timeout_s)
+    place = signature.place
+    reads = bool(declared.effect.keys(Mode.READ))
     return Body(
         name=name,
         fn=fn,
         is_async=signature.is_async,
         injected=signature.injected,
-        changes=changes,
+        changes=declared.effect.changes,
         timeout_s=limit_s,
         retry=policy,
-        verify=verify,
+        verify=make_verify(place, verify, signature, names),
         keyed=IdempotencyKey in signature.injected.values(),
         plain=(
             signature.is_async and not signature.injected and limit_s is None and policy is ONCE
         ),
-        decode=decode,
+        decode=decoder(signature.returns),
+        service=service,
+        version=checked_version(place, version, reads=reads),
     )
+
+
+def checked_version(place: str, version: Any, *, reads: bool) -> Version | None:
+    """Return what `version=` of a declaration says.
+
+    Raises:
+        DeclarationError: It is no plain function, or there is nothing of which it could be.
+    """
+    if version is None:
+        return None
+    if not callable(version) or inspect.iscoroutinefunction(inspect.unwrap(version)):
+        raise DeclarationError(
+            place,
+            f"version={version!r} is not a plain function",
+            "Give one that takes the result: version=lambda record: record.etag.",
+        )
+    if not reads:
+        raise DeclarationError(
+            place,
+            "it has a version=, but declares no reads=",
+            'Say which resource its result is a state of: reads="crm/{account_id}".',
+        )
+    made: Version = version
+    return made
+
+
+def checked_expiry(expires_s: Any, *, asks: bool) -> float | None:
+    """Return the seconds for which a person's word counts.
+
+    Raises:
+        SettingError: It is not above 0, or nobody is asked.
+    """
+    if expires_s is None:
+        return None
+    if not asks:
+        raise SettingError("expires_s", expires_s, "left out where nobody has to approve")
+    # Written so that NaN fails too.
+    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float) or not expires_s > 0:
+        raise SettingError("expires_s", expires_s, "above 0")
+    return float(expires_s)
+
+
+def known_resources(
+    place: str, given: Sequence[Resource], declared: Iterable[Declared]
+) -> Resources:
+    """Return the resources that were given, and those that a tool or step names as such.
+
+    Raises:
+        DeclarationError: Two of them may be meant by one key, or something else was given.
+    """
+    if not isinstance(given, Sequence):
+        raise DeclarationError(
+            place, f"resources={given!r} is not a list", "Give a list: resources=[account]."
+        )
+    named = (resource for effect in declared for resource in effect.used)
+    # Nothing is said twice by naming it in several places.
+    found: list[Resource] = []
+    for resource in (*given, *named):
+        if resource not in found:
+            found.append(resource)
+    return Resources(tuple(found))
+
+
+def respelled(place: str, declared: Declared, resources: Resources) -> Declared:
+    """Return an effect in the spelling under which `resources` claim its keys.
+
+    Raises:
+        DeclarationError: A `normal=` fails on a literal of a key.
+    """
+    try:
+        return declared.under(resources)
+    except KeyProblem as problem:
+        raise DeclarationError(place, str(problem), "Mend the normal= of its resource.") from None
+
+
+def use_of(name: str, declared: Declared, body: Body) -> Use:
+    """Return what a tool or step does with resources, as far as fences are concerned."""
+    fenced = Fence in body.injected.values()
+    return Use(name, declared, fenced, body.version is not None)
 
 
 def make_verify(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from undercroft.engine.body import Body
 from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
+from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
+from undercroft.engine.step import Ended
 from undercroft.engine.tool import Tool
-from undercroft.engine.turnrun import Ended
 from undercroft.errors import DeclarationError
 from undercroft.layers.breakers.policy import ONCE
 from undercroft.layers.context.state import Entry
 from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
-from undercroft.model.effect import Effect
+from undercroft.model.effect import Mode
 from undercroft.model.event import StepEnded
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
@@ -29,12 +31,14 @@ class Slot:
 
     __slots__ = (
         "accepted",
-        "alone",
         "call",
+        "claims",
         "data",
-        "effect",
         "fp",
+        "go",
+        "held",
         "n",
+        "place",
         "record",
         "result",
         "tool",
@@ -44,13 +48,24 @@ class Slot:
         self.call = call
         self.tool: Tool[..., Any] | None = None
         self.accepted: Accepted | None = None
-        self.effect: Effect | None = None
+        self.claims: tuple[tuple[str, str], ...] = ()
+        self.held: tuple[tuple[str, str], ...] = ()
+        self.place: Place | None = None
+        self.go: asyncio.Future[None] | None = None
         self.fp = b""
         self.n = 0
-        self.alone = False
         self.record: Record | None = None
         self.result: Result | None = None
         self.data: Any = None
+
+    def keys(self, *modes: Mode) -> tuple[str, ...]:
+        """Return the keys that it claims in one of `modes`."""
+        return tuple([key for mode, key in self.claims if mode in modes])
+
+    def proceed(self) -> None:
+        """Let whoever runs it look at its place again."""
+        if self.go is not None and not self.go.done():
+            self.go.set_result(None)
 
 
 def checked_call(call: object) -> Call:
@@ -76,7 +91,24 @@ def by_reference(entry: Entry) -> list[Any]:
 
 def end_of(ended: StepEnded) -> Ended:
     """Return a recorded end as a live one."""
-    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s)
+    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s, ended.refusal)
+
+
+def needed(slot: Slot, earlier: Sequence[Slot]) -> list[Place]:
+    """Return the places of earlier calls of a batch that meet what `slot` needs."""
+    tool, accepted = slot.tool, slot.accepted
+    if tool is None or accepted is None or not tool.rules.needs:
+        return []
+    shared = dict(zip(tool.rules.needs, tool.rules.shared, strict=True))
+    return [
+        other.place
+        for other in earlier
+        if other.place is not None
+        and other.accepted is not None
+        and (names := shared.get(other.call.name)) is not None
+        and chosen_arguments(other.accepted.proposed, names)
+        == chosen_arguments(accepted.proposed, names)
+    ]
 
 
 def model_body(model: ModelClient) -> Body:
@@ -113,10 +145,10 @@ CODE = _body("handler", None)
 read_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
-def call_fingerprint(arguments: Any) -> bytes:
-    """Return what stands for proposed arguments, also for those that are no data."""
+def call_fingerprint(arguments: Any, branch: str = "") -> bytes:
+    """Return what stands for arguments proposed in a branch, also for those that are no data."""
     try:
-        return fingerprint(arguments)
+        return fingerprint([branch, arguments] if branch else arguments)
     except ENCODE_ERRORS:
         # It will be refused, the same way each time.
         return fingerprint(f"no data: {type(arguments).__name__}")

@@ -5,11 +5,21 @@ Only composes: each rule stands in the `lint.py` of the layer that it belongs to
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Union, get_args, get_origin
+from uuid import UUID
+
 from undercroft.engine.handler import Handler
 from undercroft.engine.targets import checked
-from undercroft.engine.workflow import Op, Workflow
-from undercroft.errors import GraphError
-from undercroft.layers.conflicts.lint import lint_effect
+from undercroft.engine.workflow import Op, Program, Workflow
+from undercroft.errors import DeclarationError, GraphError
+from undercroft.layers.conflicts.keys import Template
+from undercroft.layers.conflicts.lint import lint_effect, lint_overlap, lint_races
+from undercroft.layers.conflicts.races import Claimant
+from undercroft.layers.conflicts.strength import ResourceRow
+from undercroft.layers.sequencing.graph import Source, SourceKind
 from undercroft.layers.sequencing.lint import (
     graph_finding,
     lint_description,
@@ -18,7 +28,9 @@ from undercroft.layers.sequencing.lint import (
     lint_value,
     lint_write,
 )
-from undercroft.model.finding import Finding
+from undercroft.layers.sequencing.signature import plain
+from undercroft.model.effect import Strength
+from undercroft.model.finding import Finding, Severity
 
 
 def check(target: object) -> list[Finding]:
@@ -31,16 +43,44 @@ def check(target: object) -> list[Finding]:
     return _workflow(target) if isinstance(target, Workflow) else _handler(target)
 
 
+def resources_of(target: object) -> list[ResourceRow]:
+    """Return every resource that a workflow or a handler writes, and how strong its fence is.
+
+    Raises:
+        DeclarationError: It is neither.
+    """
+    target = checked(target)
+    if isinstance(target, Handler):
+        return list(target.strengths.rows)
+    try:
+        return list(target.build().strengths.rows)
+    except DeclarationError:
+        return []  # `check` says what is wrong with it
+
+
+def strengths(target: object) -> Callable[[str], Strength]:
+    """Return what says how a lapsed owner is kept from writing to a key.
+
+    Raises:
+        DeclarationError: It is neither a workflow nor a handler, or a graph that does not hold.
+    """
+    target = checked(target)
+    return target.strength if isinstance(target, Handler) else target.build().strength
+
+
 def _workflow(flow: Workflow) -> list[Finding]:
     try:
         program = flow.build()
     except GraphError as error:
         return [graph_finding(error)]
+    except DeclarationError as error:
+        rule = "conflicts.ambiguous_resource"
+        return [Finding(rule, Severity.ERROR, error.place, f"{error.problem}.", error.mend)]
     findings = lint_plan(program.plan)
-    services = {d.node.name: d.service for d in flow._declarations}  # noqa: SLF001  one package
     for op in program.ops:
         place = f"step {op.name!r} of workflow {flow.name!r}"
-        findings += lint_effect(place, op.declared.effect, services[op.name])
+        findings += lint_effect(place, op.declared.effect, op.body.service)
+        findings += lint_overlap(place, op.declared.modes)
         findings += lint_write(
             place,
             changes=op.body.changes,
@@ -48,7 +88,53 @@ def _workflow(flow: Workflow) -> list[Finding]:
             keyed=op.body.keyed,
         )
         findings += lint_value(place, used=_used(op), annotated=_annotated(op))
-    return findings
+    return findings + lint_races(flow.name, [_claimant(program, op) for op in program.ops])
+
+
+def _claimant(program: Program, op: Op) -> Claimant:
+    """Return a step as far as races are concerned."""
+    kinds = {name: _annotation(program, source) for name, source in op.plan.key_sources.items()}
+    scalars = frozenset(name for name, kind in kinds.items() if _is_scalar(kind))
+    unsure = {name for name, kind in kinds.items() if _may_be_none(kind)}
+    return Claimant(
+        op.name,
+        tuple((mode, _certain(template, unsure)) for mode, template in op.declared.claims),
+        op.plan.causes,
+        op.phase.order,
+        op.item,
+        scalars,
+    )
+
+
+def _certain(template: Template, unsure: set[str]) -> Template:
+    """Return `template` up to the first parameter that may be None: so far it is claimed then."""
+    for place, part in enumerate(template.parts):
+        if part.name in unsure:
+            return Template(template.text, template.parameters, template.parts[:place])
+    return template
+
+
+def _annotation(program: Program, source: Source) -> Any:
+    """Return the type of what a key takes; None in it where there may be no value."""
+    if source.kind is SourceKind.ITEM:
+        return Any  # another one in each item
+    if source.kind is SourceKind.INPUT:
+        parameter = program.plan.inputs[source.name]
+        kind = plain(parameter.annotation)
+        return kind | None if parameter.default is None and kind is not Any else kind
+    node = program.plan.steps[source.index].node
+    kind = list if node.each else plain(node.signature.returns)
+    return Union[kind, None] if node.optional and kind is not Any else kind  # noqa: UP007
+
+
+def _is_scalar(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, str | int | UUID | Enum)
+
+
+def _may_be_none(kind: Any) -> bool:
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_may_be_none(part) for part in get_args(kind))
+    return kind is None or kind is type(None)
 
 
 def _used(op: Op) -> bool:
@@ -65,6 +151,7 @@ def _handler(handler: Handler[..., object]) -> list[Finding]:
     for tool in handler.tools.values():
         place = f"tool {tool.name!r}"
         findings += lint_effect(place, tool.effect, tool.service)
+        findings += lint_overlap(place, handler.declared[tool.name].modes)
         findings += lint_needs(tool.name, tool.rules.needs, set(handler.tools))
         findings += lint_write(
             place,

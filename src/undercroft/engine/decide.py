@@ -5,12 +5,12 @@ Keeps: the first word counts; the same word again changes nothing.
 
 from __future__ import annotations
 
+from undercroft.engine.approving import question
 from undercroft.engine.codec import decode
 from undercroft.engine.memo import Memo, Record, recall
-from undercroft.engine.turnrun import waiting_for
 from undercroft.errors import DecisionError, InputError
+from undercroft.layers.sequencing.approval import binding
 from undercroft.model.event import ApprovalDecided, DoubtSettled, decode_frames, encode_frame
-from undercroft.model.ids import fingerprint
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import step_id
 
@@ -24,13 +24,11 @@ def only_waits(memo: Memo) -> bool:
 
 def waiting(memo: Memo) -> tuple[Waiting, ...]:
     """Return the steps that wait for approval."""
-    found = []
-    for record in memo.records.values():
-        if record.waiting and record.asked is not None:
-            args = bytes(record.asked.args)
-            fp = fingerprint([record.name, args])
-            found.append(waiting_for(record.name, record.n, args, record.asked.at, fp))
-    return tuple(found)
+    return tuple(
+        question(record.asked, record.voided)
+        for record in memo.records.values()
+        if record.waiting and record.asked is not None
+    )
 
 
 def doubts(memo: Memo) -> tuple[Waiting, ...]:
@@ -61,14 +59,22 @@ def approval(  # noqa: PLR0913  a word has as many parts
     by: str,
     at: float,
     reason: str,
+    seen: str | None,
 ) -> bytes | None:
     """Return the frame that decides a step, or None where the same was said before.
 
     Raises:
-        DecisionError: Nothing of that name waits, or it was decided otherwise.
+        DecisionError: Nothing of that name waits, it was decided otherwise, or what was
+            `seen` is not what is asked.
     """
     record = _asked(turn_id, recall(decode_frames(frames)), step)
     said = record.decided
+    if seen is not None and record.asked is not None and seen != binding(record.asked).hex():
+        raise DecisionError(
+            turn_id,
+            f"what is asked about {_id(record)} is not what you saw",
+            "Look at it again: its arguments, or a record that it rests on, changed since.",
+        )
     if said is None:
         return encode_frame([ApprovalDecided(record.n, granted, by, at, reason)])
     if said.granted == granted:

@@ -8,64 +8,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from enum import Enum, auto
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from undercroft.engine.approving import question, voided
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
+from undercroft.engine.flowstate import LOST, Fan, State
+from undercroft.engine.lane import Place
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
-from undercroft.engine.turnrun import (
-    CANCEL_GRACE_S,
-    Ended,
-    Finish,
-    Setting,
-    Step,
-    TurnRun,
-    waiting_for,
-)
+from undercroft.engine.owning import changing
+from undercroft.engine.step import Ended, Finish, Setting, Step
+from undercroft.engine.turnrun import CANCEL_GRACE_S, TurnRun
 from undercroft.engine.workflow import Op, Program
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
-from undercroft.model.event import ApprovalAsked, StepEnded
+from undercroft.model.effect import Mode
+from undercroft.model.event import ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure
 
-
-class State(Enum):
-    """Where a step of this run stands."""
-
-    PENDING = auto()
-    OK = auto()
-    MISSING = auto()
-    FAILED = auto()
-    SKIPPED = auto()
-
-
-_LOST = (State.FAILED, State.SKIPPED)
-
-
-# What waits for admission: a step (item -1), or one item of a fan-out.
-Ticket = tuple[Op, int]
+# A step, or one item of a fan-out: the step, the item's place (-1: it is no item), its claims.
+Pairs = tuple[tuple[str, str], ...]
+Ticket = tuple[Op, int, Pairs]
 WHOLE = -1
-
-
-class _Fan:
-    """A fan-out under way."""
-
-    __slots__ = ("failed", "items", "left", "numbers", "values")
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-        self.left = len(items)
-        self.values: list[Any] = [None] * len(items)
-        self.numbers: list[int] = [0] * len(items)
-        self.failed = False
 
 
 class FlowRun(TurnRun):
@@ -81,7 +52,9 @@ class FlowRun(TurnRun):
         program: Program,
         inputs: Mapping[str, Any],
     ) -> None:
-        super().__init__(setting, log, memo, turn_id, session)
+        super().__init__(
+            setting, log, memo, turn_id, session, program.strength, program.resources.delay_s
+        )
         self.program = program
         self.inputs = inputs
         count = len(program.ops)
@@ -92,7 +65,7 @@ class FlowRun(TurnRun):
         # How many steps still want a value: it is let go of after the last one, so that a
         # long turn does not hold on to all that it ever read.
         self.wanted = list(program.wanted)
-        self.fans: dict[int, _Fan] = {}
+        self.fans: dict[int, Fan] = {}
         self.waiting: list[Waiting] = []
         self.missing: list[str] = []
         self.error: Failure | None = None
@@ -113,14 +86,12 @@ class FlowRun(TurnRun):
             self._check_code()
         first, *others = [op for op in self.program.ops if not op.plan.causes]
         # Asked before the others, run after they were offered: a chain needs no task at all.
-        here = first.item is None and self.lane.ask((first, WHOLE), alone=first.alone)
-        if first.item is not None:
-            self._fan_out(first)
+        here = self._ask_here([first])
         for op in others:
             self._offer(op)
         try:
-            if here:
-                await self._admitted(first, WHOLE)
+            if here is not None:
+                await self._admitted(here)
             if self.tasks and self.broken is None:
                 # Set by the last of them, or by the first that breaks.
                 self.quiet = asyncio.get_running_loop().create_future()
@@ -165,23 +136,52 @@ class FlowRun(TurnRun):
 
     def _offer(self, op: Op) -> None:
         """Start `op` in a task of its own, now or when it is admitted."""
-        if op.item is not None:
-            self._fan_out(op)
-        elif self.lane.ask((op, WHOLE), alone=op.alone):
-            self._spawn((op, WHOLE))
+        here = self._ask_here([op])
+        if here is not None:
+            self._spawn(here)
 
-    def _spawn(self, ticket: Ticket) -> None:
-        place = (ticket[0].index, ticket[1])
-        self.tasks[place] = asyncio.get_running_loop().create_task(self._guarded(ticket, place))
+    def _ask_here(self, ready: list[Op]) -> Place | None:
+        """Ask for all that is ready, in order; return the first that may start now.
 
-    async def _guarded(self, ticket: Ticket, place: tuple[int, int]) -> None:
+        The others are started in tasks of their own, now or when they are admitted. A fan-out
+        is many steps and never the one that is returned.
+        """
+        here: Place | None = None
+        while ready:
+            op = ready.pop(0)
+            if op.item is not None:
+                ready += self._fan_out(op)
+                continue
+            try:
+                claims = self._claims(op, None)
+            except KeyProblem as problem:
+                n = self.log.next_n()
+                self.numbers[op.index] = (n,)
+                error = Failure("KeyProblem", str(problem), step=op.name)
+                ready += self._failed(op, n, error)
+                continue
+            held = claims + op.declared.implicit if op.declared.implicit else claims
+            place = self.lane.ask(held, (op, WHOLE, claims), op.name)
+            if not place.admitted:
+                continue
+            if here is None:
+                here = place
+            else:
+                self._spawn(place)
+        return here
+
+    def _spawn(self, place: Place) -> None:
+        at = (place.stands_for[0].index, place.stands_for[1])
+        self.tasks[at] = asyncio.get_running_loop().create_task(self._guarded(place, at))
+
+    async def _guarded(self, place: Place, at: tuple[int, int]) -> None:
         try:
-            await self._admitted(*ticket)
+            await self._admitted(place)
         except BaseException as error:  # noqa: BLE001  handed to `main`, which raises it
             if self.broken is None:
                 self.broken = error
         # Here and not in a callback, which would cost as much as the rest of a short step.
-        del self.tasks[place]
+        del self.tasks[at]
         if self.quiet is not None and not self.quiet.done() and (self.broken or not self.tasks):
             self.quiet.set_result(None)
 
@@ -192,51 +192,71 @@ class FlowRun(TurnRun):
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
 
-    async def _admitted(self, op: Op, item: int) -> None:
+    async def _admitted(self, place: Place) -> None:
         """Run what was admitted, then stay on one of the steps that it made ready."""
         while True:
+            op, item, claims = place.stands_for
             if item != WHOLE:
-                ready = await self._run_item(op, item)
+                ready = await self._run_item(op, item, place)
             elif op.gate:
                 ready = await self._run_gate(op)
             else:
-                ready = await self._run_op(op)
-            for started in self.lane.leave():
+                ready = await self._run_op(op, claims, place)
+            # What is in doubt stands where it is, and holds up what conflicts with it.
+            held_up = ready is None
+            for started in self.lane.stand(place) if held_up else self.lane.leave(place):
                 self._spawn(started)
-            here: Op | None = None
-            for follower in ready:
-                # Asked for in their order; a fan-out is many steps and never continues here.
-                if here is not None or follower.item is not None:
-                    self._offer(follower)
-                elif self.lane.ask((follower, WHOLE), alone=follower.alone):
-                    here = follower
+            here = self._ask_here(ready) if ready else None
             if here is None:
                 self.log.put_soon()
                 return
             if self.log.crowded:
                 await self.log.durable()
-            op, item = here, WHOLE
+            place = here
 
     # ------------------------------------------------------------------ steps
 
-    async def _run_op(self, op: Op) -> list[Op]:
+    async def _run_op(self, op: Op, claims: Pairs, place: Place) -> list[Op] | None:
         record = self.memo.take(op.name, b"") if self.memo.left else None
         if record is not None and record.ended is not None:
-            return self._recorded(op, record, record.ended)
+            return self._recorded(op, record, record.ended, claims)
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
-        try:
-            claims = self._claims(op, None)
-        except KeyProblem as problem:
-            return self._failed(op, n, Failure("KeyProblem", str(problem), step=op.name))
-        step = Step(n, op.name, op.body, "step", self._kwargs(op), b"", self._causes(op), claims)
+        step = self._step(op, n, op.name, self._kwargs(op), claims)
+        self._note_wait(place, n)
         ended = await self.perform(step, record)
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
             return self._settled(op, State.OK)
         if ended.status is StepStatus.IN_DOUBT:
-            return []
+            return None
+        if ended.refusal is not None:
+            return self._lost(op, _refused(op, ended.refusal))
         return self._lost(op, ended.error)
+
+    def _step(  # noqa: PLR0913, PLR0917  what a step is made of
+        self,
+        op: Op,
+        n: int,
+        name: str,
+        kwargs: Mapping[str, Any],
+        claims: Pairs,
+        fp: bytes = b"",
+    ) -> Step:
+        watched: tuple[str, ...] = ()
+        if op.name in self.program.remembered:
+            watched = tuple([key for mode, key in claims if mode == Mode.READ])
+        held = claims + op.declared.implicit if op.declared.implicit else claims
+        causes = self._causes(op)
+        return Step(
+            n, name, op.body, "step", kwargs, fp, causes, claims, held=held, watched=watched
+        )
+
+    def _note_wait(self, place: Place, n: int) -> None:
+        """Note how long a step that was ready waited for others of the turn."""
+        if place.claim:
+            waited_s = self.now_s() - place.asked_s
+            self.log.note(StepWaited(n, waited_s, place.claim, place.behind))
 
     def _failed(self, op: Op, n: int, error: Failure) -> list[Op]:
         """Note the end of a step that never began."""
@@ -245,15 +265,23 @@ class FlowRun(TurnRun):
         )
         return self._lost(op, error)
 
-    def _recorded(self, op: Op, record: Record, ended: StepEnded) -> list[Op]:
+    def _recorded(self, op: Op, record: Record, ended: StepEnded, claims: Pairs = ()) -> list[Op]:
         """Take the end of `op` from the journal."""
         self.numbers[op.index] = (record.n,)
         if ended.status is StepStatus.OK:
             self.values[op.index] = op.decode(ended.value)
+            self._remember(op, self._kwargs(op), claims, bytes(ended.value))
             return self._settled(op, State.OK)
         if ended.status is StepStatus.SKIPPED:
             return self._settled(op, State.SKIPPED)
         return self._lost(op, ended.error or _refused(op, ended.refusal))
+
+    def _remember(self, op: Op, kwargs: Mapping[str, Any], claims: Pairs, raw: bytes) -> None:
+        """Take note of what a step of an earlier life saw or changed."""
+        if op.name in self.program.remembered:
+            self.remember(self._step(op, 0, op.name, kwargs, claims), raw)
+        elif op.body.changes:
+            self.owner.changed(changing(claims), 0)
 
     def _lost(self, op: Op, error: Failure | None) -> list[Op]:
         """`op` failed: go on without it where it is optional."""
@@ -265,7 +293,7 @@ class FlowRun(TurnRun):
 
     def _settled(self, op: Op, state: State) -> list[Op]:
         """Take note of the end of `op`; return the steps that are ready now."""
-        if state in _LOST:
+        if state in LOST:
             self.lost = True
         ready = self._freed(op, state)
         if not self.lost:
@@ -274,7 +302,7 @@ class FlowRun(TurnRun):
         well: list[Op] = []
         while ready:
             follower = ready.pop(0)
-            if any(self.states[cause] in _LOST for cause in follower.plan.causes):
+            if any(self.states[cause] in LOST for cause in follower.plan.causes):
                 ready += self._freed(follower, self._skipped(follower))
             else:
                 well.append(follower)
@@ -308,7 +336,8 @@ class FlowRun(TurnRun):
 
     # ------------------------------------------------------------------ fan-out
 
-    def _fan_out(self, op: Op) -> None:
+    def _fan_out(self, op: Op) -> list[Op]:
+        """Ask for each item of a fan-out; return what is ready at once since there is none."""
         source = op.plan.each
         given = (
             self.inputs[source.name]
@@ -320,49 +349,64 @@ class FlowRun(TurnRun):
         ):
             problem = f"it fans out over a {type(given).__name__}, which is not a list"
             lost = Failure("TypeError", problem, step=op.name)
-            for follower in self._failed(op, self.log.next_n(), lost):
-                self._offer(follower)
-            return
-        fan = self.fans[op.index] = _Fan(list(given or ()))
+            return self._failed(op, self.log.next_n(), lost)
+        fan = self.fans[op.index] = Fan(list(given or ()))
         if not fan.items:
             self.values[op.index] = []
-            for follower in self._settled(op, State.OK):
-                self._offer(follower)
-            return
-        for place in range(len(fan.items)):
-            if self.lane.ask((op, place), alone=op.alone):
-                self._spawn((op, place))
+            return self._settled(op, State.OK)
+        ready: list[Op] = []
+        implicit = op.declared.implicit
+        for at, item in enumerate(fan.items):
+            name = f"{op.name}[{at}]"
+            try:
+                claims = self._claims(op, item)
+            except KeyProblem as problem:
+                ready += self._unclaimed(op, fan, at, problem)
+                continue
+            held = claims + implicit if implicit else claims
+            place = self.lane.ask(held, (op, at, claims), name)
+            if place.admitted:
+                self._spawn(place)
+        return ready
 
-    async def _run_item(self, op: Op, place: int) -> list[Op]:
+    def _unclaimed(self, op: Op, fan: Fan, at: int, problem: KeyProblem) -> list[Op]:
+        """Note the end of an item whose resource cannot be named."""
+        name, n = f"{op.name}[{at}]", self.log.next_n()
+        fan.numbers[at] = n
+        fp = blake2b(encode(fan.items[at]), digest_size=FINGERPRINT_BYTES).digest()
+        error = Failure("KeyProblem", str(problem), step=name)
+        self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
+        return self._joined(op, fan, error)
+
+    async def _run_item(self, op: Op, at: int, place: Place) -> list[Op] | None:
         fan = self.fans[op.index]
-        item = fan.items[place]
-        name = f"{op.name}[{place}]"
+        item, claims = fan.items[at], place.stands_for[2]
+        name = f"{op.name}[{at}]"
         fp = blake2b(encode(item), digest_size=FINGERPRINT_BYTES).digest()
         record = self.memo.take(name, fp) if self.memo.left else None
-        if record is not None and record.ended is not None:
-            ended = record.ended
-            fan.numbers[place] = record.n
-            if ended.status is StepStatus.OK:
-                fan.values[place] = op.body.decode(ended.value)
-                return self._joined(op, fan, None)
-            return self._joined(op, fan, ended.error or Failure("Failure", "failed", step=name))
-        n = fan.numbers[place] = record.n if record else self.log.next_n()
         kwargs = self._kwargs(op)
         kwargs[op.item or ""] = item
-        try:
-            claims = self._claims(op, item)
-        except KeyProblem as problem:
-            error = Failure("KeyProblem", str(problem), step=name)
-            self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
-            return self._joined(op, fan, error)
-        step = Step(n, name, op.body, "step", kwargs, fp, self._causes(op), claims)
+        if record is not None and record.ended is not None:
+            ended = record.ended
+            fan.numbers[at] = record.n
+            if ended.status is StepStatus.OK:
+                fan.values[at] = op.body.decode(ended.value)
+                self._remember(op, kwargs, claims, bytes(ended.value))
+                return self._joined(op, fan, None)
+            error = _refused(op, ended.refusal) if ended.refusal else ended.error
+            return self._joined(op, fan, error or Failure("Failure", "failed", step=name))
+        n = fan.numbers[at] = record.n if record else self.log.next_n()
+        self._note_wait(place, n)
+        step = self._step(op, n, name, kwargs, claims, fp)
         ended_now = await self.perform(step, record)
         if ended_now.status is StepStatus.IN_DOUBT:
-            return []
-        fan.values[place] = ended_now.value
+            return None
+        if ended_now.refusal is not None:
+            return self._joined(op, fan, _refused(op, ended_now.refusal))
+        fan.values[at] = ended_now.value
         return self._joined(op, fan, ended_now.error)
 
-    def _joined(self, op: Op, fan: _Fan, error: Failure | None) -> list[Op]:
+    def _joined(self, op: Op, fan: Fan, error: Failure | None) -> list[Op]:
         """One item came to its end; the last one ends the step."""
         if error is not None:
             fan.failed = True
@@ -386,7 +430,7 @@ class FlowRun(TurnRun):
         self.numbers[op.index] = (n,)
         kwargs = self._kwargs(op)
         if record is not None and record.asked is not None:
-            return self._decided(op, record)
+            return await self._decided(op, record, kwargs)
         step = Step(n, op.name, op.body, "approval", kwargs, b"", self._causes(op))
         ended = await self.called(step, record)
         if ended.status is not StepStatus.OK:
@@ -399,7 +443,13 @@ class FlowRun(TurnRun):
             return self._settled(op, State.OK)
         return self._ask(op, n, kwargs)
 
-    def _ask(self, op: Op, n: int, kwargs: Mapping[str, Any]) -> list[Op]:
+    def _ask(
+        self,
+        op: Op,
+        n: int,
+        kwargs: Mapping[str, Any],
+        void: ApprovalVoided | None = None,
+    ) -> list[Op]:
         at = self._at()
         try:
             args = encode(dict(kwargs))
@@ -413,19 +463,48 @@ class FlowRun(TurnRun):
             lost = failure(problem, step=op.name)
             self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=lost))
             return self._lost(op, lost)
-        fp = fingerprint([op.name, args])
-        self.log.note(ApprovalAsked(n, op.name, at, fp, msgspec.Raw(args), self._causes(op)))
+        asked = ApprovalAsked(
+            n,
+            op.name,
+            at,
+            fingerprint([op.name, args]),
+            msgspec.Raw(args),
+            self._causes(op),
+            self.owner.versions(self._guarded_claims(op)),
+            self.store.copy_id,
+            None if op.expires_s is None else at + op.expires_s,
+        )
+        self.log.note(asked)
         self.log.put()
-        self.waiting.append(waiting_for(op.name, n, args, at, fp))
+        self.waiting.append(question(asked, void))
         return []
 
-    def _decided(self, op: Op, record: Record) -> list[Op]:
+    def _guarded_claims(self, gate: Op) -> Pairs:
+        """Return what the steps behind a gate will change, as far as it is known yet."""
+        return tuple(
+            claim
+            for index in gate.plan.dependents
+            for claim in changing(self._known_claims(self.program.ops[index]))
+        )
+
+    def _known_claims(self, op: Op) -> Pairs:
+        try:
+            return self._claims(op, None)
+        except KeyProblem:
+            return ()  # the step itself will fail, and say so
+
+    async def _decided(self, op: Op, record: Record, kwargs: Mapping[str, Any]) -> list[Op]:
         asked, said = record.asked, record.decided
         assert asked is not None  # noqa: S101  the caller looked
         if said is None:
-            args = bytes(asked.args)
-            self.waiting.append(waiting_for(op.name, record.n, args, asked.at, asked.fp))
+            self.waiting.append(question(asked, record.voided))
             return []
+        if said.granted:
+            at, copy_id = self._at(), self.store.copy_id
+            void = await voided(asked, self.owner, at=at, copy_id=copy_id)
+            if void is not None:
+                self.log.note(void)
+                return self._ask(op, record.n, kwargs, void)
         took_s = max(0.0, said.at - asked.at)
         if said.granted:
             word = Approval(granted=True, by=said.by, at=said.at, reason=said.reason)
@@ -463,7 +542,8 @@ class FlowRun(TurnRun):
             return op.claims
         named: dict[str, Any] = {}
         for name, index in op.key_steps:
-            named[name] = self.values[index]
+            if self.states[index] is State.OK:
+                named[name] = self.values[index]
         for name in op.key_inputs:
             default = self.program.plan.inputs[name].default
             named[name] = self.inputs.get(name, default)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from undercroft.engine.body import known_resources, respelled, use_of
 from undercroft.engine.codec import decoder
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
 from undercroft.layers.conflicts.keys import Template
+from undercroft.layers.conflicts.policy import Declared
+from undercroft.layers.conflicts.resource import Resource, Resources
+from undercroft.layers.conflicts.strength import Strengths
+from undercroft.layers.conflicts.versions import watched
 from undercroft.layers.sequencing.signature import Signature, read_signature, refuse_reserved
-from undercroft.model.effect import Mode
+from undercroft.model.effect import Mode, Strength
 from undercroft.model.ids import fingerprint
 from undercroft.ports import ModelClient
 
@@ -32,6 +37,8 @@ class Handler(Generic[P, R]):
         tools: What may be called, by name.
         model: Its own model, or a function that makes one; the runtime's if None.
         code: Fingerprint of the tools on offer.
+        resources: Those that were declared, and those that its tools name as such.
+        declared: By tool, its effect in the spelling under which keys are claimed.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Handler(Generic[P, R]):
         signature: Signature,
         tools: Sequence[Tool[..., Any]],
         model: ModelClient | ModelFactory | None,
+        resources: Sequence[Resource] = (),
     ) -> None:
         self.fn = fn
         self.name = fn.__name__
@@ -53,7 +61,10 @@ class Handler(Generic[P, R]):
         self.specs = tuple(tool.spec for tool in tools)
         self.code = fingerprint([[s.name, s.parameters] for s in self.specs])
         self.input_decoders = {p.name: decoder(p.annotation) for p in signature.parameters}
-        self.readers = _readers(tools)
+        self.resources, self.declared = _canonical(self.name, tools, resources)
+        self.readers = _readers(self.declared)
+        # Tools that read what another one may write: what they saw is remembered.
+        self.remembered = watched(self.declared)
         self.watched = [
             pair for t in tools for pair in zip(t.rules.needs, t.rules.shared, strict=True)
         ]
@@ -63,6 +74,8 @@ class Handler(Generic[P, R]):
             for verify in (tool.body.verify for tool in tools)
             if verify is not None and verify.reads
         }
+        # Seldom asked for, so worked out when it is.
+        self._strengths: Strengths | None = None
         functools.update_wrapper(self, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -72,9 +85,26 @@ class Handler(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<undercroft handler {self.name}: {len(self.tools)} tools>"
 
+    @property
+    def strengths(self) -> Strengths:
+        """How strong the fences of what its tools write are."""
+        if self._strengths is None:
+            self._strengths = Strengths(
+                (use_of(name, self.declared[name], tool.body) for name, tool in self.tools.items()),
+                self.resources,
+            )
+        return self._strengths
+
+    def strength(self, key: str) -> Strength:
+        """Return how a lapsed owner is kept from writing to `key`."""
+        return self.strengths(key)
+
 
 def handler(
-    *, tools: Sequence[Tool[..., Any]] = (), model: ModelClient | ModelFactory | None = None
+    *,
+    tools: Sequence[Tool[..., Any]] = (),
+    model: ModelClient | ModelFactory | None = None,
+    resources: Sequence[Resource] = (),
 ) -> Callable[[Callable[P, R]], Handler[P, R]]:
     """Declare an async function as the handler of a turn; its first parameter is the turn.
 
@@ -85,9 +115,12 @@ def handler(
         tools: What may be called.
         model: A model of its own, or a function without arguments that makes one; the
             runtime's if left out.
+        resources: What is known of resources beyond the keys of the tools: other spellings,
+            how strong their fences are. Those that a tool names as such need not be repeated.
 
     Raises:
-        DeclarationError: It is not async, takes no turn, or two tools share a name.
+        DeclarationError: It is not async, takes no turn, two tools share a name, or two
+            resources a spelling.
     """
     names = sys._getframe(1).f_locals  # noqa: SLF001  for annotations that name local types
 
@@ -112,25 +145,30 @@ def handler(
             raise DeclarationError(
                 place, "it takes no turn", "Give it a first parameter `turn: uc.Turn`."
             )
-        return Handler(fn, signature, tools, model)
+        return Handler(fn, signature, tools, model, resources)
 
     return decorate
 
 
-def _readers(
-    tools: Sequence[Tool[..., Any]],
-) -> dict[str, list[tuple[str, Template]]]:
+def _canonical(
+    name: str, tools: Sequence[Tool[..., Any]], resources: Sequence[Resource]
+) -> tuple[Resources, dict[str, Declared]]:
+    """Return all resources, and by tool its effect in their spelling."""
+    known = known_resources(f"handler {name!r}", resources, (tool.declared for tool in tools))
+    declared = {tool.name: respelled(f"tool {tool.name!r}", tool.declared, known) for tool in tools}
+    return known, declared
+
+
+def _readers(declared: Mapping[str, Declared]) -> dict[str, list[tuple[str, Template]]]:
     """By tool that writes: the tools that may read the same resource, and their templates."""
     reads = [
-        (tool.name, template)
-        for tool in tools
-        for claim, template in zip(
-            tool.declared.effect.claims, tool.declared.templates, strict=True
-        )
-        if claim.mode is Mode.READ
+        (name, template)
+        for name, effect in declared.items()
+        for mode, template in effect.modes
+        if mode == Mode.READ
     ]
     return {
-        tool.name: [(name, template) for name, template in reads if name != tool.name]
-        for tool in tools
-        if tool.declared.effect.keys(Mode.WRITE, Mode.EXCLUSIVE)
+        name: [(reader, template) for reader, template in reads if reader != name]
+        for name, effect in declared.items()
+        if effect.effect.keys(Mode.WRITE, Mode.EXCLUSIVE)
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 from undercroft.errors import StoreError
 from undercroft.model.event import Event, encode_frame
+from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import TurnHead
-from undercroft.ports import Store
+from undercroft.ports import Store, Wants
 
 # Beyond this a turn waits for its commit before it goes on, so that reads that run ahead of
 # the journal cannot fill the memory.
@@ -23,7 +25,7 @@ class TurnLog:
     committed in order.
     """
 
-    __slots__ = ("_changed", "_events", "_head", "_last_n", "_place", "_soon", "_store", "num")
+    __slots__ = ("_changed", "_events", "_head", "_last_n", "_outcomes", "_soon", "_store", "num")
 
     def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
@@ -32,7 +34,7 @@ class TurnLog:
         self._store = store
         self._events: list[Event] = []
         self._last_n = last_n
-        self._place = 0
+        self._outcomes: list[tuple[Wants, bool]] = []
         self._changed = False
         self._soon = False
 
@@ -78,7 +80,12 @@ class TurnLog:
             if self._head is not None:
                 # Together with its first frame, or a crash could leave a turn without any.
                 self.num, self._head = self._store.begin(self._head), None
-            self._place = self._store.append(self.num, encode_frame(events), sync=self._changed)
+            frame = encode_frame(events)
+            if self._outcomes:
+                outcomes, self._outcomes = self._outcomes, []
+                self._store.append(self.num, frame, sync=True, outcomes=outcomes)
+            else:
+                self._store.append(self.num, frame, sync=self._changed)
 
     @property
     def crowded(self) -> bool:
@@ -94,16 +101,47 @@ class TurnLog:
         self.put()
         self._store.mark(self.num, status, at)
 
-    async def durable(self) -> int:
-        """Queue what is gathered and wait until all of it is durable.
+    def outcome(self, wants: Wants, *, wrote: bool) -> None:
+        """Say that what was noted last is the end of an intent."""
+        self._outcomes.append((wants, wrote))
+        self._changed = True
 
-        Returns the journal position of the last frame, where it was still to be committed.
+    async def intent(
+        self, event: Event, wants: Wants, lapsed: Mapping[int, int], *, again: bool
+    ) -> Granted | Denied:
+        """Write down that a step begins, as the owner of what it wants; return once durable.
+
+        Whatever was gathered before is written in any case.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+        if self._outcomes or self._head is not None:
+            self.put()
+        events, self._events = self._events, []
+        return await self._store.intent(
+            self.num,
+            encode_frame([*events, event]),
+            wants,
+            lapsed,
+            again=again,
+            otherwise=(lambda: encode_frame(events)) if events else None,
+        )
+
+    async def own(self, wants: Wants, lapsed: Mapping[int, int]) -> Granted | Denied:
+        """Become the owner of what is wanted, without an intent."""
+        self.put()
+        return await self._store.intent(self.num, None, wants, lapsed)
+
+    async def durable(self) -> None:
+        """Queue what is gathered and wait until all of it is durable.
 
         Raises:
             StoreError: It could not be written.
         """
         self.put()
-        changed, place = self._changed, self._place
+        changed = self._changed
         self._changed = False
-        waiter = self._store.durable(sync=changed)
-        return 0 if waiter is None else await waiter + place
+        waiter = self._store.durable(sync=changed, num=self.num)
+        if waiter is not None:
+            await waiter

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from undercroft.errors import ReplayError
 from undercroft.model.event import (
     AnyEvent,
     ApprovalAsked,
     ApprovalDecided,
+    ApprovalVoided,
     DoubtSettled,
     StepEnded,
     StepRetried,
@@ -23,7 +25,7 @@ from undercroft.model.event import (
     TurnResumed,
     TurnStarted,
 )
-from undercroft.model.step import StepStatus
+from undercroft.model.step import StepStatus, step_id
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Record:
     started: StepStarted | None = None
     asked: ApprovalAsked | None = None
     decided: ApprovalDecided | None = None
+    voided: ApprovalVoided | None = None
     settled: DoubtSettled | None = None
     ended: StepEnded | None = None
 
@@ -134,9 +137,30 @@ def _recall_step(records: dict[int, Record], event: AnyEvent) -> None:
         case ApprovalAsked():
             record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
             record.asked = event
+        case ApprovalVoided():
+            records[event.n].voided, records[event.n].decided = event, None
         case ApprovalDecided():
             records[event.n].decided = event
         case DoubtSettled():
             records[event.n].settled = event
         case _:
             pass  # events of the turn itself
+
+
+def diverged(turn_id: str, memo: Memo, asked: str) -> ReplayError:
+    """Return what to say of code that asks for something else than the journal holds."""
+    record = memo.first_left()
+    name = record.name if record is not None else ""
+    recorded = step_id(name, record.n) if record is not None else "nothing"
+    if not asked:
+        did = "returned without asking for it"
+    elif asked == name:
+        did = f"asks for {asked!r} with other arguments"
+    else:
+        did = f"asks for {asked!r}"
+    return ReplayError(
+        turn_id,
+        f"step {recorded!r} is recorded here, but the handler {did}",
+        "Resume it with the code that it began with, or start a new turn.",
+        name,
+    )

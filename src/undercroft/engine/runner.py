@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -27,12 +27,13 @@ from undercroft.engine.decide import (
 )
 from undercroft.engine.flow import FlowRun
 from undercroft.engine.handler import Handler
+from undercroft.engine.handlerrun import HandlerRun
 from undercroft.engine.inputs import decoded_inputs, encoded_inputs
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
+from undercroft.engine.step import Finish, Setting
 from undercroft.engine.targets import Target, import_name, imported
-from undercroft.engine.turn import HandlerRun
-from undercroft.engine.turnrun import Finish, Setting, TurnRun
+from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
     DeadlineError,
@@ -54,7 +55,7 @@ from undercroft.model.event import (
     decode_frames,
 )
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, StepStatus, failure, step_id
+from undercroft.model.step import ErrorClass, Failure, StepStatus, failure, step_id
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import Amend
 
@@ -118,7 +119,8 @@ class Runner:
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
         log = TurnLog(self._store, 0, 0, head)
-        log.note(TurnStarted(turn_id, kind, name, code, msgspec.Raw(raw), session, at))
+        started = msgspec.Raw(raw)
+        log.note(TurnStarted(turn_id, kind, name, code, started, session, at, self._store.runtime))
         run = self._make(target, log, NOTHING, turn_id, session, inputs)
         return await self._join(self._begin(turn_id, run, timeout_s))
 
@@ -152,7 +154,7 @@ class Runner:
             # A client has `complete`; a function makes one, once.
             if isinstance(model, type) or not hasattr(model, "complete"):
                 model = target.model = model()
-            setting = Setting(setting.store, setting.clock, setting.ids, setting.limits, model)
+            setting = replace(setting, model=model)
         return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
 
     def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
@@ -163,6 +165,7 @@ class Runner:
             run.deadline_at_s = self._clock.now_s() + limit_s
             live.timers.append(loop.call_later(limit_s, self._expire, live, limit_s))
         self._live[turn_id] = live
+        self._setting.turns.begin(turn_id)
         live.task = loop.create_task(self._supervise(live))
         return live
 
@@ -184,7 +187,11 @@ class Runner:
         finish: Finish | None = None
         error: BaseException | None = None
         try:
-            finish = await live.run.main()
+            refusal = await live.run.take_session()
+            if refusal is None:
+                finish = await live.run.main()
+            else:
+                finish = Finish(TurnStatus.FAILED, error=Failure("SessionBusy", str(refusal)))
         except asyncio.CancelledError:
             pass  # told to stop, or out of time; written down below
         except BaseException as raised:  # noqa: BLE001  handed to those who wait
@@ -203,6 +210,7 @@ class Runner:
             error = error or raised
             outcome = None
         self._live.pop(live.turn_id, None)
+        self._setting.turns.end(live.turn_id)
         if outcome is not None and outcome.waiting and not only_waits(self.memo(live.turn_id)):
             # Somebody decided while the turn was being parked.
             try:
@@ -425,20 +433,28 @@ class Runner:
 
     # ------------------------------------------------------------------ decide
 
-    async def decide(
-        self, turn_id: str, step: str | None, *, granted: bool, by: str, reason: str
+    async def decide(  # noqa: PLR0913  a word has as many parts
+        self,
+        turn_id: str,
+        step: str | None,
+        *,
+        granted: bool,
+        by: str,
+        reason: str,
+        seen: str | None = None,
     ) -> Outcome:
         """Say yes or no to a step that waits; the first word counts, and resumes the turn.
 
         Raises:
-            DecisionError: Nothing of that name waits, or it was decided otherwise.
+            DecisionError: Nothing of that name waits, it was decided otherwise, or it is not
+                what was `seen`.
         """
         check_name(by)
         at = self._clock.wall_s()
         return await self._amend(
             turn_id,
             lambda frames: approval(
-                turn_id, frames, step, granted=granted, by=by, at=at, reason=reason
+                turn_id, frames, step, granted=granted, by=by, at=at, reason=reason, seen=seen
             ),
         )
 

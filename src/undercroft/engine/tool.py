@@ -11,12 +11,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from undercroft.engine.body import Body, make_body, make_verify
-from undercroft.engine.codec import decoder
+from undercroft.engine.body import Body, checked_expiry, make_body
 from undercroft.errors import DeclarationError
 from undercroft.layers.breakers.policy import Retry
 from undercroft.layers.conflicts.keys import KeyProblem
-from undercroft.layers.conflicts.policy import Declared, Keys, declare
+from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
 from undercroft.layers.sequencing.arguments import ArgumentCheck
 from undercroft.layers.sequencing.policy import CallRules
 from undercroft.layers.sequencing.signature import Signature, read_signature
@@ -96,6 +95,8 @@ def tool(
     verify: Callable[..., Any] | None = None,
     retry: Retry | None = None,
     timeout_s: float | None = None,
+    version: Callable[[Any], object] | None = None,
+    expires_s: float | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(  # noqa: PLR0913  each keyword is one word of a declaration
     fn: Callable[..., Any] | None = None,
@@ -114,6 +115,8 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
     verify: Callable[..., Any] | None = None,
     retry: Retry | None = None,
     timeout_s: float | None = None,
+    version: Callable[[Any], object] | None = None,
+    expires_s: float | None = None,
 ) -> Any:
     """Declare a function as a tool.
 
@@ -121,7 +124,8 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         fn: The function, async or not; its docstring is what the model reads.
         name: Its name for the model; the function's own if left out.
         peeks: Resources read without any need that they be stable, such as a search.
-        reads: Resources read. Keys are templates over the arguments: `crm/{account_id}`.
+        reads: Resources read. Keys are templates over the arguments: `crm/{account_id}`; or a
+            `Resource`, a function of the arguments, or a list of such.
         appends: Resources added to, in any order.
         writes: Resources changed.
         exclusive: Resources that nobody else may touch meanwhile.
@@ -133,48 +137,46 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
             arguments or key that answers True or the result, False or None; or a reading tool.
         retry: When to try again; not at all if left out.
         timeout_s: Seconds that one attempt may take.
+        version: Makes of the result of a reading tool what tells one state of the resource
+            from another, such as an etag; a hash of the result if left out.
+        expires_s: Seconds for which an approval counts; for ever if left out.
 
     Raises:
         DeclarationError: A parameter, an annotation or a key template cannot be used.
-        SettingError: `timeout_s` is not above 0.
+        SettingError: `timeout_s` or `expires_s` is not above 0, or nobody has to approve.
     """
     names = sys._getframe(1).f_locals  # noqa: SLF001  for annotations that name local types
-    modes = {
-        Mode.PEEK: peeks,
-        Mode.READ: reads,
-        Mode.APPEND: appends,
-        Mode.WRITE: writes,
-        Mode.EXCLUSIVE: exclusive,
-    }
+    modes = modes_of(peeks, reads, appends, writes, exclusive)
 
     def decorate(fn: Callable[..., Any]) -> Tool[..., Any]:
         title = name or fn.__name__
-        place = f"tool {title!r}"
-        signature = read_signature(fn, place, names)
-        declared = _declared(place, modes, signature)
-        rules = _rules(title, signature, needs, read_first=read_first, approval=approval)
+        signature = read_signature(fn, f"tool {title!r}", names)
+        declared = _declared(modes, signature, service)
+        rules = _rules(title, signature, needs, read_first, approval, expires_s)
         body = make_body(
             title,
             fn,
             signature,
-            decoder(signature.returns),
-            changes=declared.effect.changes,
+            declared,
+            service=service,
             timeout_s=timeout_s,
             retry=retry,
-            verify=make_verify(place, verify, signature, names),
+            verify=verify,
+            version=version,
+            names=names,
         )
         return Tool(fn, signature, declared, rules, body, service)
 
     return decorate if fn is None else decorate(fn)
 
 
-def _rules(
+def _rules(  # noqa: PLR0913, PLR0917  a part of `tool`, called in one place
     title: str,
     signature: Signature,
     needs: Sequence[Tool[..., Any]],
-    *,
-    read_first: bool,
-    approval: bool,
+    read_first: bool,  # noqa: FBT001  likewise
+    approval: bool,  # noqa: FBT001  likewise
+    expires_s: float | None,
 ) -> CallRules:
     for needed in needs:
         if not isinstance(needed, Tool):
@@ -187,17 +189,18 @@ def _rules(
         tuple(_shared(signature, needed.signature) for needed in needs),
         read_first,
         approval,
+        checked_expiry(expires_s, asks=approval),
     )
 
 
-def _declared(place: str, modes: Mapping[Mode, Keys], signature: Signature) -> Declared:
+def _declared(modes: Mapping[Mode, Keys], signature: Signature, service: str | None) -> Declared:
+    place, known = signature.place, [p.name for p in signature.parameters]
     try:
-        declared = declare(modes, pure=False)
+        declared = declare(modes, pure=False, service=service, known=known)
     except KeyProblem as problem:
         raise DeclarationError(
             place, str(problem), "Write keys as paths, such as crm/{account_id}."
         ) from None
-    known = [p.name for p in signature.parameters]
     for asked in declared.parameters:
         if asked not in known:
             raise DeclarationError(

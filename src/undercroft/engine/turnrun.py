@@ -10,30 +10,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import signal
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from undercroft.engine.body import Body, Verify
+from undercroft.engine.cancel import caught, loop_runs, may_be_a_person, take_back_cancel
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
+from undercroft.engine.desk import Hold
+from undercroft.engine.lane import Lane
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
+from undercroft.engine.owning import Ask, No, Owner, Reader, changing
+from undercroft.engine.step import AGAIN, Ended, Finish, Setting, Step
 from undercroft.engine.threads import in_thread
 from undercroft.errors import DeadlineError, EncodeError, StrayCancelError, UnknownOutcomeError
 from undercroft.layers.breakers.state import classify, next_wait_s
-from undercroft.layers.parallelism.policy import Limits
-from undercroft.layers.parallelism.state import Lane
-from undercroft.model.event import NIL, NIL_BYTES, DoubtSettled, StepEnded, StepRetried, StepStarted
+from undercroft.layers.conflicts.guard import busy
+from undercroft.layers.conflicts.ownership import SESSION
+from undercroft.model.effect import Strength
+from undercroft.model.event import (
+    NIL_BYTES,
+    DoubtSettled,
+    StepEnded,
+    StepRetried,
+    StepStarted,
+    StepWaited,
+)
 from undercroft.model.ids import idempotency_key
 from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
-from undercroft.model.outcome import TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, Failure, StepStatus, failure, step_id
-from undercroft.ports import Clock, Ids, ModelClient, Store
+from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure, step_id
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +53,8 @@ REPEATS_MAX = 3
 VERIFY_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every turn of a runtime shares."""
-
-    store: Store
-    clock: Clock
-    ids: Ids
-    limits: Limits
-    model: ModelClient | None
-
-
-class Ended(NamedTuple):
-    """How a step's body ended."""
-
-    status: StepStatus
-    value: Any = None
-    raw: bytes = NIL_BYTES
-    error: Failure | None = None
-    took_s: float = 0.0
-
-
-# Not an end: the body may be called (again).
-AGAIN = Ended(StepStatus.RUNNING)
+# Ends that were noted where they came about, or are none.
+_NOTED = (StepStatus.IN_DOUBT, StepStatus.REFUSED)
 
 
 class _Verdict(NamedTuple):
@@ -76,46 +64,23 @@ class _Verdict(NamedTuple):
     value: Any = None
 
 
-class Step(NamedTuple):
-    """A step about to run, or found again in the journal."""
-
-    n: int
-    name: str
-    body: Body
-    kind: str
-    kwargs: Mapping[str, Any]
-    fp: bytes = b""
-    causes: tuple[int, ...] = ()
-    claims: tuple[tuple[str, str], ...] = ()
-    args: msgspec.Raw = NIL
-    # What the turn saw of the resource before, for a verify that reads it.
-    before: bytes | None = None
-
-
-class Finish(NamedTuple):
-    """How a life of a turn came to its end.
-
-    Attributes:
-        status: Final, or `waiting` or `in_doubt` where it parks.
-        raw: `value`, encoded; None where it is the value of step `value_of`.
-    """
-
-    status: TurnStatus
-    value: Any = None
-    raw: bytes | None = None
-    value_of: int | None = None
-    error: Failure | None = None
-    missing: tuple[str, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
-
-
 class TurnRun(ABC):
     """One life of one turn."""
 
-    def __init__(
-        self, setting: Setting, log: TurnLog, memo: Memo, turn_id: str, session: str | None
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
+        self,
+        setting: Setting,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        strength: Callable[[str], Strength],
+        delay_s: Callable[[str], float],
     ) -> None:
         self.setting = setting
+        self.desk = setting.desk
+        self.store = setting.store
+        self.tick = setting.ticks.__next__
         self.clock = setting.clock
         # Looked up once: they are asked several times a step.
         self.now_s = setting.clock.now_s
@@ -124,7 +89,23 @@ class TurnRun(ABC):
         self.memo = memo
         self.turn_id = turn_id
         self.session = session
-        self.lane: Lane[Any] = Lane(setting.limits.turn_max)
+        self.lane = Lane(setting.limits.turn_max, setting.clock.now_s)
+        # What steps hold at the desk, by their numbers, and their fences.
+        self.holds: dict[int, Hold] = {}
+        self.fences: dict[int, int] = {}
+        self.owner = Owner(
+            setting.store,
+            setting.clock,
+            setting.ownership,
+            setting.turns,
+            setting.silences,
+            log,
+            turn_id,
+            strength,
+            delay_s,
+            self.tick,
+            self._read_again,
+        )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
         self.doubts: dict[int, Step] = {}
@@ -137,10 +118,16 @@ class TurnRun(ABC):
     async def main(self) -> Finish:
         """Run the turn until it ends or has to wait."""
 
+    async def take_session(self) -> Refusal | None:
+        """Become the one turn that runs in its session; return why that cannot be."""
+        if self.session is None:
+            return None
+        return await self.owner.session(SESSION + quote(self.session, safe=""))
+
     # ------------------------------------------------------------------ one step
 
     async def perform(self, step: Step, record: Record | None = None) -> Ended:
-        """Run `step` to its end, its intent first, and note how it ended.
+        """Run `step` to its end, its claims held and its intent first, and note how it ended.
 
         With a `record` that began and did not end, what became of it is settled first.
 
@@ -148,6 +135,41 @@ class TurnRun(ABC):
             asyncio.CancelledError: The turn is halted; nothing is noted.
             StoreError: The journal cannot be written.
         """
+        held, service = step.held, step.body.service
+        if not held and (service is None or not self.desk.limits(service)):
+            return await self._performed(step, record)
+        refusal = await self._take(step)
+        if refusal is not None:
+            return self.note_refused(step, refusal, begun=False)
+        try:
+            return await self._performed(step, record)
+        finally:
+            # None where it gave up waiting for an owner and could not come back.
+            hold = self.holds.pop(step.n, None)
+            if hold is not None:
+                self.desk.leave(hold)
+
+    async def _take(self, step: Step) -> Refusal | None:
+        """Take what `step` needs at the desk; return why it could not be had in time."""
+        # Whoever waits behind it, in another turn, is told of the turn and not of the step.
+        hold = self.holds[step.n] = self.desk.enter(step.held, step.body.service, self.turn_id)
+        if hold.ready:
+            return None
+        claim, behind, began_s = hold.claim, hold.behind, self.now_s()
+        wait_s = self.setting.ownership.wait_s
+        try:
+            ready = await self.desk.wait(hold, wait_s)
+        except BaseException:
+            del self.holds[step.n]
+            raise
+        waited_s = self.now_s() - began_s
+        self.log.note(StepWaited(step.n, waited_s, hold.claim or claim, behind))
+        if ready:
+            return None
+        del self.holds[step.n]
+        return busy(step.name, claim, behind, waited_s)
+
+    async def _performed(self, step: Step, record: Record | None) -> Ended:
         began_s = self.now_s()
         if record is None and step.body.plain:
             ended = await self.once(step)
@@ -162,7 +184,7 @@ class TurnRun(ABC):
             if record is not None and record.in_doubt:
                 begin = await self._settle(step, record.settled, live=False)
             ended = await self._out_of_doubt(step, attempt, begin)
-        if ended.status is not StepStatus.IN_DOUBT:
+        if ended.status not in _NOTED:
             ended = ended._replace(took_s=self.now_s() - began_s)
             self.note_end(step, ended)
         return ended
@@ -173,36 +195,58 @@ class TurnRun(ABC):
         Its end is noted, except where it is in doubt.
         """
         body, log = step.body, self.log
-        self._note_begin(step, 1)
         if body.changes:
-            log.changes()
-            await log.durable()
+            refused = await self._intend(step, 1)
+            if refused is not None:
+                return refused
         else:
+            log.note(self._started(step, 1))
             log.put_start()
         self.running[step.n] = step
+        position = self.store.position
         began_s = self.now_s()
         try:
             value = await body.fn(**step.kwargs)
             task = asyncio.current_task()
             if task is not None and task.cancelling() and not self.halted:
-                await _take_back_cancel(task)
+                await take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
             error = self._own(raised, body)
             ended = self._failed_call(body, error, classify(error, changes=body.changes))
         else:
             ended = self.encoded(body, value, self.now_s() - began_s)
+            if step.watched:
+                ended = self._saw(step, ended, position)
         del self.running[step.n]
         if ended.status is not StepStatus.IN_DOUBT:
             self.note_end(step, ended)
         return ended
+
+    def _saw(self, step: Step, ended: Ended, position: int) -> Ended:
+        """Take note of what a read saw."""
+        if ended.status is not StepStatus.OK:
+            return ended
+        reader = Reader(step.body, step.kwargs)
+        try:
+            version = self.owner.saw(step.watched, reader, ended.value, ended.raw, position)
+        except Exception as error:  # noqa: BLE001  `version=` is the user's code
+            return Ended(StepStatus.FAILED, error=failure(error, step=step.name))
+        return ended._replace(version=version) if version else ended
+
+    def remember(self, step: Step, raw: bytes) -> None:
+        """Take note of what a read saw in an earlier life of the turn."""
+        if step.watched:
+            self._saw(step, Ended(StepStatus.OK, step.body.decode(raw), raw), 0)
 
     async def _out_of_doubt(self, step: Step, attempt: int, ended: Ended | None) -> Ended:
         """Do `step` until its outcome is known, or it may not be done again."""
         for _ in range(REPEATS_MAX):
             if ended is not AGAIN:
                 break
-            position = await self._begin(step, attempt + 1)
-            attempt, ended = await self._attempts(step, attempt + 1, position)
+            refused = await self._begin(step, attempt + 1)
+            if refused is not None:
+                return refused
+            attempt, ended = await self._attempts(step, attempt + 1)
             if ended.status is StepStatus.IN_DOUBT:
                 self.note_end(step, ended)
                 ended = await self._settle(step, None, live=True)
@@ -215,56 +259,118 @@ class TurnRun(ABC):
         """Begin `step` and call its body; its end is the caller's to note."""
         began_s = self.now_s()
         attempt = (record.attempts if record else 0) + 1
-        position = await self._begin(step, attempt)
-        _, ended = await self._attempts(step, attempt, position)
+        refused = await self._begin(step, attempt)
+        if refused is not None:
+            return refused
+        _, ended = await self._attempts(step, attempt)
         return ended._replace(took_s=self.now_s() - began_s)
 
-    async def _begin(self, step: Step, attempt: int) -> int:
-        """Note that `step` begins; where it changes the world, wait until that is durable."""
-        self._note_begin(step, attempt)
+    async def _begin(self, step: Step, attempt: int) -> Ended | None:
+        """Note that `step` begins; return how it ended where it must not."""
         if step.body.changes:
-            self.log.changes()
-            return await self.log.durable()
+            return await self._intend(step, attempt)
+        self.log.note(self._started(step, attempt))
         self.log.put_start()
-        return 0
+        return None
 
-    def _note_begin(self, step: Step, attempt: int) -> None:
+    async def _intend(self, step: Step, attempt: int) -> Ended | None:
+        """Make the intent of a write durable; return how it ended where it must not happen."""
+        wants = changing(step.claims)
+        if not wants:
+            # Nobody said what it changes, so there is nothing to own.
+            self.log.note(self._started(step, attempt))
+            self.log.changes()
+            await self.log.durable()
+            self.fences[step.n] = self.store.position
+            return None
+        answer = await self.owner.begin(
+            Ask(
+                step.n,
+                step.name,
+                wants,
+                lambda: self._started(step, attempt),
+                attempt > 1,
+                lambda: self.desk.leave(self.holds[step.n]),
+                lambda: self._take(step),
+            )
+        )
+        if isinstance(answer, No):
+            return self.note_refused(step, answer.refusal, begun=answer.begun)
+        self.fences[step.n] = answer.position
+        return None
+
+    def _started(self, step: Step, attempt: int) -> StepStarted:
         if self.stopping:
             self.halted = True
             raise asyncio.CancelledError
+        return StepStarted(
+            step.n,
+            step.name,
+            step.kind,
+            self.wall_s(),
+            step.body.changes,
+            step.fp,
+            step.causes,
+            step.claims,
+            step.args,
+            attempt,
+            step.branch,
+            self.tick(),
+        )
+
+    def note_refused(self, step: Step, refusal: Refusal, *, begun: bool) -> Ended:
+        """Note that a step was refused, before it began or after its intent was written."""
         self.log.note(
-            StepStarted(
+            StepEnded(
                 step.n,
-                step.name,
-                step.kind,
-                self.wall_s(),
-                step.body.changes,
-                step.fp,
-                step.causes,
-                step.claims,
-                step.args,
-                attempt,
+                StepStatus.REFUSED,
+                0.0,
+                refusal=refusal,
+                name=step.name,
+                fp=step.fp,
+                args=step.args,
+                at=self.wall_s(),
+                tick=self.tick(),
             )
         )
+        if begun:
+            self.log.outcome(changing(step.claims), wrote=False)
+        return Ended(StepStatus.REFUSED, refusal=refusal)
 
     def note_end(self, step: Step, ended: Ended) -> None:
         """Note how a step that began came to its end."""
         self.log.note(
-            StepEnded(step.n, ended.status, ended.took_s, msgspec.Raw(ended.raw), ended.error)
+            StepEnded(
+                step.n,
+                ended.status,
+                ended.took_s,
+                msgspec.Raw(ended.raw),
+                ended.error,
+                tick=self.tick(),
+                version=ended.version,
+            )
         )
-        if step.body.changes:
+        if not step.body.changes:
+            return
+        if ended.status is StepStatus.IN_DOUBT:
             self.log.changes()
+            return
+        wants = changing(step.claims)
+        # What failed may have changed something before it did.
+        self.log.outcome(wants, wrote=True)
+        self.owner.changed(wants, self.fences.pop(step.n, 0))
 
-    async def _attempts(self, step: Step, attempt: int, position: int) -> tuple[int, Ended]:
+    async def _attempts(self, step: Step, attempt: int) -> tuple[int, Ended]:
         """Call the body until it succeeds or may not be tried again."""
         body = step.body
         self.running[step.n] = step
         while True:
+            position = self.store.position
             try:
-                value = await self._call(step, attempt, position)
+                value = await self._call(step, attempt)
                 task = asyncio.current_task()
                 if task is not None and task.cancelling() and not self.halted:
-                    await _take_back_cancel(task)
+                    await take_back_cancel(task)
             except BaseException as raised:  # noqa: BLE001  a tool may raise anything
                 error = self._own(raised, body)
                 error_class = classify(error, changes=body.changes)
@@ -280,6 +386,8 @@ class TurnRun(ABC):
                 attempt += 1
             else:
                 ended = self.encoded(body, value)
+                if step.watched:
+                    ended = self._saw(step, ended, position)
                 break
         del self.running[step.n]
         return attempt, ended
@@ -290,20 +398,31 @@ class TurnRun(ABC):
         status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
         return Ended(status, error=failure(error, error_class, body.name))
 
-    async def _call(self, step: Step, attempt: int, position: int) -> Any:
+    async def _call(self, step: Step, attempt: int) -> Any:
         body, kwargs = step.body, dict(step.kwargs)
         for parameter, kind in body.injected.items():
-            kwargs[parameter] = self._injection(kind, step, attempt, position)
+            kwargs[parameter] = self._injection(kind, step, attempt)
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
         if body.timeout_s is None:
             return await call
         return await self._bounded(body, call, body.timeout_s)
 
-    def _injection(self, kind: type, step: Step, attempt: int, position: int) -> Any:
+    async def _read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
+        """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
+        body = reader.body
+        step = Step(0, f"{name} (checking {body.name})", body, "check", reader.kwargs)
+        kwargs = dict(reader.kwargs)
+        for parameter, kind in body.injected.items():
+            kwargs[parameter] = self._injection(kind, step, 1)
+        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
+        value = await self._bounded(body, call, body.timeout_s or VERIFY_S)
+        return value, encode(value)
+
+    def _injection(self, kind: type, step: Step, attempt: int) -> Any:
         if kind is IdempotencyKey:
             return self.key_of(step)
         if kind is Fence:
-            return Fence(position)
+            return Fence(self.fences.get(step.n, 0))
         if kind is TurnInfo:
             return TurnInfo(self.turn_id, step_id(step.name, step.n), self.session, attempt)
         now_s = self.now_s()
@@ -317,7 +436,7 @@ class TurnRun(ABC):
 
     async def _bounded(self, body: Body, call: Coroutine[Any, Any, Any], limit_s: float) -> Any:
         """Await `call` for `limit_s`; one that ignores being cancelled is left behind."""
-        task = asyncio.ensure_future(_caught(call))
+        task = asyncio.ensure_future(caught(call))
         try:
             done, _ = await asyncio.wait({task}, timeout=limit_s)
             if not done:
@@ -344,11 +463,11 @@ class TurnRun(ABC):
         Raises:
             asyncio.CancelledError: The turn is halted.
         """
-        if isinstance(raised, GeneratorExit) and not _loop_runs():
+        if isinstance(raised, GeneratorExit) and not loop_runs():
             raise raised  # left behind, and collected when the loop is gone
         if self.halted:
             raise asyncio.CancelledError from raised
-        if isinstance(raised, KeyboardInterrupt) and _may_be_a_person():
+        if isinstance(raised, KeyboardInterrupt) and may_be_a_person():
             raise raised
         if isinstance(raised, asyncio.CancelledError):
             task = asyncio.current_task()
@@ -421,7 +540,7 @@ class TurnRun(ABC):
         """Return whether the write happened and its value, or None if that cannot be said."""
         kwargs = {p: step.kwargs[p] for p in verify.parameters if p in step.kwargs}
         for parameter, kind in verify.injected.items():
-            kwargs[parameter] = self._injection(kind, step, 1, 0)
+            kwargs[parameter] = self._injection(kind, step, 1)
         limit_s = step.body.timeout_s or VERIFY_S
         try:
             call = verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
@@ -440,52 +559,3 @@ class TurnRun(ABC):
         if step.before is None:
             return None
         return _Verdict(applied=raw != step.before, value=answer)
-
-
-def waiting_for(name: str, n: int, args: bytes, at: float, fp: bytes) -> Waiting:
-    """Return what an outcome says of a step that waits for a person."""
-    arguments = msgspec.msgpack.decode(args)
-    return Waiting(step_id(name, n), name, arguments, at, fp.hex())
-
-
-async def _caught(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    """Await `call` in a task of its own; its error is a value.
-
-    A task that raises SystemExit or KeyboardInterrupt would end the event loop.
-    """
-    try:
-        value = await call
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            await _take_back_cancel(task)
-    except BaseException as error:  # noqa: BLE001  handed on by the caller
-        return None, error
-    return value, None
-
-
-async def _take_back_cancel(task: asyncio.Task[Any]) -> None:
-    """Take back a cancellation that a step asked for on its own task and never met."""
-    while task.cancelling():
-        task.uncancel()
-    try:
-        # Where the request is still pending this is where it strikes, and not in a bystander.
-        await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        log.debug("a step cancelled its own task and returned all the same")
-
-
-def _loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _may_be_a_person() -> bool:
-    """Whether a KeyboardInterrupt may come from the keyboard and not from a tool.
-
-    Under `asyncio.run` Ctrl-C cancels the main task, so the exception itself is a tool's.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    return main and signal.getsignal(signal.SIGINT) is signal.default_int_handler

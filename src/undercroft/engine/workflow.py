@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from undercroft.engine.body import Body, Decoder, make_body, make_verify
+from undercroft.engine.body import (
+    Body,
+    Decoder,
+    checked_expiry,
+    known_resources,
+    make_body,
+    respelled,
+    use_of,
+)
 from undercroft.engine.codec import decoder
 from undercroft.errors import DeclarationError, GraphError
 from undercroft.layers.breakers.policy import Retry
 from undercroft.layers.conflicts.keys import KeyProblem
-from undercroft.layers.conflicts.policy import Declared, Keys, declare
+from undercroft.layers.conflicts.policy import Declared, Keys, PlainKeys, declare, modes_of
+from undercroft.layers.conflicts.resource import Resource, Resources
+from undercroft.layers.conflicts.strength import Strengths
+from undercroft.layers.conflicts.versions import watched
 from undercroft.layers.sequencing.fits import fits, spelled
 from undercroft.layers.sequencing.graph import Node, Plan, PlanStep, build
 from undercroft.layers.sequencing.signature import (
@@ -20,7 +31,7 @@ from undercroft.layers.sequencing.signature import (
     read_signature,
     refuse_reserved,
 )
-from undercroft.model.effect import Mode
+from undercroft.model.effect import Mode, Strength
 from undercroft.model.ids import fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.step import Phase
@@ -36,6 +47,7 @@ class _Declaration:
     body: Body
     declared: Declared
     service: str | None
+    expires_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,7 @@ class Op:
         key_steps: (name in keys, index of the step) pairs.
         key_inputs: Names of inputs in keys.
         key_item: The name that stands for the item of a fan-out in keys, or None.
+        expires_s: Of a gate, the seconds for which a person's word counts; for ever if None.
     """
 
     name: str
@@ -70,6 +83,7 @@ class Op:
     key_steps: tuple[tuple[str, int], ...]
     key_inputs: tuple[str, ...]
     key_item: str | None
+    expires_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,8 @@ class Program:
     """A workflow, ready to run.
 
     Attributes:
+        strengths: How strong the fences of what it writes are.
+        remembered: Steps that read what another one may write.
         code: Fingerprint of the graph: of its names, phases and edges.
         input_decoders: What reads each recorded input back.
         wanted: By step, how many others use its value; one more where it is returned.
@@ -87,6 +103,13 @@ class Program:
     code: bytes
     input_decoders: dict[str, Decoder]
     wanted: tuple[int, ...]
+    strengths: Strengths
+    resources: Resources
+    remembered: frozenset[str]
+
+    def strength(self, key: str) -> Strength:
+        """Return how a lapsed owner is kept from writing to `key`."""
+        return self.strengths(key)
 
 
 class Workflow:
@@ -95,9 +118,14 @@ class Workflow:
     A step is declared by decorating a function with its phase; its parameters name the steps
     or inputs that it uses. The graph is checked when it is built, which `build` does at once
     and the first run does by itself.
+
+    Args:
+        name: As errors and the journal have it.
+        resources: What is known of resources beyond the keys of the steps: other spellings,
+            how strong their fences are. Those that a step names as such need not be repeated.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, resources: Sequence[Resource] = ()) -> None:
         if not name or not isinstance(name, str):
             raise DeclarationError(
                 "workflow", "it has no name", 'Give one: uc.Workflow("renewal").'
@@ -107,6 +135,7 @@ class Workflow:
         self.module: str = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001
         # Filled in when it is first asked for.
         self.import_name = ""
+        self._given = known_resources(f"workflow {name!r}", resources, ()).items
         self._declarations: list[_Declaration] = []
         self._program: Program | None = None
 
@@ -116,7 +145,7 @@ class Workflow:
     @overload
     def resolve(self, fn: F, /) -> F: ...
     @overload
-    def resolve(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def resolve(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def resolve(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step that finds out what the turn is about. Options: see `step`."""
         return self._phase(Phase.RESOLVE, fn, options)
@@ -124,7 +153,7 @@ class Workflow:
     @overload
     def read(self, fn: F, /) -> F: ...
     @overload
-    def read(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def read(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def read(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step that reads a record: `@flow.read("crm/{account}")`."""
         return self._phase(Phase.READ, fn, options)
@@ -132,7 +161,7 @@ class Workflow:
     @overload
     def gather(self, fn: F, /) -> F: ...
     @overload
-    def gather(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def gather(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def gather(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step that collects details; with `each="step"`, one run for each item."""
         return self._phase(Phase.GATHER, fn, options)
@@ -140,7 +169,7 @@ class Workflow:
     @overload
     def prepare(self, fn: F, /) -> F: ...
     @overload
-    def prepare(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def prepare(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def prepare(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step that works out what will be done."""
         return self._phase(Phase.PREPARE, fn, options)
@@ -148,7 +177,7 @@ class Workflow:
     @overload
     def approve(self, fn: F, /) -> F: ...
     @overload
-    def approve(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def approve(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def approve(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a gate: where it returns True the turn waits until a person says yes."""
         return self._phase(Phase.APPROVE, fn, options)
@@ -164,13 +193,19 @@ class Workflow:
     @overload
     def confirm(self, fn: F, /) -> F: ...
     @overload
-    def confirm(self, reads: Keys = None, /, **options: Any) -> Callable[[F], F]: ...
+    def confirm(self, reads: PlainKeys = None, /, **options: Any) -> Callable[[F], F]: ...
     def confirm(self, fn: Any = None, /, **options: Any) -> Any:
         """Declare a step whose value is what the user is told."""
         return self._phase(Phase.CONFIRM, fn, options)
 
     def _phase(self, phase: Phase, fn: Any, options: dict[str, Any]) -> Any:
         names = sys._getframe(2).f_locals  # noqa: SLF001  for annotations that name local types
+        if getattr(fn, "__name__", "") == "<lambda>":
+            raise DeclarationError(
+                f"workflow {self.name!r}",
+                "a lambda is no step",
+                "Give a function for keys by name: reads=lambda account: …",
+            )
         if callable(fn):
             self.step(phase, fn, names=names, **options)
             return fn
@@ -203,6 +238,8 @@ class Workflow:
         verify: Callable[..., Any] | None = None,
         retry: Retry | None = None,
         timeout_s: float | None = None,
+        version: Callable[[Any], object] | None = None,
+        expires_s: float | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         """Declare `fn` as a step of `phase`; what the decorators call.
@@ -211,7 +248,7 @@ class Workflow:
             phase: One of the seven.
             fn: Async or not; it may also be called directly.
             peeks: Resources read without any need that they be stable.
-            reads: Resources read, as key templates over steps and inputs.
+            reads: Resources read: templates over steps and inputs, a `Resource`, a function.
             appends: Resources added to; only in phase execute, as are the next two.
             writes: Resources changed.
             exclusive: Resources that nobody else may touch meanwhile.
@@ -222,39 +259,37 @@ class Workflow:
             verify: What can say, after a crash, whether this write happened.
             retry: When to try again; not at all if left out.
             timeout_s: Seconds that one attempt may take.
+            version: Makes of what it reads what tells its states apart; a hash if left out.
+            expires_s: Of a gate, the seconds for which a person's word counts.
             names: Local names that annotations may use.
 
         Raises:
             DeclarationError: Something of the declaration cannot be used.
+            SettingError: A number of seconds is not above 0, or nobody has to approve.
             GraphError: A step of that name exists.
         """
         title = fn.__name__
-        place = f"step {title!r} of workflow {self.name!r}"
-        modes = {
-            Mode.PEEK: peeks,
-            Mode.READ: reads,
-            Mode.APPEND: appends,
-            Mode.WRITE: writes,
-            Mode.EXCLUSIVE: exclusive,
-        }
-        signature = read_signature(fn, place, names or {})
+        signature = read_signature(fn, f"step {title!r} of workflow {self.name!r}", names or {})
         self._check_name(title)
         if phase is Phase.APPROVE:
-            _check_gate(place, signature, bare=each is None and not optional)
-        declared = _declared(place, phase, modes)
-        changes = declared.effect.changes
+            _check_gate(signature, bare=each is None and not optional)
+        modes = modes_of(peeks, reads, appends, writes, exclusive)
+        declared = _declared(phase, modes, signature, service)
         body = make_body(
             title,
             fn,
             signature,
-            decoder(signature.returns),
-            changes=changes,
+            declared,
+            service=service,
             timeout_s=timeout_s,
             retry=retry,
-            verify=make_verify(place, verify, signature, names or {}),
+            verify=verify,
+            version=version,
+            names=names or {},
         )
-        node = Node(title, phase, signature, declared.parameters, changes, optional, each)
-        self._declarations.append(_Declaration(node, body, declared, service))
+        node = Node(title, phase, signature, declared.parameters, body.changes, optional, each)
+        word_s = checked_expiry(expires_s, asks=phase is Phase.APPROVE)
+        self._declarations.append(_Declaration(node, body, declared, service, word_s))
         self._program = None
 
     def _check_name(self, title: str) -> None:
@@ -266,25 +301,48 @@ class Workflow:
                 (title, title),
             )
 
+    @property
+    def resources(self) -> Resources:
+        """Those that were given, and those that its steps name as such.
+
+        Raises:
+            DeclarationError: Two of them may be meant by one key.
+        """
+        declared = (d.declared for d in self._declarations)
+        return known_resources(f"workflow {self.name!r}", self._given, declared)
+
     def build(self) -> Program:
         """Check the graph and return what runs it; the same again until a step is added.
 
         Raises:
             GraphError: Unknown name, circle, an edge that runs backwards, a type that does
                 not fit. The error names both steps and the mend.
+            DeclarationError: Two resources may be meant by one key.
         """
         if self._program is None:
             plan = build(self.name, [d.node for d in self._declarations])
             refuse_reserved(f"workflow {self.name!r}", plan.inputs)
             declarations = {d.node.name: d for d in self._declarations}
-            ops = tuple(_op(step, declarations[step.node.name]) for step in plan.steps)
+            resources = self.resources
+            ops = tuple(_op(step, declarations[step.node.name], resources) for step in plan.steps)
+            uses = (use_of(op.name, op.declared, op.body) for op in ops)
             decoders = {name: decoder(p.annotation) for name, p in plan.inputs.items()}
             wanted = tuple(len(s.dependents) + (s.index in plan.results) for s in plan.steps)
-            self._program = Program(plan, ops, _code(plan), decoders, wanted)
+            self._program = Program(
+                plan,
+                ops,
+                _code(plan),
+                decoders,
+                wanted,
+                Strengths(uses, resources),
+                resources,
+                watched({op.name: op.declared for op in ops}),
+            )
         return self._program
 
 
-def _check_gate(place: str, signature: Signature, *, bare: bool) -> None:
+def _check_gate(signature: Signature, *, bare: bool) -> None:
+    place = signature.place
     if not bare:
         raise DeclarationError(
             place,
@@ -299,10 +357,13 @@ def _check_gate(place: str, signature: Signature, *, bare: bool) -> None:
         )
 
 
-def _declared(place: str, phase: Phase, modes: Mapping[Mode, Keys]) -> Declared:
+def _declared(
+    phase: Phase, modes: Mapping[Mode, Keys], signature: Signature, service: str | None
+) -> Declared:
+    place, known = signature.place, [p.name for p in signature.parameters]
     # Only a step of phase execute may change the world, so only there silence is suspect.
     try:
-        declared = declare(modes, pure=phase is not Phase.EXECUTE)
+        declared = declare(modes, pure=phase is not Phase.EXECUTE, service=service, known=known)
     except KeyProblem as problem:
         raise DeclarationError(
             place, str(problem), "Write keys as paths, such as crm/{account}."
@@ -316,8 +377,9 @@ def _declared(place: str, phase: Phase, modes: Mapping[Mode, Keys]) -> Declared:
     return declared
 
 
-def _op(step: PlanStep, declaration: _Declaration) -> Op:
-    node, declared = declaration.node, declaration.declared
+def _op(step: PlanStep, declaration: _Declaration, resources: Resources) -> Op:
+    node = declaration.node
+    declared = respelled(f"step {node.name!r}", declaration.declared, resources)
     gate = node.phase is Phase.APPROVE
     returns = Approval if gate else node.signature.returns
     return Op(
@@ -334,12 +396,11 @@ def _op(step: PlanStep, declaration: _Declaration) -> Op:
         gate=gate,
         alone=declared.effect.changes,
         decode=decoder(returns),
-        claims=tuple((c.mode.value, c.key) for c in declared.effect.claims)
-        if declared.fixed
-        else (),
+        claims=declared.pairs({}) if declared.fixed else (),
         key_steps=tuple((p, s.index) for p, s in step.key_sources.items() if s.kind == "step"),
         key_inputs=tuple(p for p, s in step.key_sources.items() if s.kind == "input"),
         key_item=next((p for p, s in step.key_sources.items() if s.kind == "item"), None),
+        expires_s=declaration.expires_s,
     )
 
 

@@ -62,5 +62,14 @@ class Effect:
         return tuple(claim.key for claim in self.claims if claim.mode in modes)
 
 
+class Strength(StrEnum):
+    """How a lapsed owner of a resource is kept from writing to it, from strongest to weakest."""
+
+    CHECKED = "checked"
+    VERSION = "version"
+    DELAY = "delay"
+    ADVISORY = "advisory"
+
+
 PURE = Effect()
 UNDECLARED = Effect(declared=False)

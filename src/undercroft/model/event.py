@@ -32,6 +32,7 @@ class TurnStarted(Event, frozen=True, array_like=True, gc=False, tag="turn"):
         target: Import name of the code.
         code: Fingerprint of the graph, or of the handler's tools.
         input: The named arguments, encoded.
+        runtime: Number of the process that began it; 0 where an older one did not say.
     """
 
     turn_id: str
@@ -41,6 +42,7 @@ class TurnStarted(Event, frozen=True, array_like=True, gc=False, tag="turn"):
     input: msgspec.Raw
     session: str | None
     at: float
+    runtime: int = 0
 
 
 class TurnResumed(Event, frozen=True, array_like=True, gc=False, tag="resumed"):
@@ -62,6 +64,9 @@ class StepStarted(Event, frozen=True, array_like=True, gc=False, tag="start"):
         causes: Numbers of the steps whose results it uses.
         changes: Whether it may change the world.
         attempt: 1, and more where a doubt was settled by doing it again.
+        branch: Name of the branch of the handler's code; empty for the turn itself.
+        tick: Grows with every begin and end of a step in one process: of two ticks of one
+            process, the smaller came first. 0 where an older journal did not count.
     """
 
     n: int
@@ -74,6 +79,23 @@ class StepStarted(Event, frozen=True, array_like=True, gc=False, tag="start"):
     claims: tuple[tuple[str, str], ...] = ()
     args: msgspec.Raw = NIL
     attempt: int = 1
+    branch: str = ""
+    tick: int = 0
+
+
+class StepWaited(Event, frozen=True, array_like=True, gc=False, tag="waited"):
+    """A step was ready and had to wait before it began.
+
+    Attributes:
+        claim: The claim of its own that kept it waiting, as `write crm/7`; or a limit, as
+            `service crm`.
+        behind: Id of the step of this turn, or id of the turn, that it waited for.
+    """
+
+    n: int
+    waited_s: float
+    claim: str
+    behind: str
 
 
 class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
@@ -87,7 +109,13 @@ class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
 
 
 class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
-    """A step came to its end; it never runs again, except out of doubt."""
+    """A step came to its end; it never runs again, except out of doubt.
+
+    Attributes:
+        tick: As of `StepStarted`.
+        version: What a tool's `version=` made of the value; empty where there is none, and
+            the fingerprint of the value stands for it.
+    """
 
     n: int
     status: StepStatus
@@ -100,10 +128,18 @@ class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
     fp: bytes = b""
     args: msgspec.Raw = NIL
     at: float = 0.0
+    tick: int = 0
+    version: str = ""
 
 
 class ApprovalAsked(Event, frozen=True, array_like=True, gc=False, tag="asked"):
-    """A step waits for a person; `fp` is what the answer will be bound to."""
+    """A step waits for a person; `fp` is what the answer will be bound to.
+
+    Attributes:
+        versions: Of what the turn had read of the resources concerned, as (key, version).
+        journal: Which copy of the journal the question stands in.
+        expires_at: Seconds since 1970 after which a word on it counts for nothing, or None.
+    """
 
     n: int
     name: str
@@ -111,6 +147,72 @@ class ApprovalAsked(Event, frozen=True, array_like=True, gc=False, tag="asked"):
     fp: bytes
     args: msgspec.Raw
     causes: tuple[int, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    journal: str = ""
+    expires_at: float | None = None
+
+
+class ApprovalVoided(Event, frozen=True, array_like=True, gc=False, tag="voided"):
+    """A word on a step counts for nothing any more, and a new `ApprovalAsked` follows.
+
+    Attributes:
+        why: `changed`, `expired` or `copied`.
+        changed: What is not as the approver saw it: a list of [key, was, now], encoded.
+    """
+
+    n: int
+    why: str
+    at: float
+    changed: msgspec.Raw = NIL
+
+
+class ResourceOwned(Event, frozen=True, array_like=True, gc=False, tag="owned"):
+    """The turn became the owner of resources, before its first write to them.
+
+    Attributes:
+        n: The step that writes.
+        fence: The lease's token; a later owner's is larger.
+        strength: By key, how a lapsed owner is kept out: `checked`, `version`, `delay` or
+            `advisory`.
+        taken_from: Id of the turn whose lease lapsed, or empty.
+        dirty: Whether that turn was cut off in the middle of a write.
+    """
+
+    n: int
+    keys: tuple[str, ...]
+    fence: int
+    strength: tuple[str, ...]
+    at: float
+    taken_from: str = ""
+    dirty: bool = False
+
+
+class VersionChecked(Event, frozen=True, array_like=True, gc=False, tag="checked"):
+    """What the turn had read was read again before a write, since it might have changed.
+
+    Attributes:
+        n: The step that writes.
+        keys: What was read again.
+        same: Whether all of it was as the turn knew it; if not, the write is refused.
+        why: Why it was in question: `written`, `dirty`, `version` or `approved`.
+    """
+
+    n: int
+    keys: tuple[str, ...]
+    same: bool
+    why: str
+    at: float
+    took_s: float
+    tick: int = 0
+
+
+class HandedOver(Event, frozen=True, array_like=True, gc=False, tag="handed"):
+    """A branch of the turn gave what it owns to another one; empty names are the turn itself."""
+
+    key: str
+    giver: str
+    taker: str
+    at: float
 
 
 class ApprovalDecided(Event, frozen=True, array_like=True, gc=False, tag="decided"):
@@ -175,10 +277,15 @@ AnyEvent = (
     TurnStarted
     | TurnResumed
     | StepStarted
+    | StepWaited
     | StepRetried
     | StepEnded
     | ApprovalAsked
+    | ApprovalVoided
     | ApprovalDecided
+    | ResourceOwned
+    | VersionChecked
+    | HandedOver
     | DoubtSettled
     | TurnParked
     | TurnStopped

@@ -30,6 +30,15 @@ _FINAL = frozenset({TurnStatus.DEGRADED, TurnStatus.FAILED, TurnStatus.DONE})
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """A resource that is not as the approver saw it."""
+
+    key: str
+    was: Any
+    now: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """A step that a person has to decide.
 
@@ -38,7 +47,10 @@ class Waiting:
         name: The tool or the gate.
         arguments: Exactly what would be done; an approval binds to it.
         asked_at: Seconds since 1970.
-        fingerprint: Hex of what the approval binds to.
+        fingerprint: Hex of what the approval binds to: the arguments and the versions read.
+        void: Why an earlier word counts no more: `changed`, `expired` or `copied`; else empty.
+        changed: What changed since that word was given.
+        expires_at: Seconds since 1970 after which a word counts for nothing, or None.
     """
 
     step_id: str
@@ -46,6 +58,9 @@ class Waiting:
     arguments: Any = None
     asked_at: float = 0.0
     fingerprint: str = ""
+    void: str = ""
+    changed: tuple[Changed, ...] = ()
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

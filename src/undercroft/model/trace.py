@@ -20,12 +20,45 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Time that a step stood ready and could not begin.
+
+    Attributes:
+        claim: The claim, or the limit, that kept it waiting.
+        behind: Id of the step of this turn, or of the other turn, that it waited for.
+    """
+
+    waited_s: float
+    claim: str
+    behind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Resources of which the turn became the owner with a step.
+
+    Attributes:
+        fence: Token of the lease.
+        strength: By key, how a lapsed owner is kept out.
+        taken_from: Id of the turn whose lease lapsed, or empty.
+        dirty: Whether that turn was cut off in the middle of a write.
+    """
+
+    keys: tuple[str, ...]
+    fence: int
+    strength: tuple[str, ...]
+    taken_from: str = ""
+    dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A person's or a verifying tool's word about a step.
 
     Attributes:
-        what: `approved`, `rejected`, `applied`, `not applied` or `repeated`.
-        how: `person`, `verify` or `key`.
+        what: `approved`, `rejected`, `void` (a word that counts no more), `applied`,
+            `not applied` or `repeated`.
+        how: `person`, `verify`, `key`; for what is void `changed`, `expired` or `copied`.
     """
 
     what: str
@@ -47,6 +80,9 @@ class StepTrace:
         attempts: How often its body was begun.
         began_at: Seconds since 1970; None for a step that never began.
         took_s: None while it runs, or where the process died in it.
+        branch: Name of the branch of the handler's code; empty for the turn itself.
+        waits: What it had to wait for before it began.
+        owned: What the turn became the owner of with it.
     """
 
     step_id: str
@@ -66,6 +102,9 @@ class StepTrace:
     took_s: float | None = None
     retries: tuple[Retry, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    branch: str = ""
+    waits: tuple[Wait, ...] = ()
+    owned: tuple[Owned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +121,40 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Parallelism:
+    """How much of a turn ran side by side, and what kept it from more.
+
+    Attributes:
+        critical_path: Ids of the steps that no amount of parallelism could have shortened,
+            first to last: each uses the result of the one before.
+        critical_s: Seconds that these steps took; the turn could not have been faster.
+        elapsed_s: Seconds in which at least one step ran or waited for its claims.
+        work_s: Seconds that all steps took, added up.
+        achieved: `work_s / elapsed_s`; 1 where everything ran one after another.
+        possible: `work_s / critical_s`; what unlimited parallelism would have achieved.
+        lost_s: `elapsed_s - critical_s`.
+        waits: By claim or limit, the seconds that steps waited for it, longest first, as
+            (claim, id of the step that waited, behind whom, seconds).
+    """
+
+    critical_path: tuple[str, ...]
+    critical_s: float
+    elapsed_s: float
+    work_s: float
+    achieved: float
+    possible: float
+    lost_s: float
+    waits: tuple[tuple[str, str, str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """The record of one turn.
 
     Attributes:
         kind: `workflow` or `handler`.
         delivered: What the user was told; None where the turn is not over.
+        parallelism: None where it was not worked out, or nothing ran.
     """
 
     turn_id: str
@@ -103,3 +170,4 @@ class Trace:
     delivered: Any = None
     error: Failure | None = None
     missing: tuple[str, ...] = ()
+    parallelism: Parallelism | None = None

@@ -6,14 +6,19 @@ Two stores on one `MemoryJournal` behave as two processes on one file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import NamedTuple
 
-from undercroft.errors import FencedError, StoreError
+from undercroft.errors import FencedError, LapsedError, StoreError
+from undercroft.layers.conflicts.ownership import Lease, Owners, paths_above
+from undercroft.model.lease import Denied, Granted, Wrote
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
-from undercroft.ports import Amend
+from undercroft.ports import NOBODY, Amend, Outcomes, Wants
+from undercroft.storage.leases import LeaseBook
 
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
@@ -24,7 +29,12 @@ class _Turn:
     head: TurnHead
     holder: int | None
     words: int = 0
-    frames: list[bytes] = field(default_factory=list)
+    # With the position of each.
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def data(self) -> list[bytes]:
+        """Return the frames alone."""
+        return [frame for _, frame in self.frames]
 
 
 @dataclass(slots=True)
@@ -37,32 +47,147 @@ class MemoryJournal:
     fenced: set[int] = field(default_factory=set)
     runtimes: count[int] = field(default_factory=lambda: count(1))
     position: int = 0
+    owners: Owners = field(default_factory=Owners)
+    # By key: position and turn of the last write, and whether that was cut off.
+    written: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
+    written_below: dict[str, dict[str, None]] = field(default_factory=dict)
+    # By process: how often it said that it is well, and for how long it may be silent.
+    beats: dict[int, tuple[int, float]] = field(default_factory=dict)
+    # Turns that were taken from a process which had fallen silent.
+    lost: dict[int, set[int]] = field(default_factory=dict)
+    copy_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
-_Work = tuple[int, TurnHead | bytes | tuple[TurnStatus, float]]
+class _Frame(NamedTuple):
+    data: bytes
+    outcomes: Outcomes
+
+
+class _Intent(NamedTuple):
+    frame: bytes | None
+    otherwise: Callable[[], bytes] | None
+    wants: Wants
+    lapsed: Mapping[int, int]
+    again: bool
+    waiter: asyncio.Future[Granted | Denied]
+
+
+_Item = TurnHead | _Frame | tuple[TurnStatus, float] | _Intent
+_Work = tuple[int, _Item]
+
+
+class MemoryLeases(LeaseBook):
+    """The leases of a journal in memory."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        super().__init__(journal.owners)
+        self._journal = journal
+
+    def refresh(self) -> None:
+        """Nothing to do: there is one copy."""
+
+    def insert(self, lease: Lease) -> None:
+        """Nothing to do: `owners` is the journal's own; likewise the next two."""
+
+    update = delete = insert
+
+    def insert_frame(self, num: int, frame: bytes) -> int:
+        """Write a frame; return its position."""
+        self._journal.position += 1
+        self._journal.turns[num].frames.append((self._journal.position, frame))
+        return self._journal.position
+
+    def last_writes(self, key: str, num: int) -> Iterable[Wrote]:
+        """Return the last writes of turns but `num` to what overlaps with `key`."""
+        written = self._journal.written
+        above = [path for path in (*paths_above(key), key) if path in written]
+        for path in (*above, *self._journal.written_below.get(key, ())):
+            position, turn, dirty = written[path]
+            if turn != num:
+                yield Wrote(path, position, self.turn_id(turn), dirty=dirty)
+
+    def mark_written(self, key: str, position: int, num: int) -> None:
+        """Take note that turn `num` changed `key`."""
+        self._note(key, (position, num, False))
+
+    def mark_dirty(self, key: str, position: int, num: int) -> None:
+        """Take note that turn `num` was cut off while it changed `key`."""
+        self._note(key, (position, num, True))
+
+    def mark_clean(self, key: str, num: int) -> None:
+        """Take note that what turn `num` left dirty is settled."""
+        position, turn, dirty = self._journal.written.get(key, (0, 0, False))
+        if dirty and turn == num:
+            self._note(key, (position, num, False))
+
+    def _note(self, key: str, last: tuple[int, int, bool]) -> None:
+        if key not in self._journal.written:
+            for path in paths_above(key):
+                self._journal.written_below.setdefault(path, {})[key] = None
+        self._journal.written[key] = last
+
+    def detach(self, num: int, runtime: int) -> None:
+        """Take turn `num` from a process that may come back, and leave it to be resumed."""
+        turn = self._journal.turns[num]
+        if turn.holder == runtime:
+            turn.holder = None
+            turn.head = replace(turn.head, status=TurnStatus.STOPPED)
+            self._journal.lost.setdefault(runtime, set()).add(num)
+
+    def turn_id(self, num: int) -> str:
+        """Return the id of a turn."""
+        return self._journal.turns[num].head.turn_id
+
+    def is_alive(self, runtime: int) -> bool:
+        """Whether that process still runs."""
+        return runtime in self._journal.alive
+
+    def beat_of(self, runtime: int) -> tuple[int, float]:
+        """Return the beat of a process, and the seconds of silence after which it lapses."""
+        return self._journal.beats[runtime]
 
 
 class MemoryStore:
-    """A `Store` that forgets everything when the process ends."""
+    """A `Store` that forgets everything when the process ends.
+
+    Args:
+        journal: What it shares with other stores; its own if left out.
+        lease_s: Seconds for which this process may fall silent before others take over what
+            its turns own.
+    """
 
     path = ":memory:"
 
-    def __init__(self, journal: MemoryJournal | None = None) -> None:
+    def __init__(self, journal: MemoryJournal | None = None, *, lease_s: float = 10.0) -> None:
         self.journal = journal or MemoryJournal()
+        self._lease_s = lease_s
+        self._leases = MemoryLeases(self.journal)
+        self._beating: asyncio.TimerHandle | None = None
+        self._lapsed: dict[int, StoreError] = {}
         self._runtime = 0
         self._turns = 0
         self._work: list[_Work] = []
-        self._frames = 0
+        self._answers: list[tuple[asyncio.Future[Granted | Denied], Granted | Denied]] = []
         self._size_bytes = 0
         # How many words had been said about a turn when it was claimed.
         self._words: dict[int, int] = {}
-        self._waiters: list[asyncio.Future[int]] = []
+        self._waiters: list[tuple[asyncio.Future[int], int]] = []
         self._scheduled = False
 
     @property
     def runtime(self) -> int:
         """The number under which this process records."""
         return self._runtime
+
+    @property
+    def position(self) -> int:
+        """A journal position up to which everything was committed."""
+        return self.journal.position
+
+    @property
+    def copy_id(self) -> str:
+        """Which copy of the journal this is."""
+        return self.journal.copy_id
 
     @property
     def backlog_bytes(self) -> int:
@@ -72,12 +197,15 @@ class MemoryStore:
     async def open(self) -> None:
         """Register as a runtime."""
         self._loop = asyncio.get_running_loop()
-        self._runtime = next(self.journal.runtimes)
+        self._runtime = self._leases.runtime = next(self.journal.runtimes)
+        self.journal.beats[self._runtime] = (0, self._lease_s)
         self._turns = self._runtime << 32
         self.journal.alive.add(self._runtime)
 
     async def close(self) -> None:
         """Commit what is queued."""
+        if self._beating is not None:
+            self._beating.cancel()
         self._flush()
         self.journal.alive.discard(self._runtime)
 
@@ -87,76 +215,149 @@ class MemoryStore:
         self._queue(self._turns, head)
         return self._turns
 
-    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
-        """Queue a frame; return its place in the batch."""
+    def append(
+        self, num: int, frame: bytes, *, sync: bool = False, outcomes: Outcomes = ()
+    ) -> None:
+        """Queue a frame, and what it says of intents."""
         del sync
-        self._queue(num, frame)
-        self._frames += 1
+        self._queue(num, _Frame(frame, outcomes))
         self._size_bytes += len(frame)
-        return self._frames - 1
+
+    def intent(  # noqa: PLR0913  as the port says
+        self,
+        num: int,
+        frame: bytes | None,
+        wants: Wants,
+        lapsed: Mapping[int, int] = NOBODY,
+        *,
+        again: bool = False,
+        otherwise: Callable[[], bytes] | None = None,
+    ) -> Awaitable[Granted | Denied]:
+        """Queue an intent, to be written only if the turn owns what it changes."""
+        waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
+        self._queue(num, _Intent(frame, otherwise, wants, lapsed, again, waiter))
+        return waiter
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
         """Queue a new status; any but `running` lets go of the turn."""
         self._queue(num, (status, at))
 
-    def _queue(self, num: int, work: TurnHead | bytes | tuple[TurnStatus, float]) -> None:
+    def _queue(self, num: int, work: _Item) -> None:
         if self._runtime in self.journal.fenced:
             raise self._fenced()
+        if num in self._lapsed:
+            raise self._lapsed[num]
         self._work.append((num, work))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
-    def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
+    def durable(self, *, sync: bool = False, num: int = 0) -> Awaitable[int] | None:
         """Return what to await until all that was queued so far is committed."""
         del sync
         if not self._scheduled:
             return None
         waiter: asyncio.Future[int] = self._loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.append((waiter, num))
         return waiter
 
     def _flush(self) -> None:
         work, waiters = self._work, self._waiters
         self._work, self._waiters = [], []
-        self._scheduled, self._frames, self._size_bytes = False, 0, 0
+        self._scheduled, self._size_bytes = False, 0
+        self._answers = []
         position = self.journal.position + 1
+        self._note_lost()
         try:
             self._commit(work)
         except StoreError as error:
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(error)
+            self._tell(work, waiters, error)
             return
-        for waiter in waiters:
+        self._tell(work, waiters, position)
+        for waiter, answer in self._answers:
             if not waiter.done():
-                waiter.set_result(position)
+                waiter.set_result(answer)
+        if self._beating is None and self._leases.leasing:
+            self._beating = self._loop.call_later(self._lease_s / 3, self._beat)
+
+    def _tell(
+        self,
+        work: list[_Work],
+        waiters: list[tuple[asyncio.Future[int], int]],
+        result: int | StoreError,
+    ) -> None:
+        for waiter, num in waiters:
+            told = self._lapsed.get(num, result)
+            if waiter.done():
+                continue
+            if isinstance(told, StoreError):
+                waiter.set_exception(told)
+            else:
+                waiter.set_result(told)
+        for num, item in work:
+            if isinstance(item, _Intent) and not item.waiter.done():
+                error = self._lapsed.get(num, result)
+                if isinstance(error, StoreError):
+                    item.waiter.set_exception(error)
+
+    def _beat(self) -> None:
+        """Say that this process is alive and well, for as long as its turns own anything."""
+        self._beating = None
+        if self._leases.leasing:
+            beat, lease_s = self.journal.beats[self._runtime]
+            self.journal.beats[self._runtime] = (beat + 1, lease_s)
+            self._beating = self._loop.call_later(self._lease_s / 3, self._beat)
+
+    def _note_lost(self) -> None:
+        """Give up the turns that another process took from this one, which had fallen silent."""
+        for num in self.journal.lost.pop(self._runtime, ()):
+            self._lapsed[num] = LapsedError(
+                self.path,
+                f"this process was silent for more than {self._lease_s:g} s, and another one "
+                "took over what the turn owned",
+                "Resume the turn: it goes on from its last recorded step. Nothing was lost.",
+            )
 
     def _commit(self, work: list[_Work]) -> None:
         """Write what one tick of the loop queued; nothing of it where it fails."""
         if self._runtime in self.journal.fenced:
             raise self._fenced()
-        for num, item in work:
-            self._apply(num, item)
+        # Intents last, so that what is let go of in the same tick can be owned anew.
+        for intents in (False, True):
+            for num, item in work:
+                if isinstance(item, _Intent) is intents and num not in self._lapsed:
+                    self._apply(num, item)
 
-    def _apply(self, num: int, item: TurnHead | bytes | tuple[TurnStatus, float]) -> None:
-        journal = self.journal
-        if isinstance(item, bytes):
-            journal.position += 1
-            journal.turns[num].frames.append(item)
-        elif isinstance(item, TurnHead):
-            journal.turns[num] = _Turn(item, self._runtime)
-            journal.numbers[item.turn_id] = num
-        else:
-            status, at = item
-            running = status is TurnStatus.RUNNING
-            turn = journal.turns[num]
-            known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
-            if status in _PARKED and turn.words > known:
-                # Somebody said a word meanwhile: nobody need be waited for.
-                status = TurnStatus.STOPPED
-            turn.head = replace(turn.head, status=status, ended_at=None if running else at)
-            turn.holder = self._runtime if running else None
+    def _apply(self, num: int, item: _Item) -> None:
+        journal, leases = self.journal, self._leases
+        match item:
+            case _Frame(data, outcomes):
+                position = leases.insert_frame(num, data)
+                for wants, wrote in outcomes:
+                    leases.close(num, wants, position, wrote=wrote)
+            case _Intent(frame, otherwise, wants, lapsed, again, waiter):
+                answer = leases.grant(num, frame, wants, lapsed, journal.position, again=again)
+                if isinstance(answer, Denied) and otherwise is not None:
+                    leases.insert_frame(num, otherwise())
+                # Told once the whole tick is committed.
+                self._answers.append((waiter, answer))
+            case TurnHead():
+                journal.turns[num] = _Turn(item, self._runtime)
+                journal.numbers[item.turn_id] = num
+            case (status, at):
+                self._mark(num, status, at)
+
+    def _mark(self, num: int, status: TurnStatus, at: float) -> None:
+        running = status is TurnStatus.RUNNING
+        turn = self.journal.turns[num]
+        known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
+        if status in _PARKED and turn.words > known:
+            # Somebody said a word meanwhile: nobody need be waited for.
+            status = TurnStatus.STOPPED
+        turn.head = replace(turn.head, status=status, ended_at=None if running else at)
+        turn.holder = self._runtime if running else None
+        if not running:
+            self._leases.release(num, self.journal.position)
 
     def _fenced(self) -> StoreError:
         return FencedError(
@@ -175,7 +376,7 @@ class MemoryStore:
         if turn is None:
             return None
         if turn.head.status.final:
-            return Over(list(turn.frames))
+            return Over(turn.data())
         if turn.holder is not None:
             if turn.holder in self.journal.alive:
                 return Held(f"runtime {turn.holder} of this process")
@@ -183,7 +384,10 @@ class MemoryStore:
         turn.holder = self._runtime
         self._words[self.journal.numbers[turn_id]] = turn.words
         turn.head = replace(turn.head, status=TurnStatus.RUNNING, ended_at=None)
-        return Claimed(self.journal.numbers[turn_id], list(turn.frames))
+        num = self.journal.numbers[turn_id]
+        self._lapsed.pop(num, None)
+        self._leases.adopt(num)
+        return Claimed(num, turn.data())
 
     async def amend(self, turn_id: str, decide: Amend) -> bool:
         """Append what `decide` makes of a turn's frames."""
@@ -191,10 +395,9 @@ class MemoryStore:
         turn = self._turn(turn_id)
         if turn is None:
             return False
-        frame = decide(list(turn.frames))
+        frame = decide(turn.data())
         if frame is not None:
-            self.journal.position += 1
-            turn.frames.append(frame)
+            self._leases.insert_frame(self.journal.numbers[turn_id], frame)
             turn.words += 1
             if turn.head.status in _PARKED:
                 turn.head = replace(turn.head, status=TurnStatus.STOPPED)
@@ -203,7 +406,7 @@ class MemoryStore:
     def frames(self, turn_id: str) -> list[bytes] | None:
         """Return the committed frames of a turn."""
         turn = self._turn(turn_id)
-        return None if turn is None else list(turn.frames)
+        return None if turn is None else turn.data()
 
     def heads(
         self,

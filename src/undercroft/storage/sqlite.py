@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from undercroft.errors import FencedError, SettingError, StoreBusyError, StoreError
+from undercroft.errors import (
+    FencedError,
+    LapsedError,
+    SettingError,
+    StoreBusyError,
+    StoreError,
+)
+from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
-from undercroft.ports import Amend
+from undercroft.ports import NOBODY, Amend, Outcomes, Wants
 from undercroft.storage import alive
+from undercroft.storage.batch import Batch, Intent, Outcome
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, translated
+from undercroft.storage.sqlite_leases import SqliteLeases
 from undercroft.storage.wal import RELEASED_MAX, Checkpointer, Flusher, Releaser
 
 Sync = Literal["writes", "always", "never"]
@@ -33,6 +43,8 @@ _BUSY_S = 30.0
 _RETRY_S = 0.002
 # How long what nobody waits for may gather company before it is committed.
 _GATHER_S = 0.0005
+# How often a process says that it is alive, in the time in which it may be silent.
+_BEATS = 3
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 
 
@@ -46,25 +58,6 @@ _MARK = """
 """
 
 
-class _Batch:
-    """What one transaction will write."""
-
-    __slots__ = ("begins", "frames", "marks", "size_bytes", "sync", "waiters")
-
-    def __init__(self) -> None:
-        self.begins: list[tuple[Any, ...]] = []
-        self.frames: list[tuple[int, bytes]] = []
-        self.marks: list[tuple[Any, ...]] = []
-        self.waiters: list[tuple[asyncio.Future[int], bool]] = []
-        self.sync = False
-        self.size_bytes = 0
-
-    def turns(self) -> set[int]:
-        """The numbers of the turns that this batch is about."""
-        begun = {begin[0] for begin in self.begins}
-        return begun | {num for num, _ in self.frames} | {mark[-1] for mark in self.marks}
-
-
 class SqliteStore:
     """A `Store` in one file; several processes may share it.
 
@@ -74,20 +67,29 @@ class SqliteStore:
             holds the intent or the outcome of a write, `always` every commit, `never` none.
             Whatever is chosen, every commit survives the end of the process.
         wal_limit_bytes: Bound of the write-ahead log; at least 1 MiB.
+        lease_s: Seconds for which this process may fall silent before others take over what
+            its turns own.
     """
 
     def __init__(
-        self, path: str | Path, *, sync: Sync = "writes", wal_limit_bytes: int = 64 << 20
+        self,
+        path: str | Path,
+        *,
+        sync: Sync = "writes",
+        wal_limit_bytes: int = 64 << 20,
+        lease_s: float = 10.0,
     ) -> None:
         if sync not in ("writes", "always", "never"):
             raise SettingError("sync", sync, "'writes', 'always' or 'never'")
         if wal_limit_bytes < 1 << 20:
             raise SettingError("wal_limit_bytes", wal_limit_bytes, "at least 1 MiB")
         self.path = str(path)
-        self._sync, self._wal_limit_bytes = sync, wal_limit_bytes
+        if not 0 < lease_s < float("inf"):
+            raise SettingError("lease_s", lease_s, "above 0, and finite")
+        self._sync, self._wal_limit_bytes, self._lease_s = sync, wal_limit_bytes, lease_s
         self._runtime = 0
         self._turns = 0
-        self._batch = _Batch()
+        self._batch = Batch()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._busy_since: float | None = None
@@ -95,13 +97,30 @@ class SqliteStore:
         # How many words had been said about a turn when it was claimed.
         self._words: dict[int, int] = {}
         self._dead: StoreError | None = None
+        # Turns that are this process's own, and how often one was taken from it.
+        self._mine: set[int] = set()
+        self._lost = 0
+        self._position = 0
+        self._copy_id = ""
+        self._beating: asyncio.TimerHandle | None = None
         self._connection: sqlite3.Connection
         self._reader: SqliteReader
+        self._leases: SqliteLeases
 
     @property
     def runtime(self) -> int:
         """The number under which this process records."""
         return self._runtime
+
+    @property
+    def position(self) -> int:
+        """A journal position up to which everything was committed, as far as is known here."""
+        return self._position
+
+    @property
+    def copy_id(self) -> str:
+        """Which copy of the journal this is."""
+        return self._copy_id
 
     @property
     def backlog_bytes(self) -> int:
@@ -115,6 +134,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._connection = connect(self.path)
         self._reader = SqliteReader(self._connection, self.path)
+        self._leases = SqliteLeases(self._connection, self.path)
         try:
             await self._prepared()
             await self._exclusively(self._register)
@@ -145,16 +165,34 @@ class SqliteStore:
 
     def _register(self) -> None:
         holder = f"process {os.getpid()} on {socket.gethostname()}"
-        row = self._connection.execute(
-            "INSERT INTO runtime(holder, began) VALUES(?, ?) RETURNING no", (holder, time.time())
+        execute = self._connection.execute
+        row = execute(
+            "INSERT INTO runtime(holder, began, lease_s) VALUES(?, ?, ?) RETURNING no",
+            (holder, time.time(), self._lease_s),
         ).fetchone()
         # Held before the row can be seen, or others would take us for dead.
         alive.hold(self.path, row[0])
-        self._runtime = row[0]
+        self._runtime = self._leases.runtime = row[0]
         self._turns = row[0] << 32
+        (self._position,) = execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
+        self._copy_id = self._identified()
+
+    def _identified(self) -> str:
+        """Return the id of this copy of the journal; a new one where the file was copied."""
+        execute = self._connection.execute
+        inode = Path(self.path).stat().st_ino
+        row = execute("SELECT id, inode FROM copy").fetchone()
+        if row is not None and row[1] == inode:
+            return str(row[0])
+        copy_id = secrets.token_hex(8)
+        execute("DELETE FROM copy")
+        execute("INSERT INTO copy(id, inode) VALUES(?, ?)", (copy_id, inode))
+        return copy_id
 
     async def close(self) -> None:
         """Commit what is queued, flush, and let go of the file."""
+        if self._beating is not None:
+            self._beating.cancel()
         try:
             while self._scheduled:
                 if self._busy_since is None:
@@ -175,6 +213,7 @@ class SqliteStore:
         if self._dead is not None:
             raise self._dead
         self._turns += 1
+        self._mine.add(self._turns)
         self._batch.begins.append(
             (
                 self._turns,
@@ -190,18 +229,43 @@ class SqliteStore:
         self._schedule()
         return self._turns
 
-    def append(self, num: int, frame: bytes, *, sync: bool = False) -> int:
-        """Queue a frame; return its place in the batch."""
+    def append(
+        self, num: int, frame: bytes, *, sync: bool = False, outcomes: Outcomes = ()
+    ) -> None:
+        """Queue a frame, and what it says of intents."""
         if self._broken or self._dead:
             self._check(num)
         batch = self._batch
         if sync:
             batch.sync = True
-        frames = batch.frames
-        frames.append((num, frame))
+        if outcomes:
+            place = len(batch.frames)
+            batch.outcomes += [Outcome(num, place, wants, wrote) for wants, wrote in outcomes]
+        batch.frames.append((num, frame))
         batch.size_bytes += len(frame)
         self._schedule()
-        return len(frames) - 1
+
+    def intent(  # noqa: PLR0913  as the port says
+        self,
+        num: int,
+        frame: bytes | None,
+        wants: Wants,
+        lapsed: Mapping[int, int] = NOBODY,
+        *,
+        again: bool = False,
+        otherwise: Callable[[], bytes] | None = None,
+    ) -> Awaitable[Granted | Denied]:
+        """Queue an intent, to be written only if the turn owns what it changes."""
+        if self._broken or self._dead:
+            self._check(num)
+        batch = self._batch
+        waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
+        batch.intents.append(Intent(num, frame, otherwise, wants, lapsed, again, waiter))
+        batch.size_bytes += len(frame or b"")
+        batch.sync = batch.sync or frame is not None
+        self._schedule()
+        self._hurry()
+        return waiter
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
         """Queue a new status; any but `running` lets go of the turn."""
@@ -211,6 +275,8 @@ class SqliteStore:
         held = self._runtime if running else None
         known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
         self._batch.marks.append((status, known, status, None if running else at, held, num))
+        if not running:
+            self._mine.discard(num)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -218,17 +284,21 @@ class SqliteStore:
             self._scheduled = True
             self._timer = self._loop.call_later(_GATHER_S, self._flush)
 
-    def durable(self, *, sync: bool = False) -> Awaitable[int] | None:
+    def _hurry(self) -> None:
+        """Commit at the end of this tick: somebody waits for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._loop.call_soon(self._flush)
+
+    def durable(self, *, sync: bool = False, num: int = 0) -> Awaitable[int] | None:
         """Return what to await until all that was queued so far is committed, and flushed."""
         if self._sync != "writes":
             sync = self._sync == "always"
         if self._scheduled:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-                self._loop.call_soon(self._flush)
+            self._hurry()
             waiter: asyncio.Future[int] = self._loop.create_future()
-            self._batch.waiters.append((waiter, sync))
+            self._batch.waiters.append((waiter, sync, num))
             return waiter
         if sync and self._flusher.flushed < self._flusher.committed:
             waiter = self._loop.create_future()
@@ -248,7 +318,7 @@ class SqliteStore:
             return
         batch = self._batch
         try:
-            position = self._commit(batch)
+            position, answers = self._commit(batch)
         except sqlite3.Error as error:
             if is_busy(error) and self._wait_a_moment():
                 return
@@ -262,25 +332,53 @@ class SqliteStore:
             # Whatever it is, nobody must be left waiting for a commit that never comes.
             self._fail(batch, StoreError(self.path, f"{error!r}", "Report it, please."))
             raise
-        self._batch = _Batch()
+        self._batch = Batch()
         self._scheduled = False
         self._busy_since = None
         flusher = self._flusher
         flusher.committed += 1
         self._checkpointer.wrote(batch.size_bytes)
-        if self._sync == "always" or (batch.sync and self._sync == "writes"):
+        self._answer(batch, position, answers)
+        if self._beating is None and self._leases.leasing:
+            self._beating = self._loop.call_later(self._lease_s / _BEATS, self._beat)
+
+    def _answer(self, batch: Batch, position: int, answers: list[Granted | Denied]) -> None:
+        """Tell those who wait for `batch`, at once or when it is on disk."""
+        flusher = self._flusher
+        flushes = self._sync != "never"
+        if self._sync == "always" or (batch.sync and flushes):
             flusher.want(flusher.committed)
-        for waiter, sync in batch.waiters:
+        at_once: list[tuple[asyncio.Future[Any], Any]] = []
+        for waiter, sync, _ in batch.waiters:
             if sync:
                 flusher.wait(flusher.committed, waiter, position)
-        self._releaser.release((waiter, position) for waiter, sync in batch.waiters if not sync)
+            else:
+                at_once.append((waiter, position))
+        for intent, answer in zip(batch.intents, answers, strict=True):
+            if flushes and intent.frame is not None and isinstance(answer, Granted):
+                flusher.wait(flusher.committed, intent.waiter, answer)
+            else:
+                at_once.append((intent.waiter, answer))
+        self._releaser.release(at_once)
 
-    def _commit(self, batch: _Batch) -> int:
-        """Write `batch` in one transaction; return the position of its first frame."""
+    def _beat(self) -> None:
+        """Say that this process is alive and well, for as long as its turns own anything."""
+        self._beating = None
+        if self._leases.leasing and self._dead is None:
+            self._batch.beat = True
+            self._schedule()
+
+    def _commit(self, batch: Batch) -> tuple[int, list[Granted | Denied]]:
+        """Write `batch` in one transaction.
+
+        Returns the position of its first frame, and the answer to each of its intents.
+        """
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
             self._refuse_if_fenced()
+            if batch.beat:
+                execute("UPDATE runtime SET beat=beat+1 WHERE no=?", (self._runtime,))
             if batch.begins:
                 self._connection.executemany(
                     "INSERT INTO turn(num, id, kind, target, session, status, began, runtime) "
@@ -288,19 +386,48 @@ class SqliteStore:
                     batch.begins,
                 )
             self._connection.executemany("INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames)
-            (last,) = execute("SELECT last_insert_rowid()").fetchone()
+            last = self._position
+            if batch.frames:
+                (last,) = execute("SELECT last_insert_rowid()").fetchone()
+            first = last - len(batch.frames) + 1
             if batch.marks:
                 self._connection.executemany(_MARK, batch.marks)
+            answers: list[Granted | Denied] = []
+            if batch.owning(self._leases):
+                answers, last = self._changed(batch, first, last)
             execute("COMMIT")
         except BaseException:
+            self._leases.invalidate()
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        return int(last) - len(batch.frames) + 1
+        self._position = last
+        return first, answers
+
+    def _changed(self, batch: Batch, first: int, last: int) -> tuple[list[Granted | Denied], int]:
+        """Take note of outcomes, let go of what turns owned, and then grant what is asked.
+
+        Returns the answers, and the position of the last frame in the journal.
+        """
+        leases = self._leases
+        for num, place, wants, wrote in batch.outcomes:
+            leases.close(num, wants, first + place, wrote=wrote)
+        for *_, held, num in batch.marks:
+            if held is None and leases.owners.of(num):
+                leases.release(num, last)
+        answers: list[Granted | Denied] = []
+        for num, frame, otherwise, wants, lapsed, again, _ in batch.intents:
+            answer = leases.grant(num, frame, wants, lapsed, last, again=again)
+            if isinstance(answer, Granted):
+                last = answer.position
+            elif otherwise is not None:
+                last = leases.insert_frame(num, otherwise())
+            answers.append(answer)
+        return answers, last
 
     def _refuse_if_fenced(self) -> None:
         row = self._connection.execute(
-            "SELECT fenced FROM runtime WHERE no=?", (self._runtime,)
+            "SELECT fenced, lost FROM runtime WHERE no=?", (self._runtime,)
         ).fetchone()
         if row is None or row[0]:
             raise FencedError(
@@ -308,6 +435,25 @@ class SqliteStore:
                 "this process was declared dead and its turns were taken over",
                 "Let it end; the other process goes on with them.",
             )
+        if row[1] != self._lost:
+            self._note_lost(row[1])
+
+    def _note_lost(self, lost: int) -> None:
+        """Give up the turns that another process took from this one, which had fallen silent."""
+        rows = self._connection.execute("SELECT num FROM turn WHERE runtime=?", (self._runtime,))
+        begun = {begin[0] for begin in self._batch.begins}
+        gone = self._mine - {num for (num,) in rows} - begun
+        error = LapsedError(
+            self.path,
+            f"this process was silent for more than {self._lease_s:g} s, and another one took "
+            "over what the turn owned",
+            "Resume the turn: it goes on from its last recorded step. Nothing was lost.",
+        )
+        for num in gone:
+            self._broken[num] = error
+        self._mine -= gone
+        self._lost = lost
+        self._batch.without(gone, error)
 
     def _wait_a_moment(self) -> bool:
         """Try the commit again soon; False once that has gone on for too long."""
@@ -318,15 +464,13 @@ class SqliteStore:
         self._loop.call_later(_RETRY_S, self._flush)
         return True
 
-    def _fail(self, batch: _Batch, error: StoreError) -> None:
-        self._batch = _Batch()
+    def _fail(self, batch: Batch, error: StoreError) -> None:
+        self._batch = Batch()
         self._scheduled = False
         self._busy_since = None
         for num in batch.turns():
             self._broken[num] = error
-        for waiter, _ in batch.waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
+        batch.fail(error)
 
     # ------------------------------------------------------------------ taking turns over
 
@@ -359,6 +503,8 @@ class SqliteStore:
             (TurnStatus.RUNNING, self._runtime, num),
         )
         self._broken.pop(num, None)
+        self._mine.add(num)
+        self._leases.adopt(num)
         self._words[num] = words
         return Claimed(num, self._reader.frames_of(num))
 
@@ -401,11 +547,12 @@ class SqliteStore:
         try:
             result = work()
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._connection.execute("ROLLBACK") if self._connection.in_transaction else None
-            raise translated(error, self.path) from error
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            self._leases.invalidate()
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, self.path) from error
             raise
         self._flusher_note()
         return result

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from undercroft.errors import StoreError
 from undercroft.storage.schema import connect, log_path
@@ -33,7 +34,7 @@ _COMMIT_BYTES = 16 << 10
 RELEASED_MAX = 64
 FLUSHED_MAX = 4
 
-Waiter = asyncio.Future[int]
+Waiter = asyncio.Future[Any]
 
 
 class Releaser:
@@ -41,9 +42,9 @@ class Releaser:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         self._loop, self._most = loop, most
-        self._ready: deque[tuple[Waiter, int]] = deque()
+        self._ready: deque[tuple[Waiter, Any]] = deque()
 
-    def release(self, waiters: Iterable[tuple[Waiter, int]]) -> None:
+    def release(self, waiters: Iterable[tuple[Waiter, Any]]) -> None:
         """Set each waiter's result, soon."""
         idle = not self._ready
         self._ready.extend(waiters)
@@ -69,7 +70,7 @@ class Flusher:
         self._releaser = Releaser(loop, FLUSHED_MAX)
         self._descriptor = os.open(log_path(path), os.O_RDONLY | os.O_CLOEXEC)
         self._thread = ThreadPoolExecutor(1, "undercroft-flush")
-        self._waiting: list[tuple[int, Waiter, int]] = []
+        self._waiting: list[tuple[int, Waiter, Any]] = []
         self._under_way: asyncio.Future[None] | None = None
         self._failed: StoreError | None = None
         self._wanted = 0
@@ -82,7 +83,7 @@ class Flusher:
         if self._under_way is None and self._failed is None:
             self._start()
 
-    def wait(self, commit: int, waiter: Waiter, result: int) -> None:
+    def wait(self, commit: int, waiter: Waiter, result: Any) -> None:
         """Set `result` on `waiter` once commit number `commit` is on disk."""
         if self._failed is not None:
             waiter.set_exception(self._failed)

@@ -1,5 +1,6 @@
-"""What a user's tests need: a scripted model, time that costs nothing, and faults on demand."""
+"""What a user's tests need: a scripted model, time that costs nothing, faults, and a guard."""
 
+from undercroft.testing.access import UndeclaredAccessError, access_guard
 from undercroft.testing.clock import VirtualLoop, run_virtual
 from undercroft.testing.faults import CrashingStore, FaultyStore
 from undercroft.testing.model import ScriptedModel, ScriptEndedError
@@ -9,6 +10,8 @@ __all__ = [
     "FaultyStore",
     "ScriptEndedError",
     "ScriptedModel",
+    "UndeclaredAccessError",
     "VirtualLoop",
+    "access_guard",
     "run_virtual",
 ]

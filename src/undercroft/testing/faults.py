@@ -46,16 +46,16 @@ class FaultyStore(SqliteStore):
         self._kill_before, self._kill_after = kill_before, kill_after
         self._fail_at, self._error = fail_at, error
 
-    def _commit(self, batch: Any) -> int:
+    def _commit(self, batch: Any) -> Any:
         self.commits += 1
         if self.commits == self._kill_before:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.commits == self._fail_at and self._error is not None:
             raise self._error
-        position = super()._commit(batch)
+        written = super()._commit(batch)
         if self.commits == self._kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
-        return position
+        return written
 
 
 class CrashingStore(MemoryStore):

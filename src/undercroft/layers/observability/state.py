@@ -17,19 +17,24 @@ from undercroft.model.event import (
     AnyEvent,
     ApprovalAsked,
     ApprovalDecided,
+    ApprovalVoided,
     DoubtSettled,
+    HandedOver,
+    ResourceOwned,
     StepEnded,
     StepRetried,
     StepStarted,
+    StepWaited,
     TurnEnded,
     TurnParked,
     TurnResumed,
     TurnStarted,
     TurnStopped,
+    VersionChecked,
 )
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus, step_id
-from undercroft.model.trace import Decision, Life, Retry, StepTrace, Trace
+from undercroft.model.trace import Decision, Life, Owned, Retry, StepTrace, Trace, Wait
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -45,6 +50,7 @@ class _Step:
     attempts: int = 0
     retries: list[Retry] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    owned: list[Owned] = field(default_factory=list)
 
 
 def fold(events: Iterable[AnyEvent]) -> Trace | None:
@@ -64,6 +70,8 @@ class _Fold:
         self.status = TurnStatus.RUNNING
         self.lives: list[Life] = []
         self.life_began: float | None = None
+        # Waits of steps, which are known before the step has begun.
+        self.early: dict[int, list[Wait]] = {}
         self.end: TurnEnded | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -83,16 +91,22 @@ class _Fold:
             case TurnEnded():
                 self._close_life(event.at, "ended")
                 self.status, self.end = event.status, event
+            case HandedOver():
+                pass  # between branches of the code; the steps say who did what
             case _:
                 self._take_step(event)
 
-    def _take_step(
+    def _take_step(  # noqa: C901  one case an event
         self,
         event: StepStarted
+        | StepWaited
         | StepEnded
         | StepRetried
         | ApprovalAsked
+        | ApprovalVoided
         | ApprovalDecided
+        | ResourceOwned
+        | VersionChecked
         | DoubtSettled,
     ) -> None:
         match event:
@@ -117,6 +131,18 @@ class _Fold:
                 decision = Decision(said, "person", event.by, event.at, event.reason)
                 self.steps[event.n].decisions.append(decision)
                 self._decided()
+            case ApprovalVoided():
+                decision = Decision("void", event.why, "", event.at)
+                self.steps[event.n].decisions.append(decision)
+            case StepWaited():
+                wait = Wait(event.waited_s, event.claim, event.behind)
+                self.early.setdefault(event.n, []).append(wait)
+            case ResourceOwned():
+                self.steps[event.n].owned.append(
+                    Owned(event.keys, event.fence, event.strength, event.taken_from, event.dirty)
+                )
+            case VersionChecked():
+                pass  # what it led to is the step's own end
             case DoubtSettled():
                 self._settled(event)
             case _:
@@ -131,6 +157,7 @@ class _Fold:
             "causes": self._ids(event.causes),
             "claims": event.claims,
             "began_at": event.at,
+            "branch": event.branch,
         }
         if bytes(event.args) != NIL_BYTES:
             step.facts["arguments"] = _decode(event.args)
@@ -193,6 +220,8 @@ class _Fold:
                 attempts=step.attempts,
                 retries=tuple(step.retries),
                 decisions=tuple(step.decisions),
+                waits=tuple(self.early.get(n, ())),
+                owned=tuple(step.owned),
                 **step.facts,
             )
             for n, step in sorted(self.steps.items())

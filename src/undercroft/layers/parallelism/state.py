@@ -1,65 +1,74 @@
-"""Admission of a turn's steps: independent ones together, a step that runs alone by itself.
+"""How many run at once: places of which there are only so many, given out in order.
 
-Keeps: tickets start in the order in which they asked, as far as they conflict; a ticket that
-runs alone never overlaps another; at most `limit` run.
-Leaves to the engine: what a ticket is and who runs it.
-
-A queue in order of asking is exact here, since a ticket that runs alone conflicts with every
-other: nobody behind it could have gone first.
+Keeps: never more than the limit of a name are taken; whoever asked first gets the next one.
+Leaves to the engine: what the names stand for, and who takes a place.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Lane(Generic[T]):
-    """Who of one turn runs now, and who waits. Each call costs constant time per ticket moved."""
+class Slots(Generic[T]):
+    """Places by name. Each call costs constant time; a name without a limit costs nothing.
 
-    __slots__ = ("_alone", "_limit", "_running", "_waiting")
+    Args:
+        limits: By name, how many places there are.
+        limit: For names that have no limit of their own; None: as many as are wanted.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_limit", "_limits", "_taken", "_waiting")
+
+    def __init__(self, limits: Mapping[str, int] | None = None, limit: int | None = None) -> None:
+        self._limits = dict(limits or {})
         self._limit = limit
-        self._running = 0
-        self._alone = False
-        self._waiting: deque[tuple[T, bool]] = deque()
+        self._taken: dict[str, int] = {}
+        self._waiting: dict[str, deque[T]] = {}
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing runs and nothing waits."""
-        return not self._running and not self._waiting
+    def limit_of(self, name: str) -> int | None:
+        """Return how many places a name has; None where there is no end of them."""
+        return self._limits.get(name, self._limit)
 
-    def ask(self, ticket: T, *, alone: bool) -> bool:
-        """Return True if `ticket` starts now; else it waits its turn."""
-        if not self._waiting and self._admits(alone=alone):
-            self._running += 1
-            self._alone = alone
+    def taken(self, name: str) -> int:
+        """Return how many places of a name are taken."""
+        return self._taken.get(name, 0)
+
+    def ask(self, name: str, asker: T) -> bool:
+        """Return True if a place was taken for `asker`; else it waits its turn."""
+        limit = self._limits.get(name, self._limit)
+        if limit is None:
             return True
-        self._waiting.append((ticket, alone))
+        taken = self._taken.get(name, 0)
+        if taken < limit and not self._waiting.get(name):
+            self._taken[name] = taken + 1
+            return True
+        self._waiting.setdefault(name, deque()).append(asker)
         return False
 
-    def leave(self) -> list[T]:
-        """Take note that one ticket ended; return those that start now, in order."""
-        self._running -= 1
-        self._alone = False
-        started: list[T] = []
-        while self._waiting and self._admits(alone=self._waiting[0][1]):
-            ticket, alone = self._waiting.popleft()
-            self._running += 1
-            self._alone = alone
-            started.append(ticket)
-        return started
+    def leave(self, name: str) -> T | None:
+        """Give a place back; return who takes it now, if anybody waits."""
+        if self._limits.get(name, self._limit) is None:
+            return None
+        waiting = self._waiting.get(name)
+        if waiting:
+            follower = waiting.popleft()
+            if not waiting:
+                del self._waiting[name]
+            return follower
+        left = self._taken[name] - 1
+        if left:
+            self._taken[name] = left
+        else:
+            del self._taken[name]
+        return None
 
-    def withdraw(self) -> list[T]:
-        """Forget whoever still waits, and return them in order."""
-        gone = [ticket for ticket, _ in self._waiting]
-        self._waiting.clear()
-        return gone
-
-    def _admits(self, *, alone: bool) -> bool:
-        if not self._running:
-            return True
-        return not alone and not self._alone and self._running < self._limit
+    def withdraw(self, name: str, asker: T) -> None:
+        """Forget `asker`, which waits for a place."""
+        waiting = self._waiting[name]
+        waiting.remove(asker)
+        if not waiting:
+            del self._waiting[name]

@@ -16,6 +16,7 @@ class CallRules:
         read_first: Whether a write needs a read of the same resource in this turn, where
             some tool of the turn reads it.
         approval: Whether a person must agree before it runs.
+        expires_s: Seconds for which that word counts; for ever if None.
     """
 
     tool: str
@@ -23,3 +24,4 @@ class CallRules:
     shared: tuple[tuple[str, ...], ...] = ()
     read_first: bool = True
     approval: bool = False
+    expires_s: float | None = None

@@ -1,0 +1,590 @@
+"""One life of a handler's turn: what its code asks for, run in order and side by side.
+
+Keeps: a proposed call that may not run becomes a refusal and never raises; calls of a batch
+that conflict run in the order of proposal, others together; results settle in that order;
+while a person is waited for, only what conflicts or depends is held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from undercroft.engine.approving import question, voided
+from undercroft.engine.calls import (
+    CODE,
+    Slot,
+    by_reference,
+    call_fingerprint,
+    checked_call,
+    chosen_arguments,
+    end_of,
+    model_body,
+    needed,
+    read_answer,
+    shown,
+)
+from undercroft.engine.codec import decode, encode
+from undercroft.engine.handler import Handler
+from undercroft.engine.lane import Place
+from undercroft.engine.log import TurnLog
+from undercroft.engine.memo import Memo, diverged
+from undercroft.engine.owning import changing
+from undercroft.engine.step import Ended, Finish, Setting, Step
+from undercroft.engine.tool import Tool
+from undercroft.engine.turn import Line, Turn
+from undercroft.engine.turnrun import CANCEL_GRACE_S, TurnRun
+from undercroft.errors import (
+    DeclarationError,
+    ModelError,
+    StoreError,
+    TurnError,
+    UndercroftError,
+)
+from undercroft.layers.conflicts.branches import Branches
+from undercroft.layers.conflicts.guard import owned_by_branch
+from undercroft.layers.conflicts.keys import KeyProblem, covers, normal_key
+from undercroft.layers.context.state import named_calls
+from undercroft.layers.sequencing.guard import (
+    batch_too_large,
+    rejected,
+    unknown_tool,
+    unusable_key,
+)
+from undercroft.layers.sequencing.state import Done, refuse_order
+from undercroft.model.effect import Mode
+from undercroft.model.event import (
+    ApprovalAsked,
+    ApprovalDecided,
+    ApprovalVoided,
+    HandedOver,
+    StepEnded,
+    StepWaited,
+)
+from undercroft.model.message import Answer, ModelRequest
+from undercroft.model.outcome import TurnStatus, Waiting
+from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
+
+BATCH_MAX = 1_000
+# How long a recorded step may go unasked while the code asks for another: other branches of
+# the handler may still be about to ask for it.
+REPLAY_GRACE_S = 1.0
+PARK_GRACE_S = 0.02
+# What a turn wrote it also knows; a peek proves nothing.
+_KNOWN = (Mode.READ, Mode.WRITE, Mode.EXCLUSIVE)
+
+
+class HandlerRun(TurnRun):
+    """One life of a handler's turn."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
+        self,
+        setting: Setting,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        handler: Handler[..., Any],
+        inputs: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            setting, log, memo, turn_id, session, handler.strength, handler.resources.delay_s
+        )
+        self.handler = handler
+        self.inputs = inputs
+        self.line = Line()
+        self.lines: dict[str, Line] = {}
+        self.branches = Branches()
+        self.done = Done(handler.watched)
+        self.seen: dict[tuple[str, bytes], bytes] = {}
+        self.waiting: list[Waiting] = []
+        self.parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whether somebody has to decide before some of it can go on.
+        self.holding = False
+        self.busy = 0
+        self.broken: UndercroftError | None = None
+
+    async def main(self) -> Finish:
+        """Run the handler's code until it returns or has to wait.
+
+        Raises:
+            ReplayError: The code asks for something else than the journal holds.
+            StoreError: The journal cannot be written.
+        """
+        code = asyncio.ensure_future(self._code())
+        either: list[asyncio.Future[Any]] = [code, self.parked]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not code.done():
+                code.cancel()
+                await asyncio.wait({code}, timeout=CANCEL_GRACE_S)
+            if code.done() and not code.cancelled():
+                code.exception()  # raised below, or of no interest after a halt
+        if self.broken is not None:
+            raise self.broken
+        if self.parked.done() or not code.done():
+            status = TurnStatus.IN_DOUBT if self.doubts else TurnStatus.WAITING
+            return Finish(status, waiting=tuple(self.waiting))
+        return code.result()
+
+    async def _code(self) -> Finish:
+        try:
+            value = await self.handler.fn(Turn(self, self.line), **self.inputs)
+        except (TurnError, StoreError, DeclarationError) as error:
+            # Not the turn's failure: what is wrong can be mended, and the turn resumed.
+            self.broken = self.broken or error
+            raise
+        except ModelError as error:
+            return Finish(TurnStatus.FAILED, error=failure(error, step="model"))
+        except BaseException as error:
+            if self.parked.done():
+                raise
+            return Finish(TurnStatus.FAILED, error=failure(self._own(error, CODE)))
+        if self.memo.left:
+            self.broken = self.broken or diverged(self.turn_id, self.memo, "")
+        if self.broken is not None:
+            raise self.broken
+        ended = self.encoded(CODE, value)
+        if ended.error is not None:
+            return Finish(TurnStatus.FAILED, error=ended.error)
+        return Finish(TurnStatus.DONE, value, ended.raw)
+
+    # ------------------------------------------------------------------ the model
+
+    async def ask_model(self, line: Line) -> Answer:
+        """Assemble the prompt of a line, send it, and return the answer."""
+        model = self.setting.model
+        if model is None:
+            raise DeclarationError(
+                f"handler {self.handler.name!r}",
+                "it asks a model, and there is none",
+                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
+            )
+        _check_open(line)
+        fresh = line.window.delta()
+        for entry in fresh:
+            line.prompt.update(encode(entry.message))
+        fp = line.prompt.digest()
+        record = self.memo.take("model", fp) if self.memo.left else None
+        if record is None and self.memo.left:
+            await self._other_branches("model")
+        async with self._at_work():
+            if record is not None and record.ended is not None:
+                n, ended = record.n, end_of(record.ended)
+            else:
+                n = record.n if record else self.log.next_n()
+                args = encode({"prompt": [by_reference(e) for e in fresh]})
+                request = ModelRequest(line.window.messages, self.handler.specs)
+                step = Step(
+                    n,
+                    "model",
+                    model_body(model),
+                    "model",
+                    {"request": request},
+                    fp,
+                    line.last,
+                    (),
+                    msgspec.Raw(args),
+                    branch=line.name,
+                )
+                ended = await self.perform(step, record)
+                self.log.put()
+        if ended.status is not StepStatus.OK:
+            raise ModelError("model", str(ended.error), "Handle it, or let the turn fail.")
+        line.last = (n,)
+        answer = named_calls(read_answer(ended.raw), n)
+        line.window.add_answer(answer, n)
+        return answer
+
+    # ------------------------------------------------------------------ branches
+
+    def branch(self, line: Line, name: str) -> Line:
+        """Return a new branch of `line`."""
+        place = f"turn.branch({name!r})"
+        if not name or "/" in name:
+            raise DeclarationError(place, "it needs a name without a slash", "Give it one.")
+        _check_open(line)
+        full = f"{line.name}/{name}" if line.name else name
+        taken = self.lines.get(full)
+        if taken is not None and taken.open:
+            raise DeclarationError(place, "that name is taken", "Close that branch, or rename it.")
+        made = self.lines[full] = Line(full, line)
+        return made
+
+    def hand_over(self, giver: Line, key: str, taker: Line) -> None:
+        """Let another line of the turn write to `key`."""
+        place = f"turn.hand_over({key!r})"
+        try:
+            key = self.handler.resources.canonical_key(normal_key(key))
+        except KeyProblem as problem:
+            raise DeclarationError(place, str(problem), "Give a key such as crm/7.") from None
+        _check_open(taker)
+        third = self.branches.hand_over(key, giver.name, taker.name)
+        if third is not None:
+            owner = f"branch {third!r}" if third else "the turn itself"
+            raise DeclarationError(place, f"{owner} owns some of it", "Let its owner hand it over.")
+        self.log.note(HandedOver(key, giver.name, taker.name, self.wall_s()))
+
+    def close(self, line: Line) -> None:
+        """End a branch; what it owns falls to the line that it came from."""
+        if line.heir is not None and line.open:
+            line.open = False
+            self.branches.close(line.name, line.heir.name)
+            line.heir.last = tuple(dict.fromkeys(line.heir.last + line.last))
+
+    # ------------------------------------------------------------------ batches
+
+    async def run_batch(self, line: Line, batch: Sequence[Call]) -> list[Result]:
+        """Run one batch of proposed calls; return their results in the order of proposal."""
+        _check_open(line)
+        slots = [Slot(checked_call(call)) for call in batch]
+        refusals = [self._prepare(line, slot, place) for place, slot in enumerate(slots)]
+        await self._number(slots)
+        async with self._at_work():
+            for slot, refusal in zip(slots, refusals, strict=True):
+                if slot.record is not None and slot.record.ended is not None:
+                    self._recall(line, slot, slot.record.ended)
+                elif refusal is not None:
+                    self._refuse(slot, refusal)
+            todo = [slot for slot in slots if slot.result is None]
+            for at, slot in enumerate(todo):
+                who = step_id(slot.call.name, slot.n)
+                slot.place = self.lane.ask(slot.held, slot, who, needed(slot, todo[:at]))
+            if len(todo) == 1:
+                await self._run_slot(line, todo[0])
+            elif todo:
+                await asyncio.gather(*(self._run_slot(line, slot) for slot in todo))
+            self.log.put()
+            if any(slot.result is None for slot in todo):
+                self._ask_also(line, todo)
+                await self._park()
+            if self.log.crowded:
+                await self.log.durable()
+        line.last = tuple(slot.n for slot in slots)
+        results = [slot.result for slot in slots if slot.result is not None]
+        for slot, result in zip(slots, results, strict=True):
+            line.window.add_result(result, slot.data, slot.n)
+        return results
+
+    async def _number(self, slots: list[Slot]) -> None:
+        """Find the calls of a batch in the journal; number those that are new, in their order."""
+        if self.memo.left:
+            for slot in slots:
+                slot.record = self.memo.take(slot.call.name, slot.fp)
+            new = [slot for slot in slots if slot.record is None]
+            if self.memo.left and new:
+                await self._other_branches(new[0].call.name)
+        for slot in slots:
+            slot.n = slot.record.n if slot.record is not None else self.log.next_n()
+
+    def _prepare(self, line: Line, slot: Slot, place: int) -> Refusal | None:
+        """Check what can be checked before anything ran; return why the call may not run."""
+        call = slot.call
+        slot.fp = call_fingerprint(call.arguments, line.name)
+        tool = self.handler.tools.get(call.name)
+        if tool is None:
+            return unknown_tool(call.name, self.handler.tools)
+        if place >= BATCH_MAX:
+            return batch_too_large(call.name, place + 1, BATCH_MAX)
+        accepted = tool.check.check(call.name, call.arguments)
+        if isinstance(accepted, Refusal):
+            return accepted
+        slot.fp = call_fingerprint(accepted.proposed, line.name)
+        slot.tool, slot.accepted = tool, accepted
+        declared = self.handler.declared[tool.name]
+        values = accepted.passed
+        if not declared.fixed:
+            defaults = {p.name: p.default for p in tool.signature.parameters if not p.required}
+            values = {**defaults, **accepted.passed}
+        try:
+            slot.claims = declared.pairs(values)
+        except KeyProblem as problem:
+            return unusable_key(call.name, str(problem))
+        slot.held = slot.claims + declared.implicit if declared.implicit else slot.claims
+        return None
+
+    async def _run_slot(self, line: Line, slot: Slot) -> None:
+        """Run one call when it is its turn; leave it without a result where it has to wait."""
+        if not await self._admitted(slot):
+            return
+        record, tool, place = slot.record, slot.tool, slot.place
+        assert tool is not None  # noqa: S101  only prepared slots come here
+        assert place is not None  # noqa: S101  likewise
+        begun = record is not None and record.started is not None
+        refusal = None if begun else self._out_of_order(slot, tool)
+        if refusal is None and not begun and tool.rules.approval:
+            said = record.decided if record is not None else None
+            if said is None or not await self._holds(line, slot, said):
+                self._stand(line, slot, ask=said is None)
+                return
+            if not said.granted:
+                refusal = rejected(tool.name, said.by, said.reason)
+        if refusal is None:
+            refusal = self._of_other_branch(line, slot, tool)
+        if refusal is not None:
+            self._refuse(slot, refusal)
+        else:
+            ended = await self._call_tool(line, slot, tool)
+            if ended.status is StepStatus.IN_DOUBT:
+                self._stand(line, slot, ask=False)
+                return
+            self._took(slot, ended)
+        self._go_on(self.lane.leave(place))
+
+    async def _admitted(self, slot: Slot) -> bool:
+        """Wait for this call's turn; False where somebody has to decide before it comes."""
+        place = slot.place
+        assert place is not None  # noqa: S101  asked for just before
+        if place.admitted:
+            return True
+        self._go_on([])  # where nothing runs, there is nothing to wait for
+        while place.present and not place.admitted:
+            slot.go = asyncio.get_running_loop().create_future()
+            await slot.go
+        if place.admitted:
+            waited_s = self.now_s() - place.asked_s
+            self.log.note(StepWaited(slot.n, waited_s, place.claim or "needs", place.behind))
+        return place.admitted
+
+    def _go_on(self, admitted: Sequence[Place]) -> None:
+        """Let those that were admitted run; where nothing runs, nobody need wait any longer."""
+        for place in admitted:
+            place.stands_for.proceed()
+        if not self.lane.running and self.lane.waiting:
+            for place in self.lane.withdraw():
+                place.stands_for.proceed()
+
+    def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
+        """Hold a call, and with it those that conflict with it, until somebody decides."""
+        assert slot.place is not None  # noqa: S101  it was admitted
+        if ask:
+            self._ask(line, slot)
+        self.holding = True
+        self._go_on(self.lane.stand(slot.place))
+
+    async def _holds(self, line: Line, slot: Slot, said: ApprovalDecided) -> bool:
+        """Whether a person's word still counts; if not, it is noted and asked for again."""
+        asked = slot.record.asked if slot.record is not None else None
+        if not said.granted or asked is None:
+            return True
+        void = await voided(asked, self.owner, at=self.wall_s(), copy_id=self.store.copy_id)
+        if void is None:
+            return True
+        self.log.note(void)
+        self._ask(line, slot, void)
+        return False
+
+    def _of_other_branch(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
+        """Return why a write is refused because of another branch; else the line owns it."""
+        if not tool.body.changes:
+            return None
+        for key in slot.keys(Mode.APPEND, Mode.WRITE, Mode.EXCLUSIVE):
+            found = self.branches.foreign(key, line.name)
+            if found is not None:
+                return owned_by_branch(tool.name, found[0], found[1], line.name)
+        for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
+            self.branches.own(key, line.name)
+        return None
+
+    def _out_of_order(self, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
+        assert slot.accepted is not None  # noqa: S101  only prepared slots come here
+        unread: dict[str, tuple[str, ...]] = {}
+        readers = self.handler.readers.get(tool.name)
+        if readers:
+            own = slot.keys(Mode.READ)
+            for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
+                if any(covers(read, key) for read in own):
+                    continue  # it reads by itself what it writes
+                names = tuple(dict.fromkeys(n for n, t in readers if t.may_yield(key)))
+                if names:
+                    unread[key] = names
+        return refuse_order(tool.rules, slot.accepted.proposed, unread, self.done)
+
+    def _step(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Step:
+        accepted = slot.accepted
+        assert accepted is not None  # noqa: S101  only prepared slots come here
+        before, verify = None, tool.body.verify
+        if verify is not None:
+            chosen = chosen_arguments(accepted.proposed, verify.parameters)
+            before = self.seen.get((verify.name, chosen))
+        return Step(
+            slot.n,
+            tool.name,
+            tool.body,
+            "tool",
+            accepted.passed,
+            slot.fp,
+            line.last,
+            slot.claims,
+            msgspec.Raw(encode(accepted.proposed)),
+            before,
+            slot.held,
+            line.name,
+            slot.keys(Mode.READ)
+            if tool.name in self.handler.remembered and not tool.body.changes
+            else (),
+        )
+
+    async def _call_tool(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Ended:
+        step = self._step(line, slot, tool)
+        if tool.body.changes:
+            # Whatever was read before says nothing of the time after this.
+            self.seen.clear()
+        return await self.perform(step, slot.record)
+
+    def _recall(self, line: Line, slot: Slot, ended: StepEnded) -> None:
+        """Take the result of a call from the journal, and what the turn knew by it."""
+        self._took(slot, end_of(ended))
+        tool = slot.tool
+        if tool is None or ended.status is not StepStatus.OK:
+            return
+        if tool.body.changes:
+            for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
+                self.branches.own(key, line.name)
+            self.owner.changed(changing(slot.claims), 0)
+        else:
+            self.remember(self._step(line, slot, tool), bytes(ended.value))
+
+    def _took(self, slot: Slot, ended: Ended) -> None:
+        """Make the result of a call that came to its end, in this life or an earlier one."""
+        tool, value = slot.tool, None
+        if ended.status is StepStatus.OK:
+            slot.data = decode(ended.raw)
+            # Read back also where it is at hand, so that a replay is given the very same.
+            value = tool.body.decode(ended.raw) if tool is not None else slot.data
+            self._note_done(slot, ended.raw)
+        slot.result = Result(
+            ended.status,
+            value,
+            ended.error,
+            ended.refusal,
+            step_id(slot.call.name, slot.n),
+            slot.call.name,
+            slot.call.id,
+        )
+
+    def _note_done(self, slot: Slot, raw: bytes) -> None:
+        tool, accepted = slot.tool, slot.accepted
+        if tool is None or accepted is None:
+            return
+        self.done.note(tool.name, accepted.proposed, slot.keys(*_KNOWN))
+        if tool.body.changes:
+            self.seen.clear()
+        elif (parameters := self.handler.compared.get(tool.name)) is not None:
+            self.seen[tool.name, chosen_arguments(accepted.proposed, parameters)] = raw
+
+    def _refuse(self, slot: Slot, refusal: Refusal) -> None:
+        self.log.note(
+            StepEnded(
+                slot.n,
+                StepStatus.REFUSED,
+                0.0,
+                refusal=refusal,
+                name=slot.call.name,
+                fp=slot.fp,
+                args=msgspec.Raw(shown(slot.call.arguments)),
+                at=self.wall_s(),
+            )
+        )
+        self._took(slot, Ended(StepStatus.REFUSED, refusal=refusal))
+
+    # ------------------------------------------------------------------ waiting
+
+    def _ask(self, line: Line, slot: Slot, void: ApprovalVoided | None = None) -> None:
+        """Ask a person about a call: once in the life of the turn, and again after `void`."""
+        tool, accepted, record = slot.tool, slot.accepted, slot.record
+        assert tool is not None  # noqa: S101  only prepared slots come here
+        assert accepted is not None  # noqa: S101  likewise
+        asked = record.asked if record is not None and void is None else None
+        if asked is None:
+            at, expires_s = self.wall_s(), tool.rules.expires_s
+            asked = ApprovalAsked(
+                slot.n,
+                slot.call.name,
+                at,
+                slot.fp,
+                msgspec.Raw(encode(accepted.proposed)),
+                line.last,
+                self.owner.versions(changing(slot.claims)),
+                self.store.copy_id,
+                None if expires_s is None else at + expires_s,
+            )
+            self.log.note(asked)
+        elif record is not None:
+            void = record.voided
+        self.waiting.append(question(asked, void))
+
+    def _ask_also(self, line: Line, slots: Sequence[Slot]) -> None:
+        """Ask about the other calls of a held batch too, so that one visit can decide all."""
+        asked = {waiting.step_id for waiting in self.waiting}
+        for slot in slots:
+            tool = slot.tool
+            if slot.result is not None or tool is None or not tool.rules.approval:
+                continue
+            record = slot.record
+            if record is not None and (record.decided is not None or record.started is not None):
+                continue
+            if step_id(slot.call.name, slot.n) in asked:
+                continue
+            if self._out_of_order(slot, tool) is None:
+                self._ask(line, slot)
+        self.log.put()
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """Count a branch of the code as being at work, and stop it once the turn has to wait."""
+        if self.broken is not None:
+            raise self.broken
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            if self.holding and not self.busy:
+                # The branch that goes on may ask again at once; else nothing is left to do.
+                asyncio.get_running_loop().call_later(PARK_GRACE_S, self._park_if_idle)
+
+    async def _park(self) -> None:
+        """Wait to be unwound: nothing more can run until somebody decides."""
+        self.busy -= 1
+        self._park_if_idle()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.busy += 1
+
+    def _park_if_idle(self) -> None:
+        if not self.busy and not self.parked.done():
+            self.parked.set_result(None)
+
+    # ------------------------------------------------------------------ replay
+
+    async def _other_branches(self, asked: str) -> None:
+        """Let other branches of the code claim what is recorded before something new begins.
+
+        Raises:
+            ReplayError: Nobody does: the code asks for something else than it did.
+        """
+        left = self.memo.left
+        give_up_s = self.now_s() + REPLAY_GRACE_S
+        while self.memo.left and self.broken is None:
+            if self.memo.left < left:
+                left, give_up_s = self.memo.left, self.now_s() + REPLAY_GRACE_S
+            if self.now_s() > give_up_s:
+                self.broken = diverged(self.turn_id, self.memo, asked)
+                break
+            await self.clock.sleep(REPLAY_GRACE_S / 100)
+        if self.broken is not None:
+            raise self.broken
+
+
+def _check_open(line: Line) -> None:
+    if not line.open:
+        raise DeclarationError(
+            f"branch {line.name!r}", "it is closed", "Open another one: turn.branch(…)."
+        )

@@ -1,0 +1,63 @@
+"""Which branch of a turn owns which resource: the first one that writes to it.
+
+Keeps: of two branches that run side by side, only one writes to a resource, unless it was
+handed over; what a branch owned falls to the one that it came from when it closes.
+"""
+
+from __future__ import annotations
+
+from undercroft.layers.conflicts.keys import overlap, within
+from undercroft.layers.conflicts.ownership import paths_above
+
+
+class Branches:
+    """The owners within one turn, by branch; the turn itself has no name."""
+
+    __slots__ = ("_below", "_owner", "_wild")
+
+    def __init__(self) -> None:
+        self._owner: dict[str, str] = {}
+        self._below: dict[str, dict[str, None]] = {}
+        self._wild = False
+
+    def foreign(self, key: str, branch: str) -> tuple[str, str] | None:
+        """Return a key that overlaps with `key` and the other branch that owns it, or None."""
+        for path in self._overlapping(key):
+            owner = self._owner[path]
+            if owner != branch:
+                return path, owner
+        return None
+
+    def own(self, key: str, branch: str) -> None:
+        """Make `branch` the owner of `key`."""
+        if key not in self._owner:
+            for path in paths_above(key):
+                self._below.setdefault(path, {})[key] = None
+        self._owner[key] = branch
+        self._wild = self._wild or "*" in key
+
+    def hand_over(self, key: str, giver: str, taker: str) -> str | None:
+        """Give all that `giver` owns within `key`, and `key` itself, to `taker`.
+
+        Returns the name of the branch that stands in the way because it owns some of it.
+        """
+        for path in self._overlapping(key):
+            if self._owner[path] != giver:
+                return self._owner[path]
+        for path in self._overlapping(key):
+            if within(path, key):
+                self._owner[path] = taker
+        self.own(key, taker)
+        return None
+
+    def close(self, branch: str, heir: str) -> None:
+        """Give all that a branch owns to the one that it came from."""
+        for key, owner in self._owner.items():
+            if owner == branch:
+                self._owner[key] = heir
+
+    def _overlapping(self, key: str) -> list[str]:
+        if self._wild or "*" in key:
+            return [path for path in self._owner if overlap(path, key)]
+        found = [path for path in (*paths_above(key), key) if path in self._owner]
+        return [*found, *self._below.get(key, ())]

@@ -73,9 +73,10 @@ _BANKING: Final[dict[str, Effect]] = {
     # Sending money leaves the balance of this bank as it was.
     "get_iban": Effect(reads=("bank/account",)),
     "get_balance": Effect(reads=("bank/account",)),
-    "send_money": Effect(appends=("bank/transactions",)),
+    # Both kinds of transaction get their ids from one sequence.
+    "send_money": Effect(appends=("bank/transactions", "bank/ids")),
     "get_most_recent_transactions": Effect(reads=("bank/transactions",)),
-    "schedule_transaction": Effect(appends=("bank/scheduled",)),
+    "schedule_transaction": Effect(appends=("bank/scheduled", "bank/ids")),
     "update_scheduled_transaction": Effect(writes=("bank/scheduled/{id}",)),
     "get_scheduled_transactions": Effect(reads=("bank/scheduled",)),
     "read_file": Effect(reads=("files/{file_path}",)),
@@ -89,17 +90,23 @@ _SLACK: Final[dict[str, Effect]] = {
     # No tool makes a channel, so the list of channels never changes.
     "get_channels": Effect(reads=("slack/channels",)),
     "get_users_in_channel": Effect(reads=("slack/members/{channel}",)),
-    # Not an append: doing it twice enters the user twice.
-    "add_user_to_channel": Effect(reads=(_USER,), writes=("slack/members/{channel}",)),
+    # Not an append: doing it twice enters the user twice. Each user's channels are a list
+    # too, in the order of joining, which no tool answers with.
+    "add_user_to_channel": Effect(
+        reads=(_USER,), appends=("slack/joined/{user}",), writes=("slack/members/{channel}",)
+    ),
     "read_channel_messages": Effect(reads=("slack/messages/{channel}",)),
     "send_channel_message": Effect(appends=("slack/messages/{channel}",)),
     "read_inbox": Effect(reads=("slack/inbox/{user}", _USER)),
     "send_direct_message": Effect(
         reads=("slack/users/{recipient}",), appends=("slack/inbox/{recipient}",)
     ),
-    "invite_user_to_slack": Effect(appends=(_USER,)),
-    # Leaves every channel, and takes the inbox along.
-    "remove_user_from_slack": Effect(writes=(_USER, "slack/inbox/{user}", "slack/members")),
+    # The roster is the order in which users came; members of a channel are listed in it.
+    "invite_user_to_slack": Effect(appends=(_USER, "slack/roster")),
+    # Leaves every channel, and takes the inbox along. The others stay as they came.
+    "remove_user_from_slack": Effect(
+        writes=(_USER, "slack/inbox/{user}", "slack/joined/{user}", "slack/members")
+    ),
     # Not a read: the web keeps a list of every request made to it. The scheme of a
     # URL makes no difference to the web, though it does to this key.
     "get_webpage": Effect(reads=("web/pages/{url}",), appends=("web/requests",)),

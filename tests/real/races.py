@@ -34,12 +34,14 @@ from pydantic_core import to_jsonable_python
 import undercroft as uc
 from undercroft.engine.handler import Handler
 from undercroft.engine.tool import Tool
+from undercroft.storage.memory import MemoryStore
 from undercroft.testing import run_virtual
 
 from .bindings import UNREAD, bind, reaching
 from .client import World
 from .dojo import SUITES, Call, Digest, Json, canonical, load_suite
 from .effects import EFFECTS, Effect
+from .journals import anomalies
 
 SLOW_S: Final = 1.0
 SHORT_S: Final = 0.01
@@ -54,20 +56,9 @@ Effects: TypeAlias = Mapping[str, Effect]
 # and none is exclusive.
 COMPATIBLE: Final = {("read", "read"), ("append", "append")}
 
-# Lists in the environments that tell in which order tools came, though no tool answers with
-# that order and no key of `effects` names them: the channels of a user, and the users. The
-# keys exist only here, so that two of these calls count as the appends that they are.
-_LISTS: Final[Mapping[str, str]] = {
-    "add_user_to_channel": "order/channels-of/{user}",
-    "invite_user_to_slack": "order/users",
-}
-COMPLETE: Final[Effects] = {
-    name: replace(effect, appends=(*effect.appends, _LISTS[name])) if name in _LISTS else effect
-    for name, effect in EFFECTS.items()
-}
 ORDERED: Final[Effects] = {
     name: replace(effect, appends=(), writes=(*effect.writes, *effect.appends))
-    for name, effect in COMPLETE.items()
+    for name, effect in EFFECTS.items()
 }
 
 
@@ -100,7 +91,7 @@ class Problem(NamedTuple):
         what: Which calls, or what differs.
     """
 
-    kind: Literal["outcome", "order", "result", "world", "content"]
+    kind: Literal["outcome", "order", "result", "world", "content", "journal"]
     where: str
     what: str
 
@@ -133,7 +124,7 @@ class Batch:
         self._runtime = loaded.runtime
         pristine = copy.deepcopy(loaded.pristine)
         self._ready = loaded.theirs.user_tasks[task].init_environment(pristine)
-        effects = ORDERED if ordered else COMPLETE
+        effects = ORDERED if ordered else EFFECTS
         claims = [claims_of(call, effects[call.tool]) for call in self.calls]
         pairs = list(itertools.combinations(range(len(claims)), 2))
         self.conflicts = tuple(p for p in pairs if conflict(claims[p[0]], claims[p[1]]))
@@ -478,11 +469,14 @@ def race_all(batches: Iterable[Batch], runs: int, *, liar: str = "") -> Tally:
         for batch in batches:
             handler = make_proposer(batch.suite, ordered=batch.ordered, liar=liar)
             # A journal in memory for each, which is gone with it.
-            async with uc.Runtime() as runtime:
+            store = MemoryStore()
+            async with uc.Runtime(store) as runtime:
                 for number, latencies in enumerate(schedules(batch, runs)):
                     race = Race(batch, latencies)
                     await race.run(runtime, handler)
                     tally.judge(race, number)
+            for anomaly in anomalies(store):
+                tally.problems.append(Problem("journal", str(batch), f"{anomaly}"))
 
     run_virtual(main())
     return tally

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from undercroft.engine.codec import encode
-from undercroft.engine.owning import Owner
+from undercroft.engine.owning import Owner, Read
 from undercroft.layers.sequencing.approval import binding, lapsed
 from undercroft.model.event import NIL, NIL_BYTES, ApprovalAsked, ApprovalVoided
 from undercroft.model.outcome import Changed, Waiting
@@ -34,13 +34,13 @@ def question(asked: ApprovalAsked, voided: ApprovalVoided | None = None) -> Wait
 
 
 async def voided(
-    asked: ApprovalAsked, owner: Owner, *, at: float, copy_id: str
+    asked: ApprovalAsked, owner: Owner, read: Read, *, at: float, copy_id: str
 ) -> ApprovalVoided | None:
     """Return why a yes to `asked` counts for nothing now, or None where it holds."""
     why = lapsed(asked, at=at, copy_id=copy_id)
     if why:
         return ApprovalVoided(asked.n, why, at)
-    changed = await owner.changes(asked.n, asked.versions)
+    changed = await owner.changes(asked.n, asked.versions, read)
     if not changed:
         return None
     return ApprovalVoided(asked.n, "changed", at, _told(changed))

@@ -501,7 +501,7 @@ class FlowRun(TurnRun):
             return []
         if said.granted:
             at, copy_id = self._at(), self.store.copy_id
-            void = await voided(asked, self.owner, at=at, copy_id=copy_id)
+            void = await voided(asked, self.owner, self.read_again, at=at, copy_id=copy_id)
             if void is not None:
                 self.log.note(void)
                 return self._ask(op, record.n, kwargs, void)

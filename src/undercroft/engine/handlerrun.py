@@ -372,7 +372,9 @@ class HandlerRun(TurnRun):
         asked = slot.record.asked if slot.record is not None else None
         if not said.granted or asked is None:
             return True
-        void = await voided(asked, self.owner, at=self.wall_s(), copy_id=self.store.copy_id)
+        void = await voided(
+            asked, self.owner, self.read_again, at=self.wall_s(), copy_id=self.store.copy_id
+        )
         if void is None:
             return True
         self.log.note(void)

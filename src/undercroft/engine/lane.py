@@ -124,6 +124,7 @@ class Lane:
         if not place.present:
             return []
         place.present = False
+        place.stands_for = None  # or it would be in a ring with whoever holds the place
         self._present -= 1
         if place.admitted:
             self.running -= 1

@@ -38,6 +38,10 @@ class Reader(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
+# Returns the value and the value encoded; raises whatever the tool raises.
+Read = Callable[[Reader, str], Awaitable[tuple[Any, bytes]]]
+
+
 class Ask(NamedTuple):
     """A write that wants to begin.
 
@@ -45,6 +49,7 @@ class Ask(NamedTuple):
         event: Makes its intent, with the time of now.
         let_go: Gives back what it holds at the desk while it waits for an owner.
         come_back: Takes it again; what it returns is why that cannot be.
+        read: Does a read again.
     """
 
     n: int
@@ -54,6 +59,7 @@ class Ask(NamedTuple):
     again: bool
     let_go: Callable[[], None]
     come_back: Callable[[], Awaitable[Refusal | None]]
+    read: Read
 
 
 class Go(NamedTuple):
@@ -133,12 +139,11 @@ class Owner:
         strength: Callable[[str], Strength],
         delay_s: Callable[[str], float],
         tick: Callable[[], int],
-        read: Callable[[Reader, str], Awaitable[tuple[Any, bytes]]],
     ) -> None:
         self._store, self._clock, self._policy = store, clock, policy
         self._turns, self._silences = turns, silences
         self._log, self._turn_id = log, turn_id
-        self._strength, self._delay_s, self._tick, self._read = strength, delay_s, tick, read
+        self._strength, self._delay_s, self._tick = strength, delay_s, tick
         self._owns = False
         self.known = Known()
 
@@ -268,7 +273,7 @@ class Owner:
             return stale(ask.name, seen.key, was, None, by)
         began_s, position = self._clock.now_s(), self._store.position
         try:
-            value, raw = await self._read(reader, ask.name)
+            value, raw = await ask.read(reader, ask.name)
         except Exception as error:  # noqa: BLE001  whatever the tool raises
             return unreadable(ask.name, seen.key, f"{type(error).__name__}: {error}")
         version = version_of(value, raw, reader.body.version)
@@ -293,7 +298,9 @@ class Owner:
                     found[seen.key] = seen.version
         return tuple(found.items())
 
-    async def changes(self, n: int, versions: Iterable[tuple[str, str]]) -> list[Changed]:
+    async def changes(
+        self, n: int, versions: Iterable[tuple[str, str]], read: Read
+    ) -> list[Changed]:
         """Read again what an approver was shown; return what is not as it was.
 
         What the turn has not read itself in this life, or cannot read, counts as changed.
@@ -306,7 +313,7 @@ class Owner:
                 continue
             began_s, position = self._clock.now_s(), self._store.position
             try:
-                value, raw = await self._read(seen.reader, key)
+                value, raw = await read(seen.reader, key)
             except Exception as error:  # noqa: BLE001  whatever the tool raises
                 changed.append(Changed(key, _shown(seen.value), f"(reading it failed: {error})"))
                 continue

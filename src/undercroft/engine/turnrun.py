@@ -104,7 +104,6 @@ class TurnRun(ABC):
             strength,
             delay_s,
             self.tick,
-            self._read_again,
         )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
@@ -292,6 +291,7 @@ class TurnRun(ABC):
                 attempt > 1,
                 lambda: self.desk.leave(self.holds[step.n]),
                 lambda: self._take(step),
+                self.read_again,
             )
         )
         if isinstance(answer, No):
@@ -407,7 +407,7 @@ class TurnRun(ABC):
             return await call
         return await self._bounded(body, call, body.timeout_s)
 
-    async def _read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
+    async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
         """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
         body = reader.body
         step = Step(0, f"{name} (checking {body.name})", body, "check", reader.kwargs)

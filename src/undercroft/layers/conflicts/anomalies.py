@@ -44,6 +44,9 @@ class Anomaly(msgspec.Struct, frozen=True):
 class Rule:
     """What goes along a line: told of each begin, of each end, and of each mark, in order."""
 
+    # Whether it also looks at what no other turn could come between.
+    within_turn = False
+
     def __init__(self, line: Line, found: Found) -> None:
         history = line.history
         self.line, self.found, self.history = line, found, history

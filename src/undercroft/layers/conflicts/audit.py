@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from undercroft.errors import SettingError
-from undercroft.layers.conflicts.anomalies import Anomaly, Found, Rule
+from undercroft.layers.conflicts.anomalies import Anomaly, Found, Rule, Take
 from undercroft.layers.conflicts.history import Record
 from undercroft.layers.conflicts.holds import Owners, Together
 from undercroft.layers.conflicts.precedence import GROUP_OF, Precedence
@@ -69,11 +69,11 @@ def _rules(line: Line, found: Found, order: Precedence) -> list[Rule]:
 
 def _run(line: Line, rules: Sequence[Rule]) -> None:
     """Go along a line; what ends strictly before another begins is told of first."""
-    kinds = line.history.kinds
-    begin, end = [
-        [tuple(table[kind] for table in tables if kind in table) for kind in range(KINDS_MAX)]
-        for tables in ([rule.begins for rule in rules], [rule.ends for rule in rules])
+    kinds = [
+        kind + KINDS_MAX * apart for kind, apart in zip(line.history.kinds, line.apart, strict=True)
     ]
+    begin = _takes([(rule.begins, rule.within_turn) for rule in rules])
+    end = _takes([(rule.ends, rule.within_turn) for rule in rules])
     never = float("inf")
     closing, marking = iter(line.closed), iter(line.marks)
     closed, mark = next(closing, None), next(marking, None)
@@ -97,6 +97,17 @@ def _run(line: Line, rules: Sequence[Rule]) -> None:
             take(number)
 
 
+def _takes(tables: Sequence[tuple[dict[int, Take], bool]]) -> list[tuple[Take, ...]]:
+    """Return, by kind of operation, who wants to know; after that, of those that stand apart."""
+    return [
+        tuple(
+            table[kind] for table, within_turn in tables if kind in table and within_turn >= apart
+        )
+        for apart in (False, True)
+        for kind in range(KINDS_MAX)
+    ]
+
+
 class Before(Rule):
     """Which turn came before which, for cycles.
 
@@ -105,23 +116,6 @@ class Before(Rule):
 
     def __init__(self, line: Line, found: Found, order: Precedence) -> None:
         super().__init__(line, found)
-        order.follow(self._fresh() if line.alone else bytearray(len(self.ops)))
+        order.follow(line.fresh)
         self.begins = dict.fromkeys(GROUP_OF, order.began)
         self.ends = dict.fromkeys(GROUP_OF, order.ended)
-
-    def _fresh(self) -> bytearray:
-        """Return, by operation, whether all turns that had begun were over before it."""
-        until: dict[int, int] = {}
-        turns, stops = self.turns, self.stops
-        for number in self.line.order:
-            turn = turns[number]
-            if stops[number] > until.get(turn, -1):
-                until[turn] = stops[number]
-        fresh = bytearray(len(self.ops))
-        reach = -1
-        for number in self.line.order:
-            if self.kinds[number] in GROUP_OF:
-                if self.starts[number] > reach:
-                    fresh[number] = 1
-                reach = max(reach, until[turns[number]])
-        return fresh

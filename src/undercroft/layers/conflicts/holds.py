@@ -24,6 +24,8 @@ from undercroft.layers.conflicts.timeline import (
 class Together(Rule):
     """Steps that held claims at the same time that do not go together."""
 
+    within_turn = True
+
     def __init__(self, line: Line, found: Found) -> None:
         super().__init__(line, found)
         self._live: dict[int, dict[int, None]] = {}
@@ -99,6 +101,8 @@ class Owners(Rule):
 
     What such a write touches it does not come to own.
     """
+
+    within_turn = True
 
     def __init__(self, line: Line, found: Found) -> None:
         super().__init__(line, found)

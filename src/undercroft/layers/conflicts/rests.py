@@ -7,6 +7,7 @@ included, counts as having seen; so what is reported was not seen at all.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from undercroft.layers.conflicts.anomalies import Found, Rule
 from undercroft.layers.conflicts.history import Mark, Rechecked
@@ -161,8 +162,10 @@ class Rests(Rule):
                 self._stale(number, key, source, known)
 
     def _seen(self, key: int, known: _Known) -> int:
-        seen = known.seen
-        return max(seen.get(cell, -1) for cell in self.asks[key])
+        seen, asks = known.seen, self.asks[key]
+        if len(asks) == 1:
+            return seen.get(key, -1)
+        return max([seen.get(cell, -1) for cell in asks])
 
     def _lost(self, number: int, key: int, read: int, known: _Known) -> bool:
         """Whether another turn changed what `read` showed, unseen; if so it is reported."""
@@ -183,7 +186,7 @@ class Rests(Rule):
 
     def _since(self, numbers: list[int] | None, seen: int, turn: int) -> Iterator[int]:
         """Yield, the last first, what other turns did wholly after `seen`."""
-        for number in () if numbers is None else numbers[: -LOOK_BACK_MAX - 1 : -1]:
+        for number in islice(reversed(numbers or ()), LOOK_BACK_MAX):
             if self.stops[number] <= seen:
                 return
             if self.starts[number] > seen and self.turns[number] != turn:

@@ -44,7 +44,7 @@ class Ticket:
         granted: Whether it holds its claims now.
         present: Whether it holds or waits.
         behind: The earlier ticket that it waits for, as far as is known; None once granted.
-        stands_for: Whatever the caller put there.
+        stands_for: Whatever the caller put there; None once it is released.
     """
 
     __slots__ = (
@@ -179,6 +179,9 @@ class ClaimTable:
         self._count -= 1
         for entry in ticket._entries:  # noqa: SLF001
             self._remove(entry)
+        # Rings of references would be left to the garbage collector, which takes longer.
+        ticket._entries = []  # noqa: SLF001
+        ticket.stands_for = None
         return self._moved_up(ticket) if ticket._watchers else []  # noqa: SLF001
 
     def narrow(self, ticket: Ticket, old: str, new: str) -> list[Ticket]:

@@ -35,6 +35,7 @@ class History:
         rechecks: By turn and step, what was read again for it.
         observed: By operation, a number for its key and the source of its version; -1 without.
         sources: By key, those numbers.
+        apart: By operation, whether no other turn ever used its resource.
         split: Whether there are two orders: each runtime's clock, and the one they all share.
     """
 
@@ -81,6 +82,21 @@ class History:
         self.split = bool(self.ops) and self.ops[0].since is not None
         self.sources: dict[int, list[int]] = {}
         self.observed = self._observed()
+        self.apart = self._apart()
+
+    def _apart(self) -> bytearray:
+        posts, asks = self.overlaps.posts, self.overlaps.asks
+        nobody, several = -1, -2
+        users = [nobody] * (2 * self.overlaps.size)
+        for turn, key in zip(self.turn_of, self.keys, strict=True):
+            for cell in posts[key]:
+                if users[cell] != turn:
+                    users[cell] = turn if users[cell] == nobody else several
+        apart = bytearray(self.overlaps.size)
+        for key, cells in enumerate(asks):
+            found = {users[cell] for cell in cells} - {nobody}
+            apart[key] = len(found) == 1 and several not in found
+        return bytearray([apart[key] for key in self.keys])
 
     def _observed(self) -> list[int]:
         numbers: dict[str, dict[int, int]] = {}
@@ -179,6 +195,9 @@ class Line:
         own: Whether it is the clock of one runtime, or the only one, and so is exact.
         shared: Whether it is the order that all runtimes share.
         alone: Whether no other order says anything of these turns.
+        fresh: By operation, whether all turns before it were over when it began.
+        apart: By operation, whether no other turn was at work in all the time of its own turn,
+            or ever used its resource: nothing can come between its turn's steps there.
     """
 
     def __init__(  # noqa: PLR0913  what a line is made of
@@ -196,9 +215,38 @@ class Line:
         self.starts, self.stops = times.starts, times.stops
         self.own, self.shared, self.alone = own, shared, alone
         self.order = sorted(numbers, key=times.ranks.__getitem__)
+        self.fresh = bytearray(len(history.ops))
+        self.apart = bytearray(history.apart)
+        if alone:
+            self._find_epochs()
         closed = [number for number in numbers if times.ends[number] is not None]
         self.closed = sorted(closed, key=times.stops.__getitem__)
         self.marks = sorted(marks, key=_place)
+
+    def _find_epochs(self) -> None:
+        """Divide the line where every turn that has begun is over."""
+        until: dict[int, int] = {}
+        turns, starts, stops = self.history.turn_of, self.starts, self.stops
+        for number in self.order:
+            turn = turns[number]
+            if stops[number] > until.get(turn, -1):
+                until[turn] = stops[number]
+        reach, first, turn, single = -1, 0, -1, False
+        for place, number in enumerate(self.order):
+            if starts[number] > reach:
+                self.fresh[number] = 1
+                if single:
+                    self._set_apart(first, place)
+                first, turn, single = place, turns[number], True
+            elif turns[number] != turn:
+                single = False
+            reach = max(reach, until[turns[number]])
+        if single:
+            self._set_apart(first, len(self.order))
+
+    def _set_apart(self, first: int, last: int) -> None:
+        for place in range(first, last):
+            self.apart[self.order[place]] = 1
 
 
 def _place(marked: tuple[int, Mark]) -> int:

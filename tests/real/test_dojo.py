@@ -486,11 +486,15 @@ APPROVED: Final = [
 
 
 async def approve_all(trial: Trial, said: Said, way: Way = ALONE, *, times: int = 1) -> int:
-    """Approve whatever waits, step by step, until the turn is done; return how often."""
-    for place in range(WRITES_MAX):
-        if said.status != "waiting":
+    """Approve whatever waits, step by step, until the turn is done; return how often.
+
+    What is in doubt beside it is settled first.
+    """
+    approved = 0
+    for _ in range(2 * WRITES_MAX):
+        if said.status == "done":
             assert said == Said(status="done", value=told(wanted(*trial.case[:2]).task))
-            return place
+            return approved
         parked = await trial.look()
         # No process, no lock, and nothing done ahead of the word.
         assert not parked.open
@@ -498,9 +502,15 @@ async def approve_all(trial: Trial, said: Said, way: Way = ALONE, *, times: int 
         assert parked.trace is not None
         waiting = [s.step_id for s in parked.trace.steps if s.status == "waiting"]
         assert sorted(said.waiting) == sorted(waiting)
-        check_held(trial.case, parked, said.waiting)
-        yes = Act(op="approve", turn=trial.case.task, step=said.waiting[0])
-        said = trial.ask(*[yes] * times, way=way)
+        assert sorted(said.in_doubt) == sorted(parked.doubts)
+        assert said.status == ("in_doubt" if said.in_doubt else "waiting")
+        check_held(trial.case, parked, (*said.in_doubt, *said.waiting))
+        if said.in_doubt:
+            said = trial.ask(trial.settlement(said.in_doubt[-1]), way=way)
+        else:
+            yes = Act(op="approve", turn=trial.case.task, step=said.waiting[0])
+            said = trial.ask(*[yes] * times, way=way)
+            approved += 1
     pytest.fail("Something always waits.")
 
 
@@ -516,7 +526,14 @@ async def test_a_call_approved_by_several_runs_once(trials: Make, case: Case, wa
         await trial.check()
 
 
-@cases(APPROVED[:4])
+# Where a person has both to approve, and to say what became of a write.
+BOTH: Final = [
+    Case("slack", "user_task_16", "batch", "bare", "send_direct_message"),
+    Case("workspace", "user_task_25", "batch", "bare", "send_email"),
+]
+
+
+@cases([*APPROVED[:4], *BOTH])
 async def test_an_approval_survives_a_kill_at_any_journal_write(trials: Make, case: Case) -> None:
     """A word that was kept is acted on without being given again; one that was not, is not."""
     async with trials(case) as trial:
@@ -537,6 +554,23 @@ async def test_an_approval_survives_a_kill_at_any_journal_write(trials: Make, ca
             await approve_all(trial, said)
             await trial.check()
         assert number > 3
+
+
+@cases(BOTH[:1])
+async def test_a_turn_can_be_in_doubt_and_wait_at_once(trials: Make, case: Case) -> None:
+    """A doubt keeps nobody from being asked about other calls, nor the other way round."""
+    both = 0
+    async with trials(case) as trial:
+        for number, side in kill_points():
+            await trial.reset()
+            if not await killed_at(trial, number, side, Act(op="run")):
+                break
+            begun = trial.snapshots[-1].trace is not None
+            said = trial.ask(Act(op="resume", turn=case.task) if begun else Act(op="run"))
+            both += bool(said.in_doubt and said.waiting)
+            await approve_all(trial, said)
+            await trial.check()
+    assert both
 
 
 async def test_a_word_on_a_doubt_is_not_one_on_its_repetition(trials: Make) -> None:

@@ -116,8 +116,10 @@ class TurnLog:
         Raises:
             StoreError: It could not be written.
         """
-        if self._outcomes or self._head is not None:
+        if self._outcomes:
             self.put()
+        if self._head is not None:
+            self.num, self._head = self._store.begin(self._head), None
         events, self._events = self._events, []
         return await self._store.intent(
             self.num,
@@ -127,11 +129,6 @@ class TurnLog:
             again=again,
             otherwise=(lambda: encode_frame(events)) if events else None,
         )
-
-    async def own(self, wants: Wants, lapsed: Mapping[int, int]) -> Granted | Denied:
-        """Become the owner of what is wanted, without an intent."""
-        self.put()
-        return await self._store.intent(self.num, None, wants, lapsed)
 
     async def durable(self) -> None:
         """Queue what is gathered and wait until all of it is durable.

@@ -16,7 +16,7 @@ from undercroft.engine.codec import decode
 from undercroft.engine.log import TurnLog
 from undercroft.layers.conflicts.guard import dirty, owned, stale, unreadable
 from undercroft.layers.conflicts.keys import overlap
-from undercroft.layers.conflicts.ownership import Ownership, may_wait
+from undercroft.layers.conflicts.ownership import CHANGING, Ownership, may_wait
 from undercroft.layers.conflicts.versions import Known, Seen, in_question, version_of
 from undercroft.model.effect import Mode, Strength
 from undercroft.model.event import Event, ResourceOwned, VersionChecked
@@ -25,7 +25,6 @@ from undercroft.model.outcome import Changed
 from undercroft.model.step import Refusal
 from undercroft.ports import NOBODY, Clock, Store, Wants
 
-CHANGING = frozenset({Mode.APPEND.value, Mode.WRITE.value, Mode.EXCLUSIVE.value})
 _POLL_MIN_S, _POLL_MAX_S = 0.01, 0.2
 # Of a value that was read, this much is kept to say later what has changed.
 _KEPT_BYTES_MAX = 4_096
@@ -210,7 +209,9 @@ class Owner:
         wants = ((Mode.WRITE.value, key),)
         lapsed, since_s, poll_s = NOBODY, self._clock.now_s(), _POLL_MIN_S
         while True:
-            answer = await self._log.own(wants, lapsed)
+            # Number 0: it is the turn itself that owns it, from before its first step.
+            event = ResourceOwned(0, (key,), 0, (), self._clock.wall_s())
+            answer = await self._log.intent(event, wants, lapsed, again=True)
             if isinstance(answer, Granted):
                 return None
             waited_s = self._clock.now_s() - since_s

@@ -1,9 +1,12 @@
-"""Ownership of resources in a journal: who may write to which, and who wrote last.
+"""Ownership of resources, as the journal tells it: who may write to which, and who wrote last.
 
 Keeps: an intent is written only by the owner of what it changes; an owner that died or fell
-silent is replaced, and what it left in the middle of a write is marked as dirty.
-Leaves to each store: keeping leases and writes, by the few methods at the end.
+silent is replaced, and what it left in the middle of a write counts as dirty.
+Leaves to each store: writing frames, knowing which processes live, reading what others wrote.
 
+Nothing is kept beside the journal: a turn owns what its intents claimed, until it ends or
+parks, or until another turn's intent shows that it was taken over. So owning costs no write,
+and whoever opens a journal knows the owners from the turns that have not ended.
 All of it happens inside the transaction of a commit.
 """
 
@@ -12,10 +15,72 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
-from undercroft.layers.conflicts.ownership import Lease, Owners
+from undercroft.layers.conflicts.ownership import CHANGING, Lease, Owners, paths_above
 from undercroft.model.effect import Mode
+from undercroft.model.event import (
+    AnyEvent,
+    ResourceOwned,
+    StepEnded,
+    StepStarted,
+    TurnEnded,
+    TurnParked,
+    TurnResumed,
+    TurnStarted,
+    TurnStopped,
+)
 from undercroft.model.lease import Denied, Granted, Taken, Wrote
+from undercroft.model.step import StepStatus
 from undercroft.ports import Wants
+
+_WRITES_MIN = 1_024
+
+
+class Writes:
+    """Who changed which resource last: by key the position, the turn, and whether it was cut off."""
+
+    __slots__ = ("_below", "_last", "_max")
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, int, bool]] = {}
+        self._below: dict[str, dict[str, None]] = {}
+        self._max = _WRITES_MIN
+
+    def note(self, key: str, position: int, turn: int, *, dirty: bool = False) -> None:
+        """Take note of a write, or of one that was cut off."""
+        known = self._last.get(key)
+        if known is not None and known[0] > position:
+            return
+        if known is None:
+            for path in paths_above(key):
+                self._below.setdefault(path, {})[key] = None
+        self._last[key] = (position, turn, dirty)
+
+    def clean(self, key: str, turn: int) -> None:
+        """Take note that what a turn left dirty is settled."""
+        position, last, dirty = self._last.get(key, (0, 0, False))
+        if dirty and last == turn:
+            self._last[key] = (position, turn, False)
+
+    def about(self, key: str) -> Iterable[tuple[str, int, int, bool]]:
+        """Yield the last writes to what overlaps with `key`, which holds no `*`."""
+        last = self._last
+        for path in (*paths_above(key), key, *self._below.get(key, ())):
+            if path in last:
+                yield (path, *last[path])
+
+    def forget(self, position: int) -> None:
+        """Forget writes up to `position`, once there are many: every turn here began later."""
+        if len(self._last) <= self._max:
+            return
+        old = [k for k, (at, _, dirty) in self._last.items() if at <= position and not dirty]
+        for key in old:
+            del self._last[key]
+            for path in paths_above(key):
+                below = self._below[path]
+                del below[key]
+                if not below:
+                    del self._below[path]
+        self._max = max(_WRITES_MIN, 2 * len(self._last))
 
 
 class LeaseBook(ABC):
@@ -24,16 +89,24 @@ class LeaseBook(ABC):
     Attributes:
         runtime: Number of this process.
         owners: What is owned now.
+        writes: What was written last.
     """
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self) -> None:
         self.runtime = 0
-        self.owners = owners
+        self.owners = Owners()
+        self.writes = Writes()
+        # Intents that have no outcome yet, of turns that other processes run: (turn, step).
+        self._open: dict[tuple[int, int], Wants] = {}
+        # Turns that are not run by the process that began them.
+        self._runtimes: dict[int, int] = {}
 
     @property
     def leasing(self) -> bool:
         """Whether this process holds any lease."""
         return self.owners.by_runtime(self.runtime) > 0
+
+    # ------------------------------------------------------------------ of this process
 
     def grant(  # noqa: PLR0913  an intent has as many parts
         self,
@@ -43,7 +116,7 @@ class LeaseBook(ABC):
         lapsed: Mapping[int, int],
         position: int,
         *,
-        again: bool,
+        opens: bool,
     ) -> Granted | Denied:
         """Make turn `num` the owner of `wants` and write its intent, or say who is in the way.
 
@@ -53,36 +126,35 @@ class LeaseBook(ABC):
             wants: As (mode, key).
             lapsed: Processes that may be taken for dead, unless they went on beating since.
             position: Of the last frame in the journal.
-            again: Whether the same write was begun before and never ended.
+            opens: Whether a write begins that was not begun before.
         """
-        self.refresh()
+        owners = self.owners
         in_the_way: list[Lease] = []
         for mode, key in wants:
-            for lease in self.owners.others(num, key, appends=mode == Mode.APPEND):
+            for lease in owners.others(num, key, appends=mode == Mode.APPEND):
                 if not self._may_take(lease, lapsed):
                     return self._denied(lease)
                 if lease not in in_the_way:
                     in_the_way.append(lease)
-        taken = tuple(self._take_over(lease, position) for lease in in_the_way)
+        taken = tuple([self._take_over(lease, position) for lease in in_the_way])
         if frame is not None:
             position = self.insert_frame(num, frame)
         fresh: list[str] = []
-        wrote: dict[str, Wrote] = {}
+        wrote: list[Wrote] = []
         for mode, key in wants:
-            held = self.owners.held(num, key)
+            held = owners.held(num, key)
             if held is None:
                 fresh.append(key)
-                appends, opened = mode == Mode.APPEND, int(frame is not None)
-                held = Lease(key, num, self.runtime, appends, opened, position)
-                self.owners.add(held)
-                self.insert(held)
-                wrote |= {last.key: last for last in self.last_writes(noted_at(key), num)}
+                # What was begun before, by a turn that lost it, is open all the same.
+                appends, opened = mode == Mode.APPEND, int(key[:1] != "!")
+                owners.add(Lease(key, num, self.runtime, appends, opened, position))
+                for path, at, turn, dirty in self.writes.about(noted_at(key)):
+                    if turn != num:
+                        wrote.append(Wrote(path, at, self.turn_id(turn), dirty=dirty))
                 continue
-            if frame is not None and not again:
-                held.opened += 1
+            held.opened += opens
             held.appends = held.appends and mode == Mode.APPEND
-            self.update(held)
-        return Granted(position, tuple(fresh), tuple(wrote.values()), taken)
+        return Granted(position, tuple(fresh), tuple(wrote), taken)
 
     def _may_take(self, lease: Lease, lapsed: Mapping[int, int]) -> bool:
         if lease.runtime not in lapsed:
@@ -99,88 +171,107 @@ class LeaseBook(ABC):
     def _take_over(self, lease: Lease, position: int) -> Taken:
         """End the lease of a turn whose process died or fell silent."""
         turn_id = self.turn_id(lease.turn)
-        if lease.opened:
-            self.mark_dirty(noted_at(lease.key), position + 1, lease.turn)
-        self._drop(lease)
+        self._end(lease, position + 1)
         # Should that process wake up, the turn is not its own any more.
         self.detach(lease.turn, lease.runtime)
         return Taken(lease.key, turn_id, bool(lease.opened))
 
     def close(self, num: int, wants: Wants, position: int, *, wrote: bool) -> None:
         """Take note of the outcome of an intent, at `position` of the journal."""
-        self.refresh()
         for _, key in wants:
             if wrote:
-                self.mark_written(noted_at(key), position, num)
+                self.writes.note(noted_at(key), position, num)
             lease = self.owners.held(num, key)
             if lease is None:
                 continue
             lease.opened = max(0, lease.opened - 1)
-            if lease.appends and not lease.opened:
-                self._drop(lease)
-            else:
-                self.update(lease)
             if not lease.opened:
-                self.mark_clean(noted_at(key), num)
+                self.writes.clean(noted_at(key), num)
+                if lease.appends:
+                    self.owners.drop(lease)
 
     def release(self, num: int, position: int) -> None:
         """End all leases of a turn that ended or parked; what it left open is dirty."""
-        self.refresh()
         for lease in self.owners.of(num):
-            if lease.opened:
-                self.mark_dirty(noted_at(lease.key), position, num)
-            self._drop(lease)
+            self._end(lease, position)
 
     def adopt(self, num: int) -> None:
         """Go on with the leases of a turn that another process left behind."""
-        self.refresh()
+        self._moved(num, self.runtime)
+        for turn, n in list(self._open):
+            if turn == num:
+                del self._open[turn, n]
+
+    def _moved(self, num: int, runtime: int) -> None:
+        """Take note that a process took a turn up."""
+        if runtime != num >> 32:
+            self._runtimes[num] = runtime
         for lease in self.owners.of(num):
             self.owners.drop(lease)
-            lease.runtime = self.runtime
+            lease.runtime = runtime
             self.owners.add(lease)
-            self.update(lease)
 
-    def _drop(self, lease: Lease) -> None:
+    def forget(self) -> None:
+        """Forget who owns what, to be told of it anew; what was written stays known."""
+        self.owners = Owners()
+        self._open.clear()
+
+    def _end(self, lease: Lease, position: int) -> None:
+        if lease.opened:
+            self.writes.note(noted_at(lease.key), position, lease.turn, dirty=True)
         self.owners.drop(lease)
-        self.delete(lease)
+
+    # ------------------------------------------------------------------ of other processes
+
+    def tell(self, num: int, position: int, events: Iterable[AnyEvent]) -> None:
+        """Take note of what another process wrote about turn `num` at `position`."""
+        for event in events:
+            match event:
+                case StepStarted(changes=True):
+                    self._begun(num, position, event)
+                case StepEnded():
+                    wants = self._open.get((num, event.n))
+                    # In doubt is no end; and what was never begun has none.
+                    if wants is not None and event.status is not StepStatus.IN_DOUBT:
+                        del self._open[num, event.n]
+                        wrote = event.status is not StepStatus.REFUSED
+                        self.close(num, wants, position, wrote=wrote)
+                case TurnStarted() | TurnResumed():
+                    if event.runtime:
+                        self._moved(num, event.runtime)
+                case ResourceOwned(n=0):
+                    self._own(num, position, [(Mode.WRITE.value, key) for key in event.keys], 0)
+                case TurnEnded() | TurnParked() | TurnStopped():
+                    self.release(num, position)
+                    self._runtimes.pop(num, None)
+                case _:
+                    pass
+
+    def _begun(self, num: int, position: int, event: StepStarted) -> None:
+        wants = tuple([claim for claim in event.claims if claim[0] in CHANGING])
+        opens = (num, event.n) not in self._open
+        self._open[num, event.n] = wants
+        self._own(num, position, wants, int(opens))
+
+    def _own(self, num: int, position: int, wants: Iterable[tuple[str, str]], opens: int) -> None:
+        for mode, key in wants:
+            appends = mode == Mode.APPEND
+            # It was granted, so whoever had it before was taken over.
+            for lease in list(self.owners.others(num, key, appends=appends)):
+                self._end(lease, position)
+            held = self.owners.held(num, key)
+            if held is None:
+                runtime = self._runtimes.get(num, num >> 32)
+                self.owners.add(Lease(key, num, runtime, appends, opens, position))
+            else:
+                held.opened += opens
+                held.appends = held.appends and appends
 
     # ------------------------------------------------------------------ of each store
 
     @abstractmethod
-    def refresh(self) -> None:
-        """Make sure that `owners` is what the journal says."""
-
-    @abstractmethod
-    def insert(self, lease: Lease) -> None:
-        """Write a new lease."""
-
-    @abstractmethod
-    def update(self, lease: Lease) -> None:
-        """Write what changed of a lease."""
-
-    @abstractmethod
-    def delete(self, lease: Lease) -> None:
-        """Remove a lease."""
-
-    @abstractmethod
     def insert_frame(self, num: int, frame: bytes) -> int:
         """Write a frame; return its position."""
-
-    @abstractmethod
-    def last_writes(self, key: str, num: int) -> Iterable[Wrote]:
-        """Return the last writes of turns but `num` to what overlaps with `key`."""
-
-    @abstractmethod
-    def mark_written(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` changed `key`; whatever was dirty is known again."""
-
-    @abstractmethod
-    def mark_dirty(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` was cut off while it changed `key`."""
-
-    @abstractmethod
-    def mark_clean(self, key: str, num: int) -> None:
-        """Take note that what turn `num` left dirty is settled."""
 
     @abstractmethod
     def detach(self, num: int, runtime: int) -> None:

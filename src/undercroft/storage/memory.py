@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
 from undercroft.errors import FencedError, LapsedError, StoreError
-from undercroft.layers.conflicts.ownership import Lease, Owners, paths_above
-from undercroft.model.lease import Denied, Granted, Wrote
+from undercroft.layers.conflicts.ownership import Owners
+from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
-from undercroft.storage.leases import LeaseBook
+from undercroft.storage.leases import LeaseBook, Writes
 
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
@@ -48,9 +48,7 @@ class MemoryJournal:
     runtimes: count[int] = field(default_factory=lambda: count(1))
     position: int = 0
     owners: Owners = field(default_factory=Owners)
-    # By key: position and turn of the last write, and whether that was cut off.
-    written: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
-    written_below: dict[str, dict[str, None]] = field(default_factory=dict)
+    writes: Writes = field(default_factory=Writes)
     # By process: how often it said that it is well, and for how long it may be silent.
     beats: dict[int, tuple[int, float]] = field(default_factory=dict)
     # Turns that were taken from a process which had fallen silent.
@@ -80,51 +78,16 @@ class MemoryLeases(LeaseBook):
     """The leases of a journal in memory."""
 
     def __init__(self, journal: MemoryJournal) -> None:
-        super().__init__(journal.owners)
+        super().__init__()
+        # There is one copy, so nobody need be told what others do.
+        self.owners, self.writes = journal.owners, journal.writes
         self._journal = journal
-
-    def refresh(self) -> None:
-        """Nothing to do: there is one copy."""
-
-    def insert(self, lease: Lease) -> None:
-        """Nothing to do: `owners` is the journal's own; likewise the next two."""
-
-    update = delete = insert
 
     def insert_frame(self, num: int, frame: bytes) -> int:
         """Write a frame; return its position."""
         self._journal.position += 1
         self._journal.turns[num].frames.append((self._journal.position, frame))
         return self._journal.position
-
-    def last_writes(self, key: str, num: int) -> Iterable[Wrote]:
-        """Return the last writes of turns but `num` to what overlaps with `key`."""
-        written = self._journal.written
-        above = [path for path in (*paths_above(key), key) if path in written]
-        for path in (*above, *self._journal.written_below.get(key, ())):
-            position, turn, dirty = written[path]
-            if turn != num:
-                yield Wrote(path, position, self.turn_id(turn), dirty=dirty)
-
-    def mark_written(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` changed `key`."""
-        self._note(key, (position, num, False))
-
-    def mark_dirty(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` was cut off while it changed `key`."""
-        self._note(key, (position, num, True))
-
-    def mark_clean(self, key: str, num: int) -> None:
-        """Take note that what turn `num` left dirty is settled."""
-        position, turn, dirty = self._journal.written.get(key, (0, 0, False))
-        if dirty and turn == num:
-            self._note(key, (position, num, False))
-
-    def _note(self, key: str, last: tuple[int, int, bool]) -> None:
-        if key not in self._journal.written:
-            for path in paths_above(key):
-                self._journal.written_below.setdefault(path, {})[key] = None
-        self._journal.written[key] = last
 
     def detach(self, num: int, runtime: int) -> None:
         """Take turn `num` from a process that may come back, and leave it to be resumed."""
@@ -336,7 +299,8 @@ class MemoryStore:
                 for wants, wrote in outcomes:
                     leases.close(num, wants, position, wrote=wrote)
             case _Intent(frame, otherwise, wants, lapsed, again, waiter):
-                answer = leases.grant(num, frame, wants, lapsed, journal.position, again=again)
+                opens = frame is not None and not again
+                answer = leases.grant(num, frame, wants, lapsed, journal.position, opens=opens)
                 if isinstance(answer, Denied) and otherwise is not None:
                     leases.insert_frame(num, otherwise())
                 # Told once the whole tick is committed.

@@ -55,27 +55,12 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX frame_turn ON frame(turn);
     """,
-    # Who owns which resource, who wrote to it last, and which copy of the journal this is. A
-    # process that beats is alive and well; `lost` grows when a turn is taken from it.
+    # A process that beats is alive and well, and `lost` grows when a turn is taken from it;
+    # and which copy of the journal this is. Who owns what is told by the frames.
     """
     ALTER TABLE runtime ADD COLUMN beat INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE runtime ADD COLUMN lease_s REAL NOT NULL DEFAULT 0;
     ALTER TABLE runtime ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE lease(
-        turn    INTEGER NOT NULL,
-        key     TEXT NOT NULL,
-        runtime INTEGER NOT NULL,
-        appends INTEGER NOT NULL,
-        opened  INTEGER NOT NULL,
-        fence   INTEGER NOT NULL,
-        UNIQUE(turn, key)
-    );
-    CREATE TABLE resource(
-        key   TEXT PRIMARY KEY,
-        wrote INTEGER NOT NULL,
-        turn  INTEGER NOT NULL,
-        dirty INTEGER
-    );
     CREATE TABLE copy(
         id    TEXT NOT NULL,
         inode INTEGER NOT NULL

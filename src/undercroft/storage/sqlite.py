@@ -97,8 +97,9 @@ class SqliteStore:
         # How many words had been said about a turn when it was claimed.
         self._words: dict[int, int] = {}
         self._dead: StoreError | None = None
-        # Turns that are this process's own, and how often one was taken from it.
-        self._mine: set[int] = set()
+        # Turns that run here, with the journal's position when they began; and how often one
+        # was taken from this process.
+        self._mine: dict[int, int] = {}
         self._lost = 0
         self._position = 0
         self._copy_id = ""
@@ -213,7 +214,7 @@ class SqliteStore:
         if self._dead is not None:
             raise self._dead
         self._turns += 1
-        self._mine.add(self._turns)
+        self._mine[self._turns] = self._position
         self._batch.begins.append(
             (
                 self._turns,
@@ -276,7 +277,7 @@ class SqliteStore:
         known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
         self._batch.marks.append((status, known, status, None if running else at, held, num))
         if not running:
-            self._mine.discard(num)
+            self._mine.pop(num, None)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -410,6 +411,7 @@ class SqliteStore:
         Returns the answers, and the position of the last frame in the journal.
         """
         leases = self._leases
+        leases.refresh(self._mine, self._position)
         for num, place, wants, wrote in batch.outcomes:
             leases.close(num, wants, first + place, wrote=wrote)
         for *_, held, num in batch.marks:
@@ -417,12 +419,14 @@ class SqliteStore:
                 leases.release(num, last)
         answers: list[Granted | Denied] = []
         for num, frame, otherwise, wants, lapsed, again, _ in batch.intents:
-            answer = leases.grant(num, frame, wants, lapsed, last, again=again)
+            opens = frame is not None and not again
+            answer = leases.grant(num, frame, wants, lapsed, last, opens=opens)
             if isinstance(answer, Granted):
                 last = answer.position
             elif otherwise is not None:
                 last = leases.insert_frame(num, otherwise())
             answers.append(answer)
+        leases.writes.forget(min(self._mine.values(), default=last))
         return answers, last
 
     def _refuse_if_fenced(self) -> None:
@@ -442,7 +446,7 @@ class SqliteStore:
         """Give up the turns that another process took from this one, which had fallen silent."""
         rows = self._connection.execute("SELECT num FROM turn WHERE runtime=?", (self._runtime,))
         begun = {begin[0] for begin in self._batch.begins}
-        gone = self._mine - {num for (num,) in rows} - begun
+        gone = set(self._mine) - {num for (num,) in rows} - begun
         error = LapsedError(
             self.path,
             f"this process was silent for more than {self._lease_s:g} s, and another one took "
@@ -451,7 +455,7 @@ class SqliteStore:
         )
         for num in gone:
             self._broken[num] = error
-        self._mine -= gone
+            del self._mine[num]
         self._lost = lost
         self._batch.without(gone, error)
 
@@ -503,8 +507,9 @@ class SqliteStore:
             (TurnStatus.RUNNING, self._runtime, num),
         )
         self._broken.pop(num, None)
-        self._mine.add(num)
+        self._leases.refresh(self._mine, self._position)
         self._leases.adopt(num)
+        self._mine[num] = self._position
         self._words[num] = words
         return Claimed(num, self._reader.frames_of(num))
 

@@ -1,106 +1,70 @@
-"""Ownership in the SQLite file.
-
-What is owned now is mirrored in memory, and read anew where another process wrote to the
-file since. A table of the last writes has one row for each resource that was ever written.
-"""
+"""Ownership in the SQLite file: what other processes wrote is read before anything is granted."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Container
 
-from undercroft.layers.conflicts.ownership import Lease, Owners, paths_above
-from undercroft.model.lease import Wrote
+from undercroft.model.event import decode_frames
 from undercroft.model.outcome import TurnStatus
 from undercroft.storage import alive
 from undercroft.storage.leases import LeaseBook
 
-_WRITTEN = """
-    INSERT INTO resource(key, wrote, turn) VALUES(?, ?, ?)
-    ON CONFLICT(key) DO UPDATE SET wrote = excluded.wrote, turn = excluded.turn, dirty = NULL
-"""
-_DIRTY = """
-    INSERT INTO resource(key, wrote, turn, dirty) VALUES(?1, ?2, ?3, ?3)
-    ON CONFLICT(key) DO UPDATE SET wrote = excluded.wrote, dirty = excluded.dirty
-"""
-_LAST = """
-    SELECT r.key, r.wrote, t.id, r.dirty FROM resource r
-    LEFT JOIN turn t ON t.num = coalesce(r.dirty, r.turn)
-    WHERE (r.key IN ({marks}) OR (r.key >= ? AND r.key < ?))
-    AND coalesce(r.dirty, r.turn) != ?
-"""
+_UNFINISHED = (TurnStatus.RUNNING, TurnStatus.STOPPED, TurnStatus.IN_DOUBT)
 
 
 class SqliteLeases(LeaseBook):
     """The leases in one file; every method runs inside a transaction of its connection."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        super().__init__(Owners())
+        super().__init__()
         self._execute = connection.execute
         self._path = path
         # What SQLite says of the file when others wrote to it; None: read everything anew.
         self._version: int | None = None
+        # Of the last frame of others that was read.
+        self._read = 0
 
     def invalidate(self) -> None:
-        """Forget the mirror: a transaction that changed it was rolled back."""
+        """Forget who owns what: a transaction that changed it was rolled back."""
         self._version = None
 
-    def refresh(self) -> None:
-        """Read the mirror anew where another process wrote to the file."""
+    def refresh(self, mine: Container[int], position: int) -> None:
+        """Read what other processes wrote since.
+
+        Args:
+            mine: The turns that run here.
+            position: Of the last frame that this process wrote.
+        """
         (version,) = self._execute("PRAGMA data_version").fetchone()
         if version == self._version:
+            # Nobody else wrote anything, so whatever stands up to there is our own.
+            self._read = max(self._read, position)
             return
-        self.owners = Owners()
-        for key, turn, runtime, appends, opened, fence in self._execute(
-            "SELECT key, turn, runtime, appends, opened, fence FROM lease"
-        ):
-            self.owners.add(Lease(key, turn, runtime, bool(appends), opened, fence))
-        self._version = version
-
-    def insert(self, lease: Lease) -> None:
-        """Write a new lease."""
-        self._execute(
-            "INSERT INTO lease(turn, key, runtime, appends, opened, fence) "
-            "VALUES(?, ?, ?, ?, ?, ?)",
-            (lease.turn, lease.key, lease.runtime, lease.appends, lease.opened, lease.fence),
-        )
-
-    def update(self, lease: Lease) -> None:
-        """Write what changed of a lease."""
-        self._execute(
-            "UPDATE lease SET opened=?, appends=?, runtime=? WHERE turn=? AND key=?",
-            (lease.opened, lease.appends, lease.runtime, lease.turn, lease.key),
-        )
-
-    def delete(self, lease: Lease) -> None:
-        """Remove a lease."""
-        self._execute("DELETE FROM lease WHERE turn=? AND key=?", (lease.turn, lease.key))
+        if self._version is None:
+            self.forget()
+            rows = self._execute(
+                "SELECT f.seq, f.turn, f.data FROM turn t JOIN frame f ON f.turn = t.num "
+                "WHERE t.status IN (?, ?, ?) ORDER BY f.seq",
+                _UNFINISHED,
+            )
+            mine = ()
+            (last,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
+        else:
+            rows = self._execute(
+                "SELECT seq, turn, data FROM frame WHERE seq > ? ORDER BY seq", (self._read,)
+            )
+            last = self._read
+        for at, num, frame in rows:
+            last = max(last, at)
+            if num not in mine:
+                self.tell(num, at, decode_frames([frame]))
+        self._read, self._version = last, version
 
     def insert_frame(self, num: int, frame: bytes) -> int:
         """Write a frame; return its position."""
         cursor = self._execute("INSERT INTO frame(turn, data) VALUES(?, ?)", (num, frame))
         return cursor.lastrowid or 0
-
-    def last_writes(self, key: str, num: int) -> Iterable[Wrote]:
-        """Return the last writes of turns but `num` to what overlaps with `key`."""
-        paths = [*paths_above(key), key]
-        # "0" is the character after "/": whatever lies below, by the index.
-        bounds = (f"{key}/", f"{key}0") if key else ("", "\U0010ffff")
-        query = _LAST.format(marks=", ".join("?" * len(paths)))
-        for at, wrote, turn_id, dirty in self._execute(query, (*paths, *bounds, num)):
-            yield Wrote(at, wrote, turn_id or "", dirty=dirty is not None)
-
-    def mark_written(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` changed `key`."""
-        self._execute(_WRITTEN, (key, position, num))
-
-    def mark_dirty(self, key: str, position: int, num: int) -> None:
-        """Take note that turn `num` was cut off while it changed `key`."""
-        self._execute(_DIRTY, (key, position, num))
-
-    def mark_clean(self, key: str, num: int) -> None:
-        """Take note that what turn `num` left dirty is settled."""
-        self._execute("UPDATE resource SET dirty=NULL WHERE key=? AND dirty=?", (key, num))
 
     def detach(self, num: int, runtime: int) -> None:
         """Take turn `num` from a process that may come back, and leave it to be resumed."""

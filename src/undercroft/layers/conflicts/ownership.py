@@ -17,7 +17,8 @@ from undercroft.model.effect import Mode
 
 # Keys of the house's own; no key of a user begins so.
 SESSION = "!session/"
-OWNED = (Mode.APPEND, Mode.WRITE, Mode.EXCLUSIVE)
+# The modes, as text, whose claims make a turn an owner.
+CHANGING = frozenset({Mode.APPEND.value, Mode.WRITE.value, Mode.EXCLUSIVE.value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,6 +137,8 @@ class _Fold:
             case StepWaited():
                 wait = Wait(event.waited_s, event.claim, event.behind)
                 self.early.setdefault(event.n, []).append(wait)
+            case ResourceOwned(n=0):
+                pass  # a session, which the turn owned from its beginning
             case ResourceOwned():
                 self.steps[event.n].owned.append(
                     Owned(event.keys, event.fence, event.strength, event.taken_from, event.dirty)

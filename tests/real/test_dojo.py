@@ -320,7 +320,11 @@ async def test_every_task_survives_a_kill_at_any_journal_write(trials: Make, cas
         await sweep(trial)
 
 
-@cases([*SMALL, AT_ONCE[-1]])
+@pytest.mark.parametrize(
+    "case",
+    [*SMALL, pytest.param(AT_ONCE[-1], marks=pytest.mark.slow)],
+    ids=str,
+)
 async def test_a_turn_survives_another_kill_while_it_is_mended(trials: Make, case: Case) -> None:
     """Settling a doubt is journaled like anything else: killed in it, it is gone on with."""
     async with trials(case) as trial:

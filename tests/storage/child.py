@@ -1,6 +1,7 @@
-"""What another process does to a journal: `python child.py WHAT PATH …`, a line of JSON a word.
+"""What another process does to a journal: `python -m tests.storage.child WHAT PATH …`.
 
-Run with `run`, or with `Child` where both processes go on at the same time.
+It says a line of JSON at a time. Run it with `run`, or with `Child` where both processes go on
+at the same time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.storage.places import noted
 from undercroft.errors import StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, TurnHead
@@ -28,6 +30,7 @@ from undercroft.storage.sqlite import SqliteStore
 
 NOBODY = 65_534
 TIMEOUT_S = 60
+ROOT = Path(__file__).parents[2]
 
 
 def run(what: str, path: Path, *arguments: object) -> dict[str, Any]:
@@ -44,7 +47,8 @@ class Child:
 
     def __init__(self, what: str, path: Path, *arguments: object) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, what, str(path), *map(str, arguments)],
+            [sys.executable, "-m", "tests.storage.child", what, str(path), *map(str, arguments)],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -122,8 +126,8 @@ async def write(path: str, name: str, count: str) -> None:
     async def turn(k: int) -> None:
         num = store.begin(head(f"t-{name}-{k:04}"))
         for step in range(3):
-            store.append(num, f"{name} {k} {step} a".encode())
-            store.append(num, f"{name} {k} {step} b".encode())
+            store.append(num, noted(f"{name} {k} {step} a"))
+            store.append(num, noted(f"{name} {k} {step} b"))
             await (store.durable() or asyncio.sleep(0))
         store.mark(num, TurnStatus.DONE, 2.0)
         await (store.durable() or asyncio.sleep(0))
@@ -144,7 +148,7 @@ async def hold(path: str, count: str) -> None:
     nums = []
     for k in range(int(count)):
         nums.append(store.begin(head(f"t-{k}")))
-        store.append(nums[-1], b"one")
+        store.append(nums[-1], noted("one"))
     await (store.durable(sync=True) or asyncio.sleep(0))
     say(ready=True, pid=os.getpid(), runtime=store.runtime)
     while True:
@@ -153,7 +157,7 @@ async def hold(path: str, count: str) -> None:
             say(lapsed=True)
             continue
         try:
-            store.append(nums[0], b"more")
+            store.append(nums[0], noted("more"))
             await (store.durable() or asyncio.sleep(0))
         except StoreError as error:
             say(error=type(error).__name__)
@@ -190,7 +194,7 @@ async def grow(path: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         while True:
-            store.append(num, b"x" * 10_000)
+            store.append(num, noted("x" * 10_000))
             await (store.durable() or asyncio.sleep(0))
             kept += 1
     except StoreError as error:
@@ -198,7 +202,7 @@ async def grow(path: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     answer = await store.claim("t-1", 2.0)
     assert isinstance(answer, Claimed)
-    store.append(num, b"goes on")
+    store.append(num, noted("goes on"))
     await (store.durable(sync=True) or asyncio.sleep(0))
     await store.close()
     with open_reader(path) as reader:
@@ -219,7 +223,7 @@ async def unprivileged(path: str) -> None:
     try:
         store = SqliteStore(path)
         await store.open()
-        store.append(store.begin(head("t-new")), b"x")
+        store.append(store.begin(head("t-new")), noted("x"))
         await (store.durable() or asyncio.sleep(0))
     except StoreError as error:
         words["write"] = f"{type(error).__name__}: {error}"

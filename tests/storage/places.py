@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from undercroft.model.event import StepWaited, encode_frame
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Store
@@ -68,6 +69,11 @@ async def opened(store: Store) -> AsyncIterator[Store]:
 def head(turn_id: str, *, session: str | None = None, at: float = 1.0) -> TurnHead:
     """Return the row of a turn that begins."""
     return TurnHead(turn_id, "handler", "shop:assist", session, TurnStatus.RUNNING, at)
+
+
+def noted(text: str) -> bytes:
+    """Return a frame that holds a text, and tells nothing of what anybody owns."""
+    return encode_frame([StepWaited(1, 0.0, text, "")])
 
 
 async def committed(store: Store, *, sync: bool = False) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.storage.child import Child, run
-from tests.storage.places import begun, committed, head, opened
+from tests.storage.places import begun, committed, head, noted, opened
 from undercroft.errors import StoreError, StoreFullError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed
@@ -44,7 +44,7 @@ async def fail_when_full(store: SmallDisk, num: int) -> int:
     async def fill() -> None:
         nonlocal kept
         for kept in range(1_000):  # noqa: B007  read after the loop
-            store.append(num, b"x" * 3_000)
+            store.append(num, noted("x" * 3_000))
             await committed(store)
 
     with pytest.raises(StoreFullError, match=r"journal\.db: the disk is full.*Make room") as full:
@@ -57,16 +57,16 @@ async def test_a_full_disk_is_an_error_that_names_the_mend(tmp_path: Path) -> No
     """What no longer fits is refused as a whole; all that was committed before is there."""
     path = tmp_path / "journal.db"
     async with small_disk(path) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.fill_up(spare_pages=10)
         kept = await fail_when_full(store, num)
         assert 0 < kept < 20
-        assert store.frames("t-1") == [b"one", *[b"x" * 3_000] * kept]
+        assert store.frames("t-1") == [noted("one"), *[noted("x" * 3_000)] * kept]
 
         # Not even a turn of its own that began in the same moment is half there.
         store.begin(head("t-2"))
         other = store.begin(head("t-3"))
-        store.append(other, b"y" * 9_000)
+        store.append(other, noted("y" * 9_000))
         with pytest.raises(StoreFullError):
             await committed(store)
         assert [row.turn_id for row in store.heads()] == ["t-1"]
@@ -75,36 +75,36 @@ async def test_a_full_disk_is_an_error_that_names_the_mend(tmp_path: Path) -> No
 async def test_with_room_again_every_turn_goes_on(tmp_path: Path) -> None:
     """Once there is room, the same process takes up the turn that failed, and the others run."""
     async with small_disk(tmp_path / "journal.db") as store:
-        parked = await begun(store, "t-0", b"zero")
+        parked = await begun(store, "t-0", noted("zero"))
         store.mark(parked, TurnStatus.WAITING, 2.0)
-        num = await begun(store, "t-1", b"one")
-        beside = await begun(store, "t-2", b"two")
+        num = await begun(store, "t-1", noted("one"))
+        beside = await begun(store, "t-2", noted("two"))
         store.fill_up(spare_pages=5)
         kept = await fail_when_full(store, num)
         with pytest.raises(StoreFullError):
-            store.append(num, b"after the gap")
+            store.append(num, noted("after the gap"))
 
         store.make_room()
 
         assert store.unfinished() == ["t-1"]
         answer = await store.claim("t-1", 3.0)
         assert isinstance(answer, Claimed)
-        assert answer.frames == [b"one", *[b"x" * 3_000] * kept]
-        store.append(answer.num, b"goes on")
-        store.append(beside, b"goes on too")
+        assert answer.frames == [noted("one"), *[noted("x" * 3_000)] * kept]
+        store.append(answer.num, noted("goes on"))
+        store.append(beside, noted("goes on too"))
         await committed(store, sync=True)
-        assert await store.amend("t-0", lambda _: b"decided")
-        assert (store.frames("t-1") or [])[-1] == b"goes on"
-        assert store.frames("t-2") == [b"two", b"goes on too"]
-        assert store.frames("t-0") == [b"zero", b"decided"]
+        assert await store.amend("t-0", lambda _: noted("decided"))
+        assert (store.frames("t-1") or [])[-1] == noted("goes on")
+        assert store.frames("t-2") == [noted("two"), noted("goes on too")]
+        assert store.frames("t-0") == [noted("zero"), noted("decided")]
 
 
 async def test_after_a_restart_every_turn_goes_on(tmp_path: Path) -> None:
     """A process that ended because the disk was full leaves turns that the next one takes up."""
     path = tmp_path / "journal.db"
     async with small_disk(path) as store:
-        num = await begun(store, "t-1", b"one")
-        await begun(store, "t-2", b"two")
+        num = await begun(store, "t-1", noted("one"))
+        await begun(store, "t-2", noted("two"))
         store.fill_up(spare_pages=5)
         kept = await fail_when_full(store, num)
 
@@ -114,23 +114,23 @@ async def test_after_a_restart_every_turn_goes_on(tmp_path: Path) -> None:
             answer = await store.claim(turn_id, 3.0)
             assert isinstance(answer, Claimed)
             assert len(answer.frames) == frames
-            store.append(answer.num, b"goes on")
+            store.append(answer.num, noted("goes on"))
             await committed(store)
 
 
 async def test_what_people_say_on_a_full_disk_is_not_half_written(tmp_path: Path) -> None:
     """An amendment that does not fit is an error, and the turn stays as it was."""
     async with small_disk(tmp_path / "journal.db") as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, TurnStatus.WAITING, 2.0)
         await committed(store)
         store.fill_up()
         with pytest.raises(StoreFullError, match=r"journal\.db"):
-            await store.amend("t-1", lambda _: b"x" * 100_000)
-        assert store.frames("t-1") == [b"one"]
+            await store.amend("t-1", lambda _: noted("x" * 100_000))
+        assert store.frames("t-1") == [noted("one")]
         assert store.heads()[0].status is TurnStatus.WAITING
         store.make_room()
-        assert await store.amend("t-1", lambda _: b"x" * 100_000)
+        assert await store.amend("t-1", lambda _: noted("x" * 100_000))
 
 
 class NoRoomToOpen(SmallDisk):
@@ -151,7 +151,7 @@ async def test_a_process_that_could_not_register_is_not_there(tmp_path: Path) ->
         assert child.hear()["runtime"] == 1
     async with opened(SqliteStore(path)) as store:
         assert store.runtime == 2
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
         assert [row.held for row in store.heads()] == [True]
 
 

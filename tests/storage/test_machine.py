@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.storage.places import MemoryPlace, Place, SqlitePlace, head
+from tests.storage.places import MemoryPlace, Place, SqlitePlace, head, noted
 from undercroft.errors import FencedError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 PROCESSES = range(3)
 SESSIONS = st.sampled_from([None, "s-1", "s-2"])
-FRAMES = st.binary(max_size=24)
+FRAMES = st.text(max_size=24).map(noted)
 PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 
 

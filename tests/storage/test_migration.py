@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.storage.child import Child
-from tests.storage.places import begun, opened
+from tests.storage.places import begun, noted, opened
 from undercroft.errors import StoreError, StoreVersionError
 from undercroft.storage.read import open_reader
 from undercroft.storage.schema import MIGRATIONS, checked_version, connect, prepare
@@ -26,7 +26,7 @@ async def path(tmp_path: Path) -> Path:
     """Return a journal of this version that holds a turn."""
     path = tmp_path / "journal.db"
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one", b"two")
+        await begun(store, "t-1", noted("one"), noted("two"))
     return path
 
 
@@ -83,7 +83,7 @@ async def test_a_migration_that_fails_changes_nothing(path: Path, failing: tuple
         migrate(path, *failing)
     assert described(path) == before
     async with opened(SqliteStore(path)) as store:
-        assert store.frames("t-1") == [b"one", b"two"]
+        assert store.frames("t-1") == [noted("one"), noted("two")]
 
 
 async def test_a_journal_that_was_brought_forward_is_not_for_an_older_house(path: Path) -> None:
@@ -155,4 +155,4 @@ def test_many_processes_may_migrate_at_once(path: Path, *, there: bool) -> None:
     assert version == len(MIGRATIONS) + 2
     made = [statement for statement in schema if statement != (None,)]
     assert len(made) == len(set(made))
-    assert [data for _, _, data in frames] == ([b"one", b"two"] if there else [])
+    assert [data for _, _, data in frames] == ([noted("one"), noted("two")] if there else [])

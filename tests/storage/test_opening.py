@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.places import begun, opened
+from tests.storage.places import begun, noted, opened
 from undercroft.errors import StoreError
 from undercroft.storage.read import open_reader
 from undercroft.storage.sqlite import SqliteStore
@@ -18,23 +18,23 @@ async def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     """A journal may have any name, for writing and for reading."""
     path = tmp_path / name
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
     with open_reader(str(path)) as reader:
-        assert reader.frames("t-1") == [b"one"]
+        assert reader.frames("t-1") == [noted("one")]
     assert path.is_file()
 
 
 async def test_a_link_is_as_good_as_the_file(tmp_path: Path, path: Path) -> None:
     """A journal that is opened by a symbolic link is the same journal, with the same lives."""
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
         link = tmp_path / "folder" / "link.db"
         link.parent.mkdir()
         link.symlink_to(path)
         async with opened(SqliteStore(link, sync="always")) as other:
             assert other.heads()[0].held is True
-            await begun(other, "t-2", b"two")
-            assert store.frames("t-2") == [b"two"]
+            await begun(other, "t-2", noted("two"))
+            assert store.frames("t-2") == [noted("two")]
 
 
 async def test_a_journal_may_be_named_relative_to_the_folder(
@@ -43,7 +43,7 @@ async def test_a_journal_may_be_named_relative_to_the_folder(
     """A name without a folder is a file in the folder of the process."""
     monkeypatch.chdir(tmp_path)
     async with opened(SqliteStore("journal.db")) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
     assert (tmp_path / "journal.db").is_file()
 
 
@@ -60,11 +60,11 @@ async def test_closing_lets_go_of_every_descriptor_and_thread(path: Path) -> Non
         return descriptors(), threading.active_count()
 
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
     before = left()
     for _ in range(3):
         async with opened(SqliteStore(path)) as store:
-            await begun(store, f"t-{store.runtime}", b"one")
+            await begun(store, f"t-{store.runtime}", noted("one"))
     assert left() == before
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.storage.child import Child, run
-from tests.storage.places import begun, committed, opened
+from tests.storage.places import begun, committed, noted, opened
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held
 from undercroft.storage.read import open_reader
@@ -38,7 +38,7 @@ def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
         for name in "ab":
             for k in range(TURNS):
                 assert reader.frames(f"t-{name}-{k:04}") == [
-                    f"{name} {k} {step} {half}".encode() for step in range(3) for half in "ab"
+                    noted(f"{name} {k} {step} {half}") for step in range(3) for half in "ab"
                 ]
 
 
@@ -60,10 +60,10 @@ async def test_a_killed_process_is_seen_at_once(path: Path) -> None:
             for k in range(3):
                 claimed = await store.claim(f"t-{k}", 2.0)
                 assert isinstance(claimed, Claimed)
-                assert claimed.frames == [b"one"]
-                store.append(claimed.num, b"two")
+                assert claimed.frames == [noted("one")]
+                store.append(claimed.num, noted("two"))
             await committed(store)
-            assert store.frames("t-2") == [b"one", b"two"]
+            assert store.frames("t-2") == [noted("one"), noted("two")]
 
 
 async def test_a_paused_process_is_not_dead(path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_a_paused_process_is_not_dead(path: Path) -> None:
             child.tell()
 
             assert child.hear() == {"error": None}
-            assert store.frames("t-0") == [b"one", b"more"]
+            assert store.frames("t-0") == [noted("one"), noted("more")]
 
 
 async def test_a_process_that_was_declared_dead_records_nothing_more(path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_process_that_was_declared_dead_records_nothing_more(path: Path)
             child.tell()
 
             assert child.hear() == {"error": "FencedError"}
-            assert store.frames("t-0") == [b"one", b"more"]
+            assert store.frames("t-0") == [noted("one"), noted("more")]
             assert isinstance(await store.claim("t-0", 3.0), Claimed)
 
 
@@ -164,7 +164,7 @@ async def test_a_journal_that_may_not_be_written_is_refused(
     path = shared / "folder" / "journal.db"
     path.parent.mkdir()
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
     before = path.read_bytes()
     path.chmod(file_mode)
     path.parent.chmod(folder_mode)
@@ -187,6 +187,6 @@ async def test_who_may_only_read_sees_who_is_alive(shared: Path) -> None:
     """A reader without the right to write sees which turns are held, as anybody does."""
     path = shared / "journal.db"
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
         protect(shared)
         assert run("unprivileged", path)["read"] == "t-1"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.places import begun, committed, head, opened
+from tests.storage.places import begun, committed, head, noted, opened
 from undercroft.errors import SettingError, StoreBusyError, StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed
@@ -62,7 +62,7 @@ def flushes() -> Iterator[Flushes]:
 async def test_a_journal_is_in_wal_mode(path: Path) -> None:
     """Readers never wait for a writer: the file is in WAL mode, and says that it is ours."""
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA application_id").fetchone() == (0x55435246,)
@@ -75,7 +75,7 @@ async def test_one_tick_is_one_commit(path: Path, count: int) -> None:
     async with opened(store):
         for k in range(count):
             num = store.begin(head(f"t-{k}"))
-            store.append(num, b"x")
+            store.append(num, noted("x"))
             store.mark(num, TurnStatus.DONE, 2.0)
         await committed(store)
         assert store.commits == 1
@@ -91,7 +91,7 @@ async def test_tasks_share_a_commit(path: Path) -> None:
 
         async def work() -> None:
             for _ in range(10):
-                store.append(num, b"x")
+                store.append(num, noted("x"))
                 await committed(store)
 
         await asyncio.gather(*(work() for _ in range(16)))
@@ -107,9 +107,9 @@ async def test_a_turn_never_has_a_gap(path: Path, error: sqlite3.Error) -> None:
     """
     store = FaultyStore(path, fail_at=3, error=error)
     async with opened(store):
-        one = await begun(store, "t-1", b"one")
-        two = await begun(store, "t-2", b"one")
-        store.append(one, b"lost")
+        one = await begun(store, "t-1", noted("one"))
+        two = await begun(store, "t-2", noted("one"))
+        store.append(one, noted("lost"))
         born = store.begin(head("t-3"))
         waiters = [store.durable(), store.durable(sync=True)]
         answers = await asyncio.gather(*filter(None, waiters), return_exceptions=True)
@@ -117,13 +117,13 @@ async def test_a_turn_never_has_a_gap(path: Path, error: sqlite3.Error) -> None:
 
         for num in (one, born):
             with pytest.raises(StoreError):
-                store.append(num, b"after the gap")
+                store.append(num, noted("after the gap"))
             with pytest.raises(StoreError):
                 store.mark(num, TurnStatus.DONE, 2.0)
-        store.append(two, b"two")
+        store.append(two, noted("two"))
         await committed(store)
-        assert store.frames("t-1") == [b"one"]
-        assert store.frames("t-2") == [b"one", b"two"]
+        assert store.frames("t-1") == [noted("one")]
+        assert store.frames("t-2") == [noted("one"), noted("two")]
         assert store.frames("t-3") is None
 
 
@@ -132,8 +132,8 @@ async def test_a_turn_that_broke_here_can_be_taken_up_here(path: Path) -> None:
     error = sqlite3.OperationalError("disk I/O error")
     store = FaultyStore(path, fail_at=2, error=error)
     async with opened(store):
-        num = await begun(store, "t-1", b"one")
-        store.append(num, b"lost")
+        num = await begun(store, "t-1", noted("one"))
+        store.append(num, noted("lost"))
         with pytest.raises(StoreError):
             await committed(store)
         assert store.unfinished() == ["t-1"]
@@ -141,11 +141,11 @@ async def test_a_turn_that_broke_here_can_be_taken_up_here(path: Path) -> None:
         answer = await store.claim("t-1", 2.0)
 
         assert isinstance(answer, Claimed)
-        assert answer.frames == [b"one"]
+        assert answer.frames == [noted("one")]
         assert store.unfinished() == []
-        store.append(answer.num, b"again")
+        store.append(answer.num, noted("again"))
         await committed(store)
-        assert store.frames("t-1") == [b"one", b"again"]
+        assert store.frames("t-1") == [noted("one"), noted("again")]
 
 
 # Flushes
@@ -170,7 +170,7 @@ async def test_a_commit_is_flushed_where_that_was_chosen(
         num = await begun(store, "t-1")
         flushes.count = 0
         for turn in range(1, 4):
-            store.append(num, b"x")
+            store.append(num, noted("x"))
             await committed(store, sync=asked)
             assert flushes.count == (turn if flushed else 0)
 
@@ -185,8 +185,8 @@ async def test_a_frame_may_ask_for_the_disk_itself(
         if sync == "always":
             await flushes.begins()
         flushes.count = 0
-        store.append(num, b"plain")
-        store.append(num, b"outcome", sync=True)
+        store.append(num, noted("plain"))
+        store.append(num, noted("outcome"), sync=True)
         await commits_of(store)
         if flushed:
             await flushes.begins()
@@ -203,7 +203,7 @@ async def test_what_was_committed_unflushed_can_still_be_flushed(
 ) -> None:
     """Asking for the disk with nothing queued waits for what was committed before, once."""
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"x")
+        await begun(store, "t-1", noted("x"))
         assert flushes.count == 0
         assert await committed(store, sync=True) is not None
         assert flushes.count == 1
@@ -213,10 +213,10 @@ async def test_what_was_committed_unflushed_can_still_be_flushed(
 async def test_a_claim_is_flushed_with_the_next_write(path: Path, flushes: Flushes) -> None:
     """What was claimed or amended counts as unflushed until a flush that began later."""
     async with opened(SqliteStore(path)) as store:
-        await begun(store, "t-1", b"x")
+        await begun(store, "t-1", noted("x"))
         await committed(store, sync=True)
         assert store.durable(sync=True) is None
-        await store.amend("t-1", lambda _: b"a word")
+        await store.amend("t-1", lambda _: noted("a word"))
         assert store.durable(sync=True) is not None
         await committed(store, sync=True)
         assert flushes.count == 2
@@ -229,10 +229,10 @@ async def test_a_flush_covers_only_what_was_committed_before_it(
     async with opened(SqliteStore(path)) as store:
         num = await begun(store, "t-1")
         flushes.held = True
-        store.append(num, b"one")
+        store.append(num, noted("one"))
         first = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
         await flushes.begins()
-        store.append(num, b"two")
+        store.append(num, noted("two"))
         second = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
         await commits_of(store)
         assert not first.done()
@@ -253,10 +253,10 @@ async def test_what_asks_during_a_flush_gets_the_next_one(path: Path, flushes: F
     async with opened(SqliteStore(path)) as store:
         num = await begun(store, "t-1")
         flushes.held = True
-        store.append(num, b"one", sync=True)
+        store.append(num, noted("one"), sync=True)
         await commits_of(store)
         await flushes.begins()
-        store.append(num, b"two", sync=True)
+        store.append(num, noted("two"), sync=True)
         await commits_of(store)
         flushes.may_go.release()
         await flushes.begins()
@@ -270,10 +270,10 @@ async def test_closing_waits_for_every_flush(path: Path, flushes: Flushes) -> No
     await store.open()
     num = await begun(store, "t-1")
     flushes.held = True
-    store.append(num, b"one")
+    store.append(num, noted("one"))
     first = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
     await flushes.begins()
-    store.append(num, b"two")
+    store.append(num, noted("two"))
     second = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
     closing_ = asyncio.ensure_future(store.close())
     await ticks(20)
@@ -290,7 +290,7 @@ async def test_one_flush_serves_many(path: Path, flushes: Flushes) -> None:
         flushes.held = True
         waiters = []
         for num in nums:
-            store.append(num, b"x")
+            store.append(num, noted("x"))
             waiters.append(asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0)))
             # A commit of its own for each.
             await commits_of(store)
@@ -305,10 +305,10 @@ async def test_a_flush_does_not_hold_up_the_loop(path: Path, flushes: Flushes) -
     async with opened(SqliteStore(path)) as store:
         num = await begun(store, "t-1")
         flushes.held = True
-        store.append(num, b"slow")
+        store.append(num, noted("slow"))
         slow = asyncio.ensure_future(store.durable(sync=True) or asyncio.sleep(0))
         for _ in range(100):
-            store.append(num, b"fast")
+            store.append(num, noted("fast"))
             await committed(store)
         assert not slow.done()
         flushes.held = False
@@ -331,17 +331,17 @@ async def test_a_failed_flush_is_never_taken_back(
         num = await begun(store, "t-1")
         real = wal._flush  # noqa: SLF001  the one call to the kernel that cannot be made to fail
         monkeypatch.setattr(wal, "_flush", failing)
-        store.append(num, b"one")
+        store.append(num, noted("one"))
         with pytest.raises(StoreError, match=r"journal\.db: flushing failed .*Check the disk"):
             await committed(store, sync=True)
         monkeypatch.setattr(wal, "_flush", real)
-        store.append(num, b"two")
+        store.append(num, noted("two"))
         with pytest.raises(StoreError, match="flushing failed"):
             await committed(store, sync=True)
     async with opened(SqliteStore(path)) as store:
         answer = await store.claim("t-1", 2.0)
         assert isinstance(answer, Claimed)
-        store.append(answer.num, b"three")
+        store.append(answer.num, noted("three"))
         await committed(store, sync=True)
 
 
@@ -373,16 +373,16 @@ async def test_a_foreign_write_lock_only_delays(path: Path) -> None:
         with lock_held(path) as lock:
             waiters = []
             for k in range(30):
-                store.append(num, b"%d" % k)
+                store.append(num, noted(f"{k}"))
                 waiters.append(asyncio.ensure_future(store.durable() or asyncio.sleep(0)))
                 # The lock is let go of only if the loop gets here every time.
                 await ticks(10)
             assert not any(waiter.done() for waiter in waiters)
-            assert store.backlog_bytes == sum(len(b"%d" % k) for k in range(30))
+            assert store.backlog_bytes == sum(len(noted(f"{k}")) for k in range(30))
             lock.execute("ROLLBACK")
         positions = await asyncio.gather(*waiters)
         assert len(set(positions)) == 1
-        assert store.frames("t-1") == [b"%d" % k for k in range(30)]
+        assert store.frames("t-1") == [noted(f"{k}") for k in range(30)]
 
 
 @pytest.mark.parametrize("what", ["claim", "amend", "open", "close"])
@@ -390,7 +390,7 @@ async def test_a_foreign_write_lock_delays_everything_alike(path: Path, what: st
     """Claiming, amending, opening and closing wait for the lock too, and do not stop the loop."""
     store = SqliteStore(path, sync="never")
     async with opened(store):
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, TurnStatus.WAITING, 2.0)
         await committed(store)
     store, other = SqliteStore(path, sync="never"), SqliteStore(path, sync="never")
@@ -400,7 +400,7 @@ async def test_a_foreign_write_lock_delays_everything_alike(path: Path, what: st
             case "claim":
                 work: asyncio.Future[Any] = asyncio.ensure_future(store.claim("t-1", 3.0))
             case "amend":
-                work = asyncio.ensure_future(store.amend("t-1", lambda _: b"two"))
+                work = asyncio.ensure_future(store.amend("t-1", lambda _: noted("two")))
             case "open":
                 work = asyncio.ensure_future(other.open())
             case _:
@@ -413,9 +413,9 @@ async def test_a_foreign_write_lock_delays_everything_alike(path: Path, what: st
     with open_reader(str(path)) as reader:
         written = (reader.frames("t-1"), reader.frames("t-2"))
     assert written == {
-        "amend": ([b"one", b"two"], None),
-        "close": ([b"one"], []),
-    }.get(what, ([b"one"], None))
+        "amend": ([noted("one"), noted("two")], None),
+        "close": ([noted("one")], []),
+    }.get(what, ([noted("one")], None))
     if what != "close":
         await store.close()
     if what == "open":
@@ -432,7 +432,7 @@ async def test_opening_waits_for_whoever_makes_the_journal(path: Path) -> None:
         assert not opening.done()
         other.execute("ROLLBACK")
     await opening
-    await begun(store, "t-1", b"one")
+    await begun(store, "t-1", noted("one"))
     await store.close()
 
 
@@ -442,7 +442,7 @@ async def test_closing_under_a_foreign_lock_does_not_pile_up_work(path: Path) ->
     await store.open()
     num = await begun(store, "t-1")
     with lock_held(path) as lock:
-        store.append(num, b"x")
+        store.append(num, noted("x"))
         closing_ = asyncio.ensure_future(store.close())
         before = store.commits
         await ticks(100)
@@ -459,13 +459,13 @@ async def test_a_lock_that_is_never_let_go_of_is_an_error(
     monkeypatch.setattr("undercroft.storage.sqlite._BUSY_S", 0.05)
     store, other = SqliteStore(path), SqliteStore(path)
     async with opened(store):
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         with lock_held(path):
-            store.append(num, b"two")
+            store.append(num, noted("two"))
             for work in (committed(store), store.claim("t-1", 2.0), other.open()):
                 with pytest.raises(StoreBusyError, match=r"journal\.db.*Let that process end"):
                     await work
-        assert store.frames("t-1") == [b"one"]
+        assert store.frames("t-1") == [noted("one")]
 
 
 # The log
@@ -487,7 +487,7 @@ async def test_the_log_stays_bounded_under_steady_writing(
         num = await begun(store, "t-1")
         for _ in range(commits):
             for _ in range(frames):
-                store.append(num, b"x" * size_bytes)
+                store.append(num, noted("x" * size_bytes))
             await committed(store)
             largest = max(largest, log_path.stat().st_size)
         assert len(store.frames("t-1") or ()) == commits * frames
@@ -503,11 +503,11 @@ async def test_a_reader_that_stays_stops_nobody(path: Path) -> None:
     """
     log_path = path.with_name("journal.db-wal")
     async with opened(SqliteStore(path, sync="never", wal_limit_bytes=LIMIT_BYTES)) as store:
-        num = await begun(store, "t-1", b"first")
+        num = await begun(store, "t-1", noted("first"))
 
         async def write(commits: int) -> None:
             for _ in range(commits):
-                store.append(num, b"x" * 30_000)
+                store.append(num, noted("x" * 30_000))
                 await committed(store)
 
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:

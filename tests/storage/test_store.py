@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.storage.places import Place, begun, committed, head, opened
+from tests.storage.places import Place, begun, committed, head, noted, opened
 from undercroft.errors import FencedError
+from undercroft.model.event import encode_frame
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import Store
@@ -28,7 +29,7 @@ async def test_queueing_does_not_wait(place: Place) -> None:
     """What is queued is not in the journal before the loop had its turn; then it is."""
     async with opened(place.store()) as store:
         num = store.begin(head("t-1"))
-        store.append(num, b"one")
+        store.append(num, noted("one"))
         store.mark(num, TurnStatus.DONE, 2.0)
         waiter = store.durable()
         assert store.frames("t-1") is None
@@ -37,7 +38,7 @@ async def test_queueing_does_not_wait(place: Place) -> None:
         assert waiter is not None
         await waiter
 
-        assert store.frames("t-1") == [b"one"]
+        assert store.frames("t-1") == [noted("one")]
         assert in_journal(store, "t-1").status is TurnStatus.DONE
 
 
@@ -45,7 +46,7 @@ async def test_nothing_queued_is_nothing_to_wait_for(place: Place) -> None:
     """`durable` is None while there is nothing that could be lost."""
     async with opened(place.store()) as store:
         assert store.durable() is None
-        await begun(store, "t-1", b"one")
+        await begun(store, "t-1", noted("one"))
         assert store.durable() is None
 
 
@@ -53,21 +54,21 @@ async def test_nothing_queued_is_nothing_to_wait_for(place: Place) -> None:
 async def test_everything_queued_can_be_waited_for(place: Place, work: str) -> None:
     """Each kind of work, by itself, is durable once its waiter says so."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         match work:
             case "begin":
                 store.begin(head("t-2"))
             case "append":
-                store.append(num, b"two")
+                store.append(num, noted("two"))
             case _:
                 store.mark(num, TurnStatus.STOPPED, 2.0)
 
         assert await committed(store) is not None
 
         expected = {
-            "begin": ({"t-1", "t-2"}, [b"one"], TurnStatus.RUNNING),
-            "append": ({"t-1"}, [b"one", b"two"], TurnStatus.RUNNING),
-            "mark": ({"t-1"}, [b"one"], TurnStatus.STOPPED),
+            "begin": ({"t-1", "t-2"}, [noted("one")], TurnStatus.RUNNING),
+            "append": ({"t-1"}, [noted("one"), noted("two")], TurnStatus.RUNNING),
+            "mark": ({"t-1"}, [noted("one")], TurnStatus.STOPPED),
         }[work]
         rows = {row.turn_id for row in store.heads()}
         assert (rows, store.frames("t-1"), in_journal(store, "t-1").status) == expected
@@ -77,7 +78,7 @@ async def test_what_nobody_waits_for_is_committed_all_the_same(place: Place) -> 
     """Work is committed soon after it was queued, also if nobody asks for it."""
     async with opened(place.store()) as store, asyncio.timeout(30):
         num = store.begin(head("t-1"))
-        store.append(num, b"one")
+        store.append(num, noted("one"))
         while not store.frames("t-1"):  # noqa: ASYNC110  nobody tells us, which is the point
             await asyncio.sleep(0.001)
         assert store.durable() is None
@@ -89,7 +90,7 @@ async def test_one_tick_is_seen_as_a_whole(place: Place) -> None:
         nums = [store.begin(head(f"t-{k}")) for k in range(3)]
         for step in range(4):
             for k, num in enumerate(nums):
-                store.append(num, b"%d of %d" % (step, k))
+                store.append(num, noted(f"{step} of {k}"))
 
         seen: list[int] = []
         waiter = store.durable()
@@ -101,14 +102,14 @@ async def test_one_tick_is_seen_as_a_whole(place: Place) -> None:
 
         assert set(seen) <= {0, 12}
         for k in range(3):
-            assert store.frames(f"t-{k}") == [b"%d of %d" % (step, k) for step in range(4)]
+            assert store.frames(f"t-{k}") == [noted(f"{step} of {k}") for step in range(4)]
 
 
 async def test_frames_keep_the_order_in_which_they_were_queued(place: Place) -> None:
     """Frames of a turn stand in the order of their queueing, over many commits."""
     async with opened(place.store()) as store:
         num = await begun(store, "t-1")
-        expected = [b"%d" % k for k in range(50)]
+        expected = [noted(f"{k}") for k in range(50)]
         for place_in, frame in enumerate(expected):
             store.append(num, frame)
             if place_in % 7 == 0:
@@ -117,9 +118,11 @@ async def test_frames_keep_the_order_in_which_they_were_queued(place: Place) -> 
         assert store.frames("t-1") == expected
 
 
-@pytest.mark.parametrize("frame", [b"", b"\0", b"a\0b", bytes(range(256)), b"x" * 3_000_000])
+@pytest.mark.parametrize(
+    "frame", [encode_frame([]), noted(""), noted("a\0b"), noted("ü" * 1_500_000)]
+)
 async def test_odd_frames_come_back_byte_for_byte(place: Place, frame: bytes) -> None:
-    """Empty, zero and large frames come back as they were."""
+    """Empty, odd and large frames come back as they were."""
     async with opened(place.store()) as store:
         await begun(store, "t-1", frame)
         assert store.frames("t-1") == [frame]
@@ -129,11 +132,11 @@ async def test_positions_only_grow(place: Place) -> None:
     """The position of a commit grows from one to the next, whoever commits it."""
     async with opened(place.store()) as a, opened(place.store()) as b:
         numbers: list[int] = []
-        nums = {id(a): await begun(a, "t-a", b"0"), id(b): await begun(b, "t-b", b"0")}
+        nums = {id(a): await begun(a, "t-a", noted("0")), id(b): await begun(b, "t-b", noted("0"))}
         for turn in range(12):
             store = (a, b)[turn % 3 == 0]
             for _ in range(turn % 4 + 1):
-                store.append(nums[id(store)], b"x")
+                store.append(nums[id(store)], noted("x"))
             waiter = store.durable(sync=True)
             assert waiter is not None
             numbers.append(await waiter)
@@ -146,9 +149,10 @@ async def test_the_backlog_is_what_is_not_committed(place: Place) -> None:
     async with opened(place.store()) as store:
         num = store.begin(head("t-1"))
         assert store.backlog_bytes == 0
-        store.append(num, b"x" * 700)
-        store.append(num, b"x" * 41)
-        assert store.backlog_bytes == 741
+        frames = noted("x" * 700), noted("x" * 41)
+        for frame in frames:
+            store.append(num, frame)
+        assert store.backlog_bytes == sum(map(len, frames))
         await committed(store)
         assert store.backlog_bytes == 0
 
@@ -157,13 +161,13 @@ async def test_who_gives_up_waiting_disturbs_nobody(place: Place) -> None:
     """A cancelled waiter changes neither what is committed nor who else is told."""
     async with opened(place.store()) as store:
         num = store.begin(head("t-1"))
-        store.append(num, b"x")
+        store.append(num, noted("x"))
         first, second = store.durable(), store.durable()
         assert first is not None
         assert second is not None
         asyncio.ensure_future(first).cancel()
         await second
-        assert store.frames("t-1") == [b"x"]
+        assert store.frames("t-1") == [noted("x")]
 
 
 async def test_closing_commits_the_queue(place: Place) -> None:
@@ -171,14 +175,14 @@ async def test_closing_commits_the_queue(place: Place) -> None:
     store = place.store()
     await store.open()
     num = store.begin(head("t-1"))
-    store.append(num, b"one")
+    store.append(num, noted("one"))
     waiters = [waiter for _ in range(100) if (waiter := store.durable(sync=True)) is not None]
     await store.close()
 
     assert len(waiters) == 100
     assert len(set(await asyncio.wait_for(asyncio.gather(*waiters), 5))) == 1
     async with opened(place.store()) as other:
-        assert other.frames("t-1") == [b"one"]
+        assert other.frames("t-1") == [noted("one")]
 
 
 async def test_whoever_waits_is_told_in_order(place: Place) -> None:
@@ -187,20 +191,20 @@ async def test_whoever_waits_is_told_in_order(place: Place) -> None:
         num, told = await begun(store, "t-1"), list[int]()
 
         async def work(k: int) -> None:
-            store.append(num, b"%d" % k)
+            store.append(num, noted(f"{k}"))
             await committed(store)
             told.append(k)
 
         await asyncio.gather(*(work(k) for k in range(200)))
         assert told == list(range(200))
-        assert store.frames("t-1") == [b"%d" % k for k in range(200)]
+        assert store.frames("t-1") == [noted(f"{k}") for k in range(200)]
 
 
 async def test_closing_commits_a_turn_without_frames(place: Place) -> None:
     """A turn that only began, and a status that only changed, are not lost by `close`."""
     store = place.store()
     await store.open()
-    num = await begun(store, "t-1", b"one")
+    num = await begun(store, "t-1", noted("one"))
     store.begin(head("t-2"))
     store.mark(num, TurnStatus.DONE, 2.0)
     await store.close()
@@ -248,8 +252,8 @@ async def test_a_word_said_before_the_parking_is_not_lost(place: Place, status: 
     Taken up again it knows of the word, and is parked like any other.
     """
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
-        await store.amend("t-1", lambda _: b"a word")
+        num = await begun(store, "t-1", noted("one"))
+        await store.amend("t-1", lambda _: noted("a word"))
         store.mark(num, status, 2.0)
         await committed(store)
         assert in_journal(store, "t-1").status is TurnStatus.STOPPED
@@ -257,7 +261,7 @@ async def test_a_word_said_before_the_parking_is_not_lost(place: Place, status: 
 
         answer = await store.claim("t-1", 3.0)
         assert isinstance(answer, Claimed)
-        assert answer.frames == [b"one", b"a word"]
+        assert answer.frames == [noted("one"), noted("a word")]
         store.mark(answer.num, status, 4.0)
         await committed(store)
         assert in_journal(store, "t-1").status is status
@@ -268,8 +272,8 @@ async def test_a_word_said_before_the_parking_is_not_lost(place: Place, status: 
 async def test_a_word_said_too_late_changes_nothing(place: Place, status: TurnStatus) -> None:
     """A turn that ends is over, whatever was said about it meanwhile."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
-        await store.amend("t-1", lambda _: b"a word")
+        num = await begun(store, "t-1", noted("one"))
+        await store.amend("t-1", lambda _: noted("a word"))
         store.mark(num, status, 2.0)
         await committed(store)
         assert in_journal(store, "t-1").status is status
@@ -329,41 +333,41 @@ async def test_an_unknown_turn_cannot_be_claimed(place: Place) -> None:
 async def test_a_living_holder_keeps_its_turn(place: Place) -> None:
     """A turn that a live process holds cannot be taken, and its holder is named."""
     async with opened(place.store()) as store, opened(place.store()) as other:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         for asking in (other, store):
             answer = await asking.claim("t-1", 2.0)
             assert isinstance(answer, Held)
             assert answer.holder
-        store.append(num, b"two")
+        store.append(num, noted("two"))
         await committed(store)
-        assert other.frames("t-1") == [b"one", b"two"]
+        assert other.frames("t-1") == [noted("one"), noted("two")]
 
 
 async def test_a_dead_holder_loses_its_turn(place: Place) -> None:
     """A turn whose process ended is taken with all its frames, and goes on in the new one."""
     store = place.store()
     await store.open()
-    await begun(store, "t-1", b"one", b"two")
+    await begun(store, "t-1", noted("one"), noted("two"))
     await store.close()
 
     async with opened(place.store()) as other:
         assert in_journal(other, "t-1").held is False
         answer = await other.claim("t-1", 2.0)
         assert isinstance(answer, Claimed)
-        assert answer.frames == [b"one", b"two"]
+        assert answer.frames == [noted("one"), noted("two")]
         assert in_journal(other, "t-1").held is True
 
-        other.append(answer.num, b"three")
+        other.append(answer.num, noted("three"))
         other.mark(answer.num, TurnStatus.DONE, 3.0)
         await committed(other)
-        assert other.frames("t-1") == [b"one", b"two", b"three"]
+        assert other.frames("t-1") == [noted("one"), noted("two"), noted("three")]
 
 
 @pytest.mark.parametrize("status", [*PARKED, TurnStatus.STOPPED])
 async def test_a_turn_that_nobody_holds_can_be_claimed(place: Place, status: TurnStatus) -> None:
     """A parked or stopped turn is anybody's; who claims it holds it, and it runs again."""
     async with opened(place.store()) as store, opened(place.store()) as other:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, status, 2.0)
         await committed(store)
 
@@ -379,10 +383,10 @@ async def test_a_turn_that_nobody_holds_can_be_claimed(place: Place, status: Tur
 async def test_a_turn_that_is_over_stays_over(place: Place, status: TurnStatus) -> None:
     """A turn that has ended is never claimed; its frames say how it ended."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, status, 2.0)
         await committed(store)
-        assert await store.claim("t-1", 3.0) == Over([b"one"])
+        assert await store.claim("t-1", 3.0) == Over([noted("one")])
         assert in_journal(store, "t-1").status is status
 
 
@@ -390,7 +394,7 @@ async def test_only_one_of_many_gets_a_turn(place: Place) -> None:
     """However many claim a turn at the same moment, one of them gets it."""
     first = place.store()
     await first.open()
-    await begun(first, "t-1", b"one")
+    await begun(first, "t-1", noted("one"))
     await first.close()
 
     stores = [place.store() for _ in range(5)]
@@ -408,8 +412,8 @@ async def test_a_fenced_process_records_nothing_more(place: Place) -> None:
     Not to the turn that was taken from it, nor to any other; nor can it take or begin one.
     """
     async with opened(place.store()) as store, opened(place.store()) as other:
-        taken = await begun(store, "t-1", b"one")
-        kept = await begun(store, "t-2", b"one")
+        taken = await begun(store, "t-1", noted("one"))
+        kept = await begun(store, "t-2", noted("one"))
         place.declare_dead(store)
         assert isinstance(await other.claim("t-1", 2.0), Claimed)
 
@@ -417,8 +421,8 @@ async def test_a_fenced_process_records_nothing_more(place: Place) -> None:
             store.begin(head("t-3"))
 
         for write in (
-            lambda: store.append(taken, b"late"),
-            lambda: store.append(kept, b"late"),
+            lambda: store.append(taken, noted("late")),
+            lambda: store.append(kept, noted("late")),
             lambda: store.mark(kept, TurnStatus.DONE, 3.0),
             begin,
         ):
@@ -427,7 +431,7 @@ async def test_a_fenced_process_records_nothing_more(place: Place) -> None:
         with pytest.raises(FencedError):
             await store.claim("t-2", 3.0)
 
-        assert other.frames("t-1") == other.frames("t-2") == [b"one"]
+        assert other.frames("t-1") == other.frames("t-2") == [noted("one")]
         assert other.frames("t-3") is None
         assert in_journal(other, "t-2").status is TurnStatus.RUNNING
         assert isinstance(await other.claim("t-2", 4.0), Claimed)
@@ -443,20 +447,20 @@ async def write_through(store: Store, write: object) -> None:
 async def test_a_batch_of_a_fenced_process_is_lost_as_a_whole(place: Place) -> None:
     """What was queued when the process was fenced is not written, and all who wait are told."""
     async with opened(place.store()) as store, opened(place.store()) as other:
-        taken = await begun(store, "t-1", b"one")
-        kept = await begun(store, "t-2", b"one")
+        taken = await begun(store, "t-1", noted("one"))
+        kept = await begun(store, "t-2", noted("one"))
         place.declare_dead(store)
         assert isinstance(await other.claim("t-1", 2.0), Claimed)
 
         with pytest.raises(FencedError):
             await write_both(store, kept, taken)
-        assert other.frames("t-1") == other.frames("t-2") == [b"one"]
+        assert other.frames("t-1") == other.frames("t-2") == [noted("one")]
 
 
 async def write_both(store: Store, *nums: int) -> None:
     """Queue a frame of each turn, and raise what all who wait for them are told."""
     for num in nums:
-        store.append(num, b"late")
+        store.append(num, noted("late"))
     waiters = [store.durable(), store.durable(sync=True), store.durable()]
     answers = await asyncio.gather(*filter(None, waiters), return_exceptions=True)
     assert len({type(answer) for answer in answers}) == 1
@@ -470,19 +474,19 @@ async def write_both(store: Store, *nums: int) -> None:
 async def test_an_amendment_follows_from_what_is_there(place: Place) -> None:
     """`amend` shows the frames of a turn and appends what is made of them."""
     async with opened(place.store()) as store:
-        await begun(store, "t-1", b"one", b"two")
-        assert await store.amend("t-1", lambda frames: b"%d frames" % len(frames)) is True
-        assert store.frames("t-1") == [b"one", b"two", b"2 frames"]
+        await begun(store, "t-1", noted("one"), noted("two"))
+        assert await store.amend("t-1", lambda frames: noted(f"{len(frames)} frames")) is True
+        assert store.frames("t-1") == [noted("one"), noted("two"), noted("2 frames")]
 
 
 async def test_an_amendment_may_be_nothing(place: Place) -> None:
     """Where nothing is to be said nothing is written, and a parked turn stays parked."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, TurnStatus.WAITING, 2.0)
         await committed(store)
         assert await store.amend("t-1", lambda _: None) is True
-        assert store.frames("t-1") == [b"one"]
+        assert store.frames("t-1") == [noted("one")]
         assert in_journal(store, "t-1").status is TurnStatus.WAITING
 
 
@@ -493,7 +497,7 @@ async def test_an_unknown_turn_cannot_be_amended(place: Place) -> None:
 
         def decide(frames: list[bytes]) -> bytes:
             asked.append(frames)
-            return b"x"
+            return noted("x")
 
         assert await store.amend("t-1", decide) is False
         assert asked == []
@@ -502,7 +506,7 @@ async def test_an_unknown_turn_cannot_be_amended(place: Place) -> None:
 async def test_an_amendment_that_raises_writes_nothing(place: Place) -> None:
     """What `decide` raises is raised, and the turn is as it was; the journal still works."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, TurnStatus.IN_DOUBT, 2.0)
         await committed(store)
 
@@ -514,21 +518,21 @@ async def test_an_amendment_that_raises_writes_nothing(place: Place) -> None:
 
         with pytest.raises(NoWordError):
             await store.amend("t-1", decide)
-        assert store.frames("t-1") == [b"one"]
+        assert store.frames("t-1") == [noted("one")]
         assert in_journal(store, "t-1").status is TurnStatus.IN_DOUBT
-        assert await store.amend("t-1", lambda _: b"two") is True
-        assert store.frames("t-1") == [b"one", b"two"]
+        assert await store.amend("t-1", lambda _: noted("two")) is True
+        assert store.frames("t-1") == [noted("one"), noted("two")]
 
 
 @pytest.mark.parametrize("status", list(TurnStatus))
 async def test_a_parked_turn_that_was_decided_can_go_on(place: Place, status: TurnStatus) -> None:
     """An amendment makes a parked turn unfinished, and leaves any other as it is."""
     async with opened(place.store()) as store:
-        num = await begun(store, "t-1", b"one")
+        num = await begun(store, "t-1", noted("one"))
         store.mark(num, status, 2.0)
         await committed(store)
 
-        await store.amend("t-1", lambda _: b"decided")
+        await store.amend("t-1", lambda _: noted("decided"))
 
         after = TurnStatus.STOPPED if status in PARKED else status
         assert in_journal(store, "t-1").status is after
@@ -541,8 +545,8 @@ async def test_of_many_amendments_each_sees_those_before_it(place: Place) -> Non
         await begun(store, "t-1")
         await asyncio.gather(
             *(
-                (store, other)[k % 2].amend("t-1", lambda frames: b"%d" % len(frames))
+                (store, other)[k % 2].amend("t-1", lambda frames: noted(f"{len(frames)}"))
                 for k in range(20)
             )
         )
-        assert store.frames("t-1") == [b"%d" % k for k in range(20)]
+        assert store.frames("t-1") == [noted(f"{k}") for k in range(20)]

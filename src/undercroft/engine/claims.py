@@ -15,7 +15,7 @@ from undercroft.errors import BusyError, DeclarationError, SettingError
 from undercroft.layers.conflicts.keys import KeyProblem, normal_key, overlap, within
 from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
 from undercroft.layers.conflicts.resource import Resource, Resources
-from undercroft.layers.conflicts.state import Pairs
+from undercroft.layers.conflicts.tree import Pairs
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.effect import Claim, Mode
 

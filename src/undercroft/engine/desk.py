@@ -11,7 +11,8 @@ from typing import Any
 
 from undercroft.layers.conflicts.keys import overlap
 from undercroft.layers.conflicts.matrix import CLASHES
-from undercroft.layers.conflicts.state import ClaimTable, Pairs, Ticket
+from undercroft.layers.conflicts.state import ClaimTable
+from undercroft.layers.conflicts.tree import Pairs, Ticket
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.layers.parallelism.state import Slots
 from undercroft.model.effect import Mode

@@ -281,7 +281,7 @@ class FlowRun(TurnRun):
         if op.name in self.program.remembered:
             self.remember(self._step(op, 0, op.name, kwargs, claims), raw)
         elif op.body.changes:
-            self.owner.changed(changing(claims), 0)
+            self.owner.changed(changing(claims), self.resumed_at)
 
     def _lost(self, op: Op, error: Failure | None) -> list[Op]:
         """`op` failed: go on without it where it is optional."""

@@ -448,7 +448,7 @@ class HandlerRun(TurnRun):
         if tool.body.changes:
             for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
                 self.branches.own(key, line.name)
-            self.owner.changed(changing(slot.claims), 0)
+            self.owner.changed(changing(slot.claims), self.resumed_at)
         else:
             self.remember(self._step(line, slot, tool), bytes(ended.value))
 

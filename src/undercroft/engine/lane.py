@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from undercroft.engine.desk import reason
-from undercroft.layers.conflicts.state import ClaimTable, Pairs, Ticket
+from undercroft.layers.conflicts.state import ClaimTable
+from undercroft.layers.conflicts.tree import Pairs, Ticket
 
 
 class Place:

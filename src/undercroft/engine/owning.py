@@ -30,6 +30,10 @@ _POLL_MIN_S, _POLL_MAX_S = 0.01, 0.2
 _KEPT_BYTES_MAX = 4_096
 
 
+# Reasons to doubt that are somebody else's doing.
+_BY_OTHERS = ("written", "dirty")
+
+
 class Reader(NamedTuple):
     """A read that can be done again."""
 
@@ -46,6 +50,8 @@ class Ask(NamedTuple):
 
     Attributes:
         event: Makes its intent, with the time of now.
+        again: Whether it was begun before.
+        unsure: Whether it may have happened then, so that what it changes may be as it left it.
         let_go: Gives back what it holds at the desk while it waits for an owner.
         come_back: Takes it again; what it returns is why that cannot be.
         read: Does a read again.
@@ -56,6 +62,7 @@ class Ask(NamedTuple):
     wants: Wants
     event: Callable[[], Event]
     again: bool
+    unsure: bool
     let_go: Callable[[], None]
     come_back: Callable[[], Awaitable[Refusal | None]]
     read: Read
@@ -237,9 +244,10 @@ class Owner:
             raw: The same, encoded.
             position: Of the journal, before it began.
         """
-        extract = reader.body.version
-        version = version_of(value, raw, extract)
-        kept = raw if len(raw) <= _KEPT_BYTES_MAX else b""
+        extract, kept = reader.body.version, raw
+        version = "" if extract is None else version_of(value, raw, extract)
+        if len(raw) > _KEPT_BYTES_MAX:
+            version, kept = version or version_of(value, raw), b""
         for key in keys:
             self.known.note(Seen(key, version, position, reader, extract is not None, kept))
         return version if extract is not None else ""
@@ -261,7 +269,11 @@ class Owner:
                 return dirty(ask.name, key, left.turn_id, ())
             for seen in about:
                 why = in_question(seen, wrote, self._turn_id)
-                if why:
+                if why and ask.unsure:
+                    # Reading it again would not tell others' changes from its own.
+                    if why in _BY_OTHERS:
+                        return stale(ask.name, seen.key, _shown(seen.value), None, "")
+                elif why:
                     by = next((w.turn_id for w in wrote if overlap(w.key, seen.key)), "")
                     refusal = await self._checked(ask, seen, why, by)
                     if refusal is not None:
@@ -278,14 +290,15 @@ class Owner:
         except Exception as error:  # noqa: BLE001  whatever the tool raises
             return unreadable(ask.name, seen.key, f"{type(error).__name__}: {error}")
         version = version_of(value, raw, reader.body.version)
-        same = bool(seen.version) and version == seen.version
+        same = version == seen.identity
         took_s = self._clock.now_s() - began_s
         self._log.note(
             VersionChecked(
                 ask.n, (seen.key,), same, why, self._clock.wall_s(), took_s, self._tick()
             )
         )
-        self.known.note(Seen(seen.key, version, position, reader, seen.declared, raw))
+        kept = raw if len(raw) <= _KEPT_BYTES_MAX else b""
+        self.known.note(Seen(seen.key, version, position, reader, seen.declared, kept))
         return None if same else stale(ask.name, seen.key, was, decode(raw), by)
 
     # ------------------------------------------------------------------ approvals
@@ -295,8 +308,8 @@ class Owner:
         found: dict[str, str] = {}
         for _, key in wants:
             for seen in self.known.about(key):
-                if seen.version and seen.reader is not None:
-                    found[seen.key] = seen.version
+                if seen.reader is not None and seen.identity:
+                    found[seen.key] = seen.identity
         return tuple(found.items())
 
     async def changes(
@@ -322,7 +335,8 @@ class Owner:
             same, took_s = now == version, self._clock.now_s() - began_s
             at = self._clock.wall_s()
             self._log.note(VersionChecked(n, (key,), same, "approved", at, took_s, self._tick()))
-            self.known.note(Seen(key, now, position, seen.reader, seen.declared, raw))
+            kept = raw if len(raw) <= _KEPT_BYTES_MAX else b""
+            self.known.note(Seen(key, now, position, seen.reader, seen.declared, kept))
             if not same:
                 changed.append(Changed(key, _shown(seen.value), decode(raw)))
         return changed

@@ -382,6 +382,7 @@ class Runner:
         log.put()
         inputs = decoded_inputs(target, started.input)
         run = self._make(target, log, memo, turn_id, started.session, inputs)
+        run.resumed_at = claimed.position
         return self._begin(turn_id, run, None)
 
     def memo(self, turn_id: str) -> Memo:

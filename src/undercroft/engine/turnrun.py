@@ -93,6 +93,8 @@ class TurnRun(ABC):
         # What steps hold at the desk, by their numbers, and their fences.
         self.holds: dict[int, Hold] = {}
         self.fences: dict[int, int] = {}
+        # Writes that are done again although they may have happened, under their key.
+        self.unsure: set[int] = set()
         self.owner = Owner(
             setting.store,
             setting.clock,
@@ -112,6 +114,8 @@ class TurnRun(ABC):
         self.stopping = False
         self.halted = False
         self.deadline_at_s = math.inf
+        # Journal position up to which the turn had come in earlier lives.
+        self.resumed_at = 0
 
     @abstractmethod
     async def main(self) -> Finish:
@@ -134,26 +138,35 @@ class TurnRun(ABC):
             asyncio.CancelledError: The turn is halted; nothing is noted.
             StoreError: The journal cannot be written.
         """
-        held, service = step.held, step.body.service
-        if not held and (service is None or not self.desk.limits(service)):
-            return await self._performed(step, record)
-        refusal = await self._take(step)
-        if refusal is not None:
-            return self.note_refused(step, refusal, begun=False)
+        body = step.body
+        held, service = step.held, body.service
+        if held or (service is not None and self.desk.limits(service)):
+            # Whoever waits behind it, in another turn, is told of the turn and not of the step.
+            hold = self.holds[step.n] = self.desk.enter(held, service, self.turn_id)
+            refusal = None if hold.ready else await self._waited(step, hold)
+            if refusal is not None:
+                return self.note_refused(step, refusal, begun=False)
         try:
-            return await self._performed(step, record)
+            if record is None and body.plain:
+                ended = await self.once(step)
+                if ended.status is not StepStatus.IN_DOUBT:
+                    return ended
+            else:
+                ended = AGAIN
+            return await self._performed(step, record, ended)
         finally:
             # None where it gave up waiting for an owner and could not come back.
-            hold = self.holds.pop(step.n, None)
-            if hold is not None:
-                self.desk.leave(hold)
+            left = self.holds.pop(step.n, None)
+            if left is not None:
+                self.desk.leave(left)
 
     async def _take(self, step: Step) -> Refusal | None:
         """Take what `step` needs at the desk; return why it could not be had in time."""
-        # Whoever waits behind it, in another turn, is told of the turn and not of the step.
         hold = self.holds[step.n] = self.desk.enter(step.held, step.body.service, self.turn_id)
-        if hold.ready:
-            return None
+        return None if hold.ready else await self._waited(step, hold)
+
+    async def _waited(self, step: Step, hold: Hold) -> Refusal | None:
+        """Wait at the desk; return why it could not be had in time."""
         claim, behind, began_s = hold.claim, hold.behind, self.now_s()
         wait_s = self.setting.ownership.wait_s
         try:
@@ -168,12 +181,10 @@ class TurnRun(ABC):
         del self.holds[step.n]
         return busy(step.name, claim, behind, waited_s)
 
-    async def _performed(self, step: Step, record: Record | None) -> Ended:
+    async def _performed(self, step: Step, record: Record | None, ended: Ended) -> Ended:
+        """Do what `perform` says, the long way; `ended` is how it came to be in doubt, if so."""
         began_s = self.now_s()
-        if record is None and step.body.plain:
-            ended = await self.once(step)
-            if ended.status is not StepStatus.IN_DOUBT:
-                return ended
+        if ended is not AGAIN:
             self.note_end(step, ended)  # no end: it says why there is a doubt
             settled = await self._settle(step, None, live=True)
             ended = await self._out_of_doubt(step, 1, settled)
@@ -235,7 +246,7 @@ class TurnRun(ABC):
     def remember(self, step: Step, raw: bytes) -> None:
         """Take note of what a read saw in an earlier life of the turn."""
         if step.watched:
-            self._saw(step, Ended(StepStatus.OK, step.body.decode(raw), raw), 0)
+            self._saw(step, Ended(StepStatus.OK, step.body.decode(raw), raw), -1)
 
     async def _out_of_doubt(self, step: Step, attempt: int, ended: Ended | None) -> Ended:
         """Do `step` until its outcome is known, or it may not be done again."""
@@ -289,11 +300,16 @@ class TurnRun(ABC):
                 wants,
                 lambda: self._started(step, attempt),
                 attempt > 1,
+                step.n in self.unsure,
                 lambda: self.desk.leave(self.holds[step.n]),
                 lambda: self._take(step),
                 self.read_again,
             )
         )
+        if isinstance(answer, No) and answer.begun and step.n in self.unsure:
+            # It may have happened, and may not be repeated over what others did since.
+            self.doubts[step.n] = step
+            return Ended(StepStatus.IN_DOUBT)
         if isinstance(answer, No):
             return self.note_refused(step, answer.refusal, begun=answer.begun)
         self.fences[step.n] = answer.position
@@ -525,6 +541,7 @@ class TurnRun(ABC):
                 )
                 return ended
         if body.keyed:
+            self.unsure.add(step.n)
             self._note_settled(step, "key", str(self.key_of(step)), NIL_BYTES, applied=None)
             return AGAIN
         return None

@@ -194,7 +194,7 @@ class VersionChecked(Event, frozen=True, array_like=True, gc=False, tag="checked
         n: The step that writes.
         keys: What was read again.
         same: Whether all of it was as the turn knew it; if not, the write is refused.
-        why: Why it was in question: `written`, `dirty`, `version` or `approved`.
+        why: Why it was in question: `written`, `dirty`, `resumed`, `version` or `approved`.
     """
 
     n: int

@@ -30,10 +30,11 @@ class TurnHead:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The turn is this process's to run; `frames` is its journal so far."""
+    """The turn is this process's to run; `frames` is its journal so far, up to `position`."""
 
     num: int
     frames: list[bytes]
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

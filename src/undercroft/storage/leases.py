@@ -33,10 +33,12 @@ from undercroft.model.step import StepStatus
 from undercroft.ports import Wants
 
 _WRITES_MIN = 1_024
+# The answer to an intent that nobody waits for any more; a turn that was stopped must own nothing.
+WITHDRAWN = Denied("", "", 0, 0, 0.0)
 
 
 class Writes:
-    """Who changed which resource last: by key the position, the turn, and whether it was cut off."""
+    """Who changed which resource last: by key where, by whom, and whether it was cut off."""
 
     __slots__ = ("_below", "_last", "_max")
 
@@ -68,10 +70,10 @@ class Writes:
             if path in last:
                 yield (path, *last[path])
 
-    def forget(self, position: int) -> None:
-        """Forget writes up to `position`, once there are many: every turn here began later."""
+    def forget(self, position: int) -> bool:
+        """Forget writes up to `position`, once there are many; return whether it did."""
         if len(self._last) <= self._max:
-            return
+            return False
         old = [k for k, (at, _, dirty) in self._last.items() if at <= position and not dirty]
         for key in old:
             del self._last[key]
@@ -81,6 +83,7 @@ class Writes:
                 if not below:
                     del self._below[path]
         self._max = max(_WRITES_MIN, 2 * len(self._last))
+        return True
 
 
 class LeaseBook(ABC):

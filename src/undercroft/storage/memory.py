@@ -18,7 +18,7 @@ from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
-from undercroft.storage.leases import LeaseBook, Writes
+from undercroft.storage.leases import WITHDRAWN, LeaseBook, Writes
 
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
@@ -300,7 +300,10 @@ class MemoryStore:
                     leases.close(num, wants, position, wrote=wrote)
             case _Intent(frame, otherwise, wants, lapsed, again, waiter):
                 opens = frame is not None and not again
-                answer = leases.grant(num, frame, wants, lapsed, journal.position, opens=opens)
+                if waiter.cancelled():
+                    answer: Granted | Denied = WITHDRAWN
+                else:
+                    answer = leases.grant(num, frame, wants, lapsed, journal.position, opens=opens)
                 if isinstance(answer, Denied) and otherwise is not None:
                     leases.insert_frame(num, otherwise())
                 # Told once the whole tick is committed.
@@ -351,7 +354,7 @@ class MemoryStore:
         num = self.journal.numbers[turn_id]
         self._lapsed.pop(num, None)
         self._leases.adopt(num)
-        return Claimed(num, turn.data())
+        return Claimed(num, turn.data(), turn.frames[-1][0] if turn.frames else 0)
 
     async def amend(self, turn_id: str, decide: Amend) -> bool:
         """Append what `decide` makes of a turn's frames."""

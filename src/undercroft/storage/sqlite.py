@@ -31,6 +31,7 @@ from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
 from undercroft.storage import alive
 from undercroft.storage.batch import Batch, Intent, Outcome
+from undercroft.storage.leases import WITHDRAWN
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, translated
 from undercroft.storage.sqlite_leases import SqliteLeases
@@ -55,6 +56,12 @@ _MARK = """
     SET status = CASE WHEN ? IN ('waiting', 'in_doubt') AND words > ? THEN 'stopped' ELSE ? END,
         ended = ?, runtime = ?
     WHERE num = ?
+"""
+
+
+_BEGIN = """
+    INSERT INTO turn(num, id, kind, target, session, status, began, runtime)
+    VALUES(?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -97,8 +104,8 @@ class SqliteStore:
         # How many words had been said about a turn when it was claimed.
         self._words: dict[int, int] = {}
         self._dead: StoreError | None = None
-        # Turns that run here, with the journal's position when they began; and how often one
-        # was taken from this process.
+        # Turns that run here, with the journal's position when they began or were taken up;
+        # and how often one was taken from this process.
         self._mine: dict[int, int] = {}
         self._lost = 0
         self._position = 0
@@ -276,8 +283,6 @@ class SqliteStore:
         held = self._runtime if running else None
         known = self._words.pop(num, 0) if status.final else self._words.get(num, 0)
         self._batch.marks.append((status, known, status, None if running else at, held, num))
-        if not running:
-            self._mine.pop(num, None)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -380,21 +385,20 @@ class SqliteStore:
             self._refuse_if_fenced()
             if batch.beat:
                 execute("UPDATE runtime SET beat=beat+1 WHERE no=?", (self._runtime,))
-            if batch.begins:
-                self._connection.executemany(
-                    "INSERT INTO turn(num, id, kind, target, session, status, began, runtime) "
-                    "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-                    batch.begins,
-                )
+            self._connection.executemany(_BEGIN, batch.begins)
+            owning, last = batch.owning(self._leases), self._position
+            if owning:
+                # Before our own frames are there: what they say is noted as it is written.
+                self._leases.refresh(self._mine, last)
+                last = max(last, self._leases.read)
             self._connection.executemany("INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames)
-            last = self._position
             if batch.frames:
                 (last,) = execute("SELECT last_insert_rowid()").fetchone()
             first = last - len(batch.frames) + 1
             if batch.marks:
                 self._connection.executemany(_MARK, batch.marks)
             answers: list[Granted | Denied] = []
-            if batch.owning(self._leases):
+            if owning:
                 answers, last = self._changed(batch, first, last)
             execute("COMMIT")
         except BaseException:
@@ -402,6 +406,9 @@ class SqliteStore:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
+        for *_, held, num in batch.marks:
+            if held is None:
+                self._mine.pop(num, None)
         self._position = last
         return first, answers
 
@@ -411,22 +418,24 @@ class SqliteStore:
         Returns the answers, and the position of the last frame in the journal.
         """
         leases = self._leases
-        leases.refresh(self._mine, self._position)
         for num, place, wants, wrote in batch.outcomes:
             leases.close(num, wants, first + place, wrote=wrote)
         for *_, held, num in batch.marks:
             if held is None and leases.owners.of(num):
                 leases.release(num, last)
         answers: list[Granted | Denied] = []
-        for num, frame, otherwise, wants, lapsed, again, _ in batch.intents:
+        for num, frame, otherwise, wants, lapsed, again, waiter in batch.intents:
             opens = frame is not None and not again
-            answer = leases.grant(num, frame, wants, lapsed, last, opens=opens)
+            if waiter.cancelled():
+                answer: Granted | Denied = WITHDRAWN
+            else:
+                answer = leases.grant(num, frame, wants, lapsed, last, opens=opens)
             if isinstance(answer, Granted):
                 last = answer.position
             elif otherwise is not None:
                 last = leases.insert_frame(num, otherwise())
             answers.append(answer)
-        leases.writes.forget(min(self._mine.values(), default=last))
+        leases.let_go(min(self._mine.values(), default=last))
         return answers, last
 
     def _refuse_if_fenced(self) -> None:
@@ -507,11 +516,15 @@ class SqliteStore:
             (TurnStatus.RUNNING, self._runtime, num),
         )
         self._broken.pop(num, None)
-        self._leases.refresh(self._mine, self._position)
+        # What it wrote itself in an earlier life, others may have changed since.
+        (ended,) = execute(
+            "SELECT coalesce(max(seq), ?) FROM frame WHERE turn=?", (self._position, num)
+        ).fetchone()
+        self._leases.refresh(self._mine, self._position, since=ended)
         self._leases.adopt(num)
-        self._mine[num] = self._position
+        self._mine[num] = ended
         self._words[num] = words
-        return Claimed(num, self._reader.frames_of(num))
+        return Claimed(num, self._reader.frames_of(num), ended)
 
     async def amend(self, turn_id: str, decide: Amend) -> bool:
         """Append what `decide` makes of a turn's frames, in one transaction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container
+from collections.abc import Mapping
 
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import TurnStatus
@@ -24,42 +24,62 @@ class SqliteLeases(LeaseBook):
         self._version: int | None = None
         # Of the last frame of others that was read.
         self._read = 0
+        # Every write after this position is known.
+        self._since = 0
 
     def invalidate(self) -> None:
         """Forget who owns what: a transaction that changed it was rolled back."""
         self._version = None
 
-    def refresh(self, mine: Container[int], position: int) -> None:
+    @property
+    def read(self) -> int:
+        """Position of the last frame in the journal, as of the last refresh."""
+        return self._read
+
+    def let_go(self, position: int) -> None:
+        """Forget writes up to `position`, which nobody here need know of any more."""
+        if self.writes.forget(position):
+            self._since = max(self._since, position)
+
+    def refresh(self, mine: Mapping[int, int], position: int, *, since: int | None = None) -> None:
         """Read what other processes wrote since.
 
         Args:
-            mine: The turns that run here.
+            mine: The turns that run here, with the position from which on each must know of
+                the writes of others.
             position: Of the last frame that this process wrote.
+            since: The same of a turn that is about to be taken up here.
         """
         (version,) = self._execute("PRAGMA data_version").fetchone()
-        if version == self._version:
+        if self._version is None or (since is not None and since < self._since):
+            known = [*mine.values(), position if since is None else since]
+            self._read_anew(min(known))
+        elif version == self._version:
             # Nobody else wrote anything, so whatever stands up to there is our own.
             self._read = max(self._read, position)
             return
-        if self._version is None:
-            self.forget()
-            rows = self._execute(
-                "SELECT f.seq, f.turn, f.data FROM turn t JOIN frame f ON f.turn = t.num "
-                "WHERE t.status IN (?, ?, ?) ORDER BY f.seq",
-                _UNFINISHED,
-            )
-            mine = ()
-            (last,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
         else:
             rows = self._execute(
                 "SELECT seq, turn, data FROM frame WHERE seq > ? ORDER BY seq", (self._read,)
             )
-            last = self._read
+            for at, num, frame in rows:
+                self._read = max(self._read, at)
+                if num not in mine:
+                    self.tell(num, at, decode_frames([frame]))
+        self._version = version
+
+    def _read_anew(self, since: int) -> None:
+        """Read who owns what, and what was written after `since`, also by turns that are over."""
+        self.forget()
+        rows = self._execute(
+            "SELECT seq, turn, data FROM frame WHERE turn IN (SELECT num FROM turn WHERE "
+            "status IN (?, ?, ?) UNION SELECT turn FROM frame WHERE seq > ?) ORDER BY seq",
+            (*_UNFINISHED, since),
+        )
         for at, num, frame in rows:
-            last = max(last, at)
-            if num not in mine:
-                self.tell(num, at, decode_frames([frame]))
-        self._read, self._version = last, version
+            self.tell(num, at, decode_frames([frame]))
+        (self._read,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
+        self._since = since
 
     def insert_frame(self, num: int, frame: bytes) -> int:
         """Write a frame; return its position."""

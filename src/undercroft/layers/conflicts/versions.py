@@ -9,9 +9,8 @@ Leaves to the engine: reading again, and asking the journal who wrote last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from undercroft.layers.conflicts.keys import may_overlap, overlap
 from undercroft.layers.conflicts.ownership import paths_above
@@ -22,18 +21,18 @@ from undercroft.model.lease import Wrote
 VERSION_CHARS_MAX = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a turn saw of a resource.
 
     Attributes:
-        version: What tells this state from others; empty after a write of the turn's own,
-            which changed it to something that nobody has read yet.
+        version: What tells this state from others: what the tool's `version=` made of it, or
+            a hash; empty after a write of the turn's own, which changed it to something that
+            nobody has read yet, and where `value` still has to be hashed.
         position: Of the journal, when it was read or written: whatever was written up to
-            there by others, the turn has seen.
+            there by others, the turn has seen. Negative where that is not known any more.
         reader: What read it, for reading it again; None where nothing can.
         declared: Whether `version` comes from the tool's own `version=`.
-        value: What was read, encoded.
+        value: What was read, encoded; empty where it is too large to be kept.
     """
 
     key: str
@@ -43,22 +42,28 @@ class Seen:
     declared: bool = False
     value: bytes = b""
 
+    @property
+    def identity(self) -> str:
+        """Its version, worked out where nobody has asked for it yet."""
+        return self.version or (hashed(self.value) if self.value else "")
+
 
 class Known:
     """The resources that one turn, or one branch of it, knows. Costs grow with none of it."""
 
-    __slots__ = ("_above", "_seen")
+    __slots__ = ("_below", "_new", "_seen")
 
     def __init__(self) -> None:
         self._seen: dict[str, Seen] = {}
-        self._above: dict[str, dict[str, None]] = {}
+        self._below: dict[str, list[str]] = {}
+        # Keys that `_below` has not been told of: most turns read more than they write.
+        self._new: list[str] = []
 
     def note(self, seen: Seen) -> None:
         """Take note of what was just read or written."""
         key = seen.key
         if key not in self._seen:
-            for path in paths_above(key):
-                self._above.setdefault(path, {})[key] = None
+            self._new.append(key)
         self._seen[key] = seen
 
     def wrote(self, key: str, position: int) -> None:
@@ -70,8 +75,12 @@ class Known:
         """Return what is known of `key`, of what it lies in, and of what lies in it."""
         if "*" in key:
             return [seen for seen in self._seen.values() if overlap(seen.key, key)]
+        for new in self._new:
+            for path in paths_above(new):
+                self._below.setdefault(path, []).append(new)
+        self._new.clear()
         found = [self._seen[path] for path in (*paths_above(key), key) if path in self._seen]
-        found += [self._seen[below] for below in self._above.get(key, ())]
+        found += [self._seen[below] for below in self._below.get(key, ())]
         return found
 
 
@@ -95,17 +104,28 @@ def watched(declared: Mapping[str, Declared]) -> frozenset[str]:
 
 def version_of(value: object, raw: bytes, extract: Any = None) -> str:
     """Return what tells the state that a read saw from others: what `extract` says, or a hash."""
-    if extract is None:
-        return blake2b(raw, digest_size=16).hexdigest()
-    return str(extract(value))[:VERSION_CHARS_MAX]
+    return hashed(raw) if extract is None else str(extract(value))[:VERSION_CHARS_MAX]
+
+
+def hashed(raw: bytes) -> str:
+    """Return what stands for a value that says nothing of its version."""
+    return blake2b(raw, digest_size=16).hexdigest()
 
 
 def in_question(seen: Seen, wrote: Iterable[Wrote], turn_id: str) -> str:
-    """Return why what was seen may be out of date: `dirty`, `written`, `version`, or empty."""
+    """Return why what was seen may be out of date, or empty.
+
+    It is `dirty`, `written`, `resumed` (it was read in an earlier life of the turn) or
+    `version` (the tool declares one, so that comparing is what it is for).
+    """
     for last in wrote:
         if last.turn_id != turn_id and overlap(last.key, seen.key):
             if last.dirty:
                 return "dirty"
             if last.position > seen.position:
                 return "written"
-    return "version" if seen.declared and seen.version and seen.reader is not None else ""
+    if seen.reader is None or not seen.identity:
+        return ""
+    if seen.position < 0:
+        return "resumed"
+    return "version" if seen.declared else ""

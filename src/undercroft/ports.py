@@ -87,7 +87,7 @@ class Store(Protocol):
                 whether it counts as changed at that position.
         """
 
-    def intent(  # noqa: PLR0913  an intent has as many parts
+    def intent(
         self,
         num: int,
         frame: bytes | None,
@@ -95,7 +95,6 @@ class Store(Protocol):
         lapsed: Mapping[int, int] = NOBODY,
         *,
         again: bool = False,
-        otherwise: Callable[[], bytes] | None = None,
     ) -> Awaitable[Granted | Denied]:
         """Queue the intent of a write, to be written only if turn `num` owns, or may own, `wants`.
 
@@ -110,7 +109,6 @@ class Store(Protocol):
             lapsed: Numbers of processes that may be taken for dead, with the beat at which
                 they fell silent.
             again: Whether the same write was begun before and never ended.
-            otherwise: Makes the frame to be written where the intent is not.
         """
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:

@@ -150,8 +150,8 @@ def check(office: Office) -> None:
             assert len(beside) <= limit
     assert len(office.desk) == 0
     # A desk at which everybody was can be used by anybody.
-    for service in (*LIMITS.services, "free", None):
-        hold = office.desk.enter((("exclusive", ""),), service, "last")
+    for name in (*LIMITS.services, "free", None):
+        hold = office.desk.enter((("exclusive", ""),), name, "last")
         assert hold.ready
         office.desk.leave(hold)
 
@@ -317,6 +317,10 @@ def test_a_thousand_that_give_up_leave_nothing() -> None:
         desk.leave(first)
         assert len(desk) == 0
 
+    def holds() -> int:
+        gc.collect()
+        return sum(isinstance(one, Hold) for one in gc.get_objects())
+
+    before = holds()
     run_virtual(main())
-    gc.collect()
-    assert not any(isinstance(one, Hold) for one in gc.get_objects())
+    assert holds() <= before

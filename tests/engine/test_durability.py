@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 
 import undercroft as uc
@@ -28,7 +28,7 @@ class Watched(SqliteStore):
         self.asked.append((decode_frames([frame]), sync))
         super().append(num, frame, sync=sync, outcomes=outcomes)
 
-    def intent(  # noqa: PLR0913  as the port says
+    def intent(
         self,
         num: int,
         frame: bytes | None,
@@ -36,11 +36,10 @@ class Watched(SqliteStore):
         lapsed: Mapping[int, int] = NOBODY,
         *,
         again: bool = False,
-        otherwise: Callable[[], bytes] | None = None,
     ) -> Awaitable[Granted | Denied]:
         """Queue an intent, which is always to survive a power cut, and remember it."""
         self.asked.append((decode_frames([frame] if frame else []), True))
-        return super().intent(num, frame, wants, lapsed, again=again, otherwise=otherwise)
+        return super().intent(num, frame, wants, lapsed, again=again)
 
 
 async def test_intents_and_outcomes_of_writes_are_flushed_and_reads_are_not(

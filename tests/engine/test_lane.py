@@ -84,11 +84,12 @@ class Beside:
         step = Step(claims, [other for other in after if other in self.line])
         blocked = any(conflict(o.claims, claims) or o in step.after for o in self.line)
         full = len(self.having("runs")) >= self.limit or bool(self.ready)
-        place = step.place = self.lane.ask(claims, step, "me", [o.place for o in after])
+        place = self.lane.ask(claims, step, "me", [o.place for o in after])
+        step.place = place
         self.line.append(step)
         self.check_admitted([place] if place.admitted else [])
         assert place.present
-        assert place.stands_for is step
+        assert id(place.stands_for) == id(step)
         if not place.admitted:
             assert place.asked_s == self.now_s
             assert (place.claim == "limit turn_max") == (full and not blocked)

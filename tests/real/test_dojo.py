@@ -5,9 +5,7 @@ Keeps: under 90 s on two cores; every life that is killed is a process of its ow
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -31,11 +29,11 @@ from .bindings import (
 )
 from .client import World
 from .dojo import SUITES, Json, load_suite
+from .ground import Ground, Make, cases
 from .journals import check_journal
 from .order import Case, calls_of, longest_chain
 from .trial import ALONE, Trial, Way, check_done, check_held, wanted
-from .turn import Act, FixedIds, Lives, Said, start_lives
-from .world import Running, start_world
+from .turn import Act, FixedIds, Said
 
 TASKS: Final = [
     (suite, f"user_task_{n}")
@@ -91,57 +89,6 @@ FIRST: Final = [
 WRITES_MAX: Final = 200
 # Longer than any test needs to kill whoever waits for an answer.
 NEVER_MS: Final = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What the turns of this module stand on.
-
-    Attributes:
-        lives: Forks the processes that run them.
-        plain: A world that applies whatever comes.
-        dedupe: A world that honours idempotency keys.
-    """
-
-    lives: Lives
-    plain: Running
-    dedupe: Running
-
-    @asynccontextmanager
-    async def trial(self, case: Case, folder: Path) -> AsyncIterator[Trial]:
-        """Return a trial of `case` on the world that its protocol counts on."""
-        running = self.dedupe if case.protocol == "key" else self.plain
-        async with World(running.port) as world:
-            trial = Trial(self.lives, world, case, folder / "journal.db")
-            await trial.reset()
-            yield trial
-            # What a failed test leaves is kept.
-            trial.forget()
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    """Start both worlds and the process that forks lives; any of them serves every suite."""
-    with (
-        start_world("banking") as plain,
-        start_world("banking", dedupe=True) as dedupe,
-        start_lives() as lives,
-    ):
-        yield Ground(lives, plain, dedupe)
-
-
-Make: TypeAlias = Callable[[Case], AbstractAsyncContextManager[Trial]]
-
-
-@pytest.fixture
-def trials(ground: Ground, tmp_path: Path) -> Make:
-    """Return what makes a trial of a case."""
-    return lambda case: ground.trial(case, tmp_path)
-
-
-def cases(given: list[Case]) -> pytest.MarkDecorator:
-    """Parametrise a test by cases."""
-    return pytest.mark.parametrize("case", given, ids=str)
 
 
 # The tools
@@ -616,13 +563,7 @@ async def doubtful(trial: Trial) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "kill_once",
-    [
-        "",
-        "waiting",
-    ],
-)
+@pytest.mark.parametrize("kill_once", ["", "waiting"])
 async def test_a_word_given_while_another_is_acted_on_is_not_lost(
     trials: Make, kill_once: str
 ) -> None:

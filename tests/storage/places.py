@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Protocol
 
-from undercroft.model.event import StepWaited, encode_frame
+from undercroft.model.event import (
+    Event,
+    StepEnded,
+    StepStarted,
+    StepWaited,
+    TurnEnded,
+    TurnParked,
+    TurnResumed,
+    TurnStopped,
+    encode_frame,
+)
+from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.turn import TurnHead
-from undercroft.ports import Store
+from undercroft.model.step import StepStatus
+from undercroft.model.turn import Claimed, TurnHead
+from undercroft.ports import NOBODY, Store, Wants
 from undercroft.storage import alive
 from undercroft.storage.memory import MemoryJournal, MemoryStore
 from undercroft.storage.sqlite import SqliteStore
 
 
+class SilentMemory(MemoryStore):
+    """A journal in memory whose process never says that it is well."""
+
+    def _beat(self) -> None:
+        """Say nothing."""
+
+
+class SilentFile(SqliteStore):
+    """A journal in a file whose process never says that it is well."""
+
+    def _beat(self) -> None:
+        """Say nothing."""
+
+
 class Place(Protocol):
     """One journal, on which any number of stores can be opened."""
 
-    def store(self) -> Store:
-        """Return a store that is not open yet."""
+    def store(self, *, lease_s: float = 10.0, beats: bool = True) -> Store:
+        """Return a store that is not open yet; without `beats` it never says that it is well."""
 
     def declare_dead(self, store: Store) -> None:
         """Let everybody take the process of an open `store` for ended, though it goes on."""
+
+    def beat(self, store: Store) -> None:
+        """Let the process of an open `store` say that it is well."""
 
 
 class MemoryPlace:
@@ -32,13 +62,18 @@ class MemoryPlace:
     def __init__(self) -> None:
         self.journal = MemoryJournal()
 
-    def store(self) -> Store:
+    def store(self, *, lease_s: float = 10.0, beats: bool = True) -> Store:
         """Return a store that is not open yet."""
-        return MemoryStore(self.journal)
+        return (MemoryStore if beats else SilentMemory)(self.journal, lease_s=lease_s)
 
     def declare_dead(self, store: Store) -> None:
         """Let everybody take the process of an open `store` for ended."""
         self.journal.alive.discard(store.runtime)
+
+    def beat(self, store: Store) -> None:
+        """Let the process of an open `store` say that it is well."""
+        beat, lease_s = self.journal.beats[store.runtime]
+        self.journal.beats[store.runtime] = (beat + 1, lease_s)
 
 
 class SqlitePlace:
@@ -47,13 +82,19 @@ class SqlitePlace:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def store(self) -> Store:
+    def store(self, *, lease_s: float = 10.0, beats: bool = True) -> Store:
         """Return a store that is not open yet."""
-        return SqliteStore(self.path, sync="never")
+        return (SqliteStore if beats else SilentFile)(self.path, sync="never", lease_s=lease_s)
 
     def declare_dead(self, store: Store) -> None:
         """Let everybody take the process of an open `store` for ended."""
         alive.release(str(self.path), store.runtime)
+
+    def beat(self, store: Store) -> None:
+        """Let the process of an open `store` say that it is well."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE runtime SET beat=beat+1 WHERE no=?", (store.runtime,))
+            connection.commit()
 
 
 @asynccontextmanager
@@ -89,3 +130,66 @@ async def begun(store: Store, turn_id: str, *frames: bytes, session: str | None 
         store.append(num, frame)
     await committed(store)
     return num
+
+
+# Owning
+
+
+def wanted(*claims: str) -> Wants:
+    """Return claims that are written as `mode key`."""
+    return tuple((mode, key) for mode, _, key in (claim.partition(" ") for claim in claims))
+
+
+def frame_of_intent(n: int, *claims: str) -> bytes:
+    """Return the frame of a write that begins."""
+    return encode_frame([StepStarted(n, "put", "tool", 1.0, changes=True, claims=wanted(*claims))])
+
+
+async def asked(  # noqa: PLR0913  an intent has as many parts
+    store: Store,
+    num: int,
+    *claims: str,
+    n: int = 1,
+    lapsed: Mapping[int, int] = NOBODY,
+    again: bool = False,
+    otherwise: Callable[[], bytes] | None = None,
+) -> Granted | Denied:
+    """Ask for the intent of step `n`, as a turn does before it writes."""
+    frame = frame_of_intent(n, *claims)
+    wants = wanted(*claims)
+    return await store.intent(num, frame, wants, lapsed, again=again, otherwise=otherwise)
+
+
+def finished(store: Store, num: int, n: int, *claims: str, wrote: bool = True) -> None:
+    """Queue the outcome of step `n`, which wrote or was refused after all."""
+    status = StepStatus.OK if wrote else StepStatus.REFUSED
+    frame = encode_frame([StepEnded(n, status, 0.0)])
+    store.append(num, frame, sync=True, outcomes=[(wanted(*claims), wrote)])
+
+
+async def began(store: Store, turn_id: str) -> int:
+    """Begin a turn, committed, with its name as its first frame; return its number."""
+    return await begun(store, turn_id, noted(turn_id))
+
+
+async def halted(store: Store, num: int, status: TurnStatus) -> None:
+    """Say that a turn ends, parks or stops, committed."""
+    event: Event
+    if status.final:
+        event = TurnEnded(status, 2.0)
+    elif status is TurnStatus.STOPPED:
+        event = TurnStopped("told to", 2.0)
+    else:
+        event = TurnParked(status, (), 2.0)
+    store.append(num, encode_frame([event]))
+    store.mark(num, status, 2.0)
+    await committed(store)
+
+
+async def claimed(store: Store, turn_id: str) -> int:
+    """Take a turn up, as a runtime does; return its number."""
+    answer = await store.claim(turn_id, 3.0)
+    assert isinstance(answer, Claimed), answer
+    store.append(answer.num, encode_frame([TurnResumed(store.runtime, 3.0)]))
+    await committed(store)
+    return answer.num

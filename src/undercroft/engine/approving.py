@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -31,6 +32,11 @@ def question(asked: ApprovalAsked, voided: ApprovalVoided | None = None) -> Wait
         changed,
         asked.expires_at,
     )
+
+
+def in_order(waiting: Iterable[Waiting]) -> tuple[Waiting, ...]:
+    """Return questions in the order of their steps, whoever asked them first."""
+    return tuple(sorted(waiting, key=lambda each: int(each.step_id.rpartition(".")[2])))
 
 
 async def voided(

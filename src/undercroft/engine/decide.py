@@ -5,7 +5,7 @@ Keeps: the first word counts; the same word again changes nothing.
 
 from __future__ import annotations
 
-from undercroft.engine.approving import question
+from undercroft.engine.approving import in_order, question
 from undercroft.engine.codec import decode
 from undercroft.engine.memo import Memo, Record, recall
 from undercroft.errors import DecisionError, InputError
@@ -22,9 +22,19 @@ def only_waits(memo: Memo) -> bool:
     return all(memo.records[n].waiting for n in memo.parked.steps)
 
 
+def undecided(memo: Memo) -> bool:
+    """Whether the turn is parked, and nobody has said a word on any step that it waits for."""
+    return memo.parked is not None and all(_open(memo.records[n]) for n in memo.parked.steps)
+
+
+def _open(record: Record) -> bool:
+    said = record.settled is not None and record.settled.how == "person"
+    return record.waiting or (record.in_doubt and not said)
+
+
 def waiting(memo: Memo) -> tuple[Waiting, ...]:
     """Return the steps that wait for approval."""
-    return tuple(
+    return in_order(
         question(record.asked, record.voided)
         for record in memo.records.values()
         if record.waiting and record.asked is not None
@@ -35,7 +45,7 @@ def doubts(memo: Memo) -> tuple[Waiting, ...]:
     """Return the writes of which nobody knows whether they happened."""
     return tuple(
         Waiting(_id(record), record.name, decode(record.started.args), record.started.at)
-        for record in memo.records.values()
+        for _, record in sorted(memo.records.items())
         if record.in_doubt and record.started is not None
     )
 

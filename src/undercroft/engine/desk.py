@@ -28,15 +28,14 @@ class Hold:
         behind: Who had that.
     """
 
-    __slots__ = ("_go", "_queued", "behind", "claim", "ready", "service", "ticket", "who")
+    claim = behind = ""
+    _queued = False
+    _go: asyncio.Future[bool] | None = None
 
     def __init__(self, service: str | None, who: str) -> None:
         self.service, self.who = service, who
         self.ticket: Ticket
         self.ready = False
-        self.claim = self.behind = ""
-        self._queued = False
-        self._go: asyncio.Future[bool] | None = None
 
 
 class Desk:
@@ -58,7 +57,9 @@ class Desk:
         """Return a hold on all of `claims` and a place at `service`, ready or to be waited for."""
         hold = Hold(service, who)
         ticket = hold.ticket = self._table.ask(claims, hold)
-        if ticket.granted:
+        if ticket.granted and service is None:
+            hold.ready = True
+        elif ticket.granted:
             self._granted(hold)
         else:
             hold.claim, hold.behind = reason(ticket)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.approving import question, voided
+from undercroft.engine.approving import in_order, question, voided
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.flowstate import LOST, Fan, State
 from undercroft.engine.lane import Place
@@ -26,8 +26,7 @@ from undercroft.engine.workflow import Op, Program
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
-from undercroft.model.effect import Mode
-from undercroft.model.event import ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
+from undercroft.model.event import NIL, ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
 from undercroft.model.outcome import TurnStatus, Waiting
@@ -223,7 +222,8 @@ class FlowRun(TurnRun):
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
         step = self._step(op, n, op.name, self._kwargs(op), claims)
-        self._note_wait(place, n)
+        if place.claim:
+            self._note_wait(place, n)
         ended = await self.perform(step, record)
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
@@ -244,19 +244,31 @@ class FlowRun(TurnRun):
         fp: bytes = b"",
     ) -> Step:
         watched: tuple[str, ...] = ()
-        if op.name in self.program.remembered:
-            watched = tuple([key for mode, key in claims if mode == Mode.READ])
-        held = claims + op.declared.implicit if op.declared.implicit else claims
-        causes = self._causes(op)
+        held, implicit = claims, op.declared.implicit
+        if implicit:
+            held += implicit
+        if claims and op.name in self.program.remembered:
+            watched = tuple([key for mode, key in claims if mode == "read"])
         return Step(
-            n, name, op.body, "step", kwargs, fp, causes, claims, held=held, watched=watched
+            n,
+            name,
+            op.body,
+            "step",
+            kwargs,
+            fp,
+            self._causes(op),
+            claims,
+            NIL,
+            None,
+            held,
+            "",
+            watched,
         )
 
     def _note_wait(self, place: Place, n: int) -> None:
         """Note how long a step that was ready waited for others of the turn."""
-        if place.claim:
-            waited_s = self.now_s() - place.asked_s
-            self.log.note(StepWaited(n, waited_s, place.claim, place.behind))
+        waited_s = self.now_s() - place.asked_s
+        self.log.note(StepWaited(n, waited_s, place.claim, place.behind))
 
     def _failed(self, op: Op, n: int, error: Failure) -> list[Op]:
         """Note the end of a step that never began."""
@@ -396,7 +408,8 @@ class FlowRun(TurnRun):
             error = _refused(op, ended.refusal) if ended.refusal else ended.error
             return self._joined(op, fan, error or Failure("Failure", "failed", step=name))
         n = fan.numbers[at] = record.n if record else self.log.next_n()
-        self._note_wait(place, n)
+        if place.claim:
+            self._note_wait(place, n)
         step = self._step(op, n, name, kwargs, claims, fp)
         ended_now = await self.perform(step, record)
         if ended_now.status is StepStatus.IN_DOUBT:
@@ -557,9 +570,9 @@ class FlowRun(TurnRun):
     def _finish(self) -> Finish:
         missing = tuple(self.missing)
         if self.doubts:
-            return Finish(TurnStatus.IN_DOUBT, waiting=tuple(self.waiting), missing=missing)
+            return Finish(TurnStatus.IN_DOUBT, waiting=in_order(self.waiting), missing=missing)
         if self.waiting:
-            return Finish(TurnStatus.WAITING, waiting=tuple(self.waiting), missing=missing)
+            return Finish(TurnStatus.WAITING, waiting=in_order(self.waiting), missing=missing)
         if self.error is not None:
             return Finish(TurnStatus.FAILED, error=self.error, missing=missing)
         status = TurnStatus.DEGRADED if missing else TurnStatus.DONE

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.approving import question, voided
+from undercroft.engine.approving import in_order, question, voided
 from undercroft.engine.calls import (
     CODE,
     Slot,
@@ -129,7 +129,7 @@ class HandlerRun(TurnRun):
             raise self.broken
         if self.parked.done() or not code.done():
             status = TurnStatus.IN_DOUBT if self.doubts else TurnStatus.WAITING
-            return Finish(status, waiting=tuple(self.waiting))
+            return Finish(status, waiting=in_order(self.waiting))
         return code.result()
 
     async def _code(self) -> Finish:

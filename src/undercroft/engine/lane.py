@@ -29,25 +29,15 @@ class Place:
         behind: Who had that.
     """
 
-    __slots__ = (
-        "admitted",
-        "asked_s",
-        "behind",
-        "claim",
-        "claims",
-        "present",
-        "stands_for",
-        "ticket",
-        "who",
-    )
+    # Not set one by one: there is a place for each step, and most need none of this.
+    ticket: Ticket | None = None
+    present = True
+    claim = behind = ""
+    asked_s = 0.0
 
-    def __init__(self, claims: Pairs, stands_for: Any, who: str) -> None:
+    def __init__(self, claims: Pairs, stands_for: Any, who: str, *, admitted: bool) -> None:
         self.claims, self.stands_for, self.who = claims, stands_for, who
-        self.ticket: Ticket | None = None
-        self.admitted = False
-        self.present = True
-        self.claim = self.behind = ""
-        self.asked_s = 0.0
+        self.admitted = admitted
 
 
 class Lane:
@@ -91,13 +81,12 @@ class Lane:
             who: Id of the step.
             after: Steps that must have left first, whatever they claim.
         """
-        place = Place(claims, stands_for, who)
         self._present += 1
         if self._present == 1:
-            self._only = place
-            place.admitted = True
+            place = self._only = Place(claims, stands_for, who, admitted=True)
             self.running += 1
             return place
+        place = Place(claims, stands_for, who, admitted=False)
         table = self._table
         if table is None:
             table = self._table = ClaimTable()
@@ -129,10 +118,12 @@ class Lane:
         self._present -= 1
         if place.admitted:
             self.running -= 1
-        self._waiting.pop(place, None)
+        else:
+            self._waiting.pop(place, None)
         if place is self._only:
             self._only = None
-        elif place.ticket is not None and self._table is not None:
+            return []
+        if place.ticket is not None and self._table is not None:
             self._ready.extend(t.stands_for for t in self._table.release(place.ticket))
         return self._admit() if self._ready else []
 

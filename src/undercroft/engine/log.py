@@ -25,7 +25,17 @@ class TurnLog:
     committed in order.
     """
 
-    __slots__ = ("_changed", "_events", "_head", "_last_n", "_outcomes", "_soon", "_store", "num")
+    __slots__ = (
+        "_changed",
+        "_events",
+        "_flush",
+        "_head",
+        "_last_n",
+        "_outcomes",
+        "_soon",
+        "_store",
+        "num",
+    )
 
     def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
@@ -36,6 +46,7 @@ class TurnLog:
         self._last_n = last_n
         self._outcomes: list[tuple[Wants, bool]] = []
         self._changed = False
+        self._flush = False
         self._soon = False
 
     def next_n(self) -> int:
@@ -85,7 +96,8 @@ class TurnLog:
                 outcomes, self._outcomes = self._outcomes, []
                 self._store.append(self.num, frame, sync=True, outcomes=outcomes)
             else:
-                self._store.append(self.num, frame, sync=self._changed)
+                self._store.append(self.num, frame, sync=self._flush)
+            self._flush = False
 
     @property
     def crowded(self) -> bool:
@@ -94,7 +106,7 @@ class TurnLog:
 
     def changes(self) -> None:
         """Say that what was noted last holds the intent or the outcome of a write."""
-        self._changed = True
+        self._changed = self._flush = True
 
     def mark(self, status: TurnStatus, at: float) -> None:
         """Queue what is gathered and, with it, the turn's new status."""
@@ -104,7 +116,7 @@ class TurnLog:
     def outcome(self, wants: Wants, *, wrote: bool) -> None:
         """Say that what was noted last is the end of an intent."""
         self._outcomes.append((wants, wrote))
-        self._changed = True
+        self._changed = self._flush = True
 
     async def intent(
         self, event: Event, wants: Wants, lapsed: Mapping[int, int], *, again: bool
@@ -116,19 +128,11 @@ class TurnLog:
         Raises:
             StoreError: It could not be written.
         """
-        if self._outcomes:
-            self.put()
+        # In a frame of its own: an intent is written after all that is queued in its tick.
+        self.put()
         if self._head is not None:
             self.num, self._head = self._store.begin(self._head), None
-        events, self._events = self._events, []
-        return await self._store.intent(
-            self.num,
-            encode_frame([*events, event]),
-            wants,
-            lapsed,
-            again=again,
-            otherwise=(lambda: encode_frame(events)) if events else None,
-        )
+        return await self._store.intent(self.num, encode_frame([event]), wants, lapsed, again=again)
 
     async def durable(self) -> None:
         """Queue what is gathered and wait until all of it is durable.

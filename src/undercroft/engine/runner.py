@@ -23,6 +23,7 @@ from undercroft.engine.decide import (
     in_doubt,
     only_waits,
     settlement,
+    undecided,
     waiting,
 )
 from undercroft.engine.flow import FlowRun
@@ -211,7 +212,7 @@ class Runner:
             outcome = None
         self._live.pop(live.turn_id, None)
         self._setting.turns.end(live.turn_id)
-        if outcome is not None and outcome.waiting and not only_waits(self.memo(live.turn_id)):
+        if outcome is not None and outcome.waiting and not undecided(self.memo(live.turn_id)):
             # Somebody decided while the turn was being parked.
             try:
                 outcome = await self.resume(live.turn_id)
@@ -253,7 +254,7 @@ class Runner:
         await log.durable()
         unsettled = tuple(
             Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)
-            for n, step in run.doubts.items()
+            for n, step in sorted(run.doubts.items())
         )
         return Outcome(
             live.turn_id,

@@ -213,7 +213,7 @@ class TurnRun(ABC):
             log.note(self._started(step, 1))
             log.put_start()
         self.running[step.n] = step
-        position = self.store.position
+        position = self.store.position if step.watched else 0
         began_s = self.now_s()
         try:
             value = await body.fn(**step.kwargs)

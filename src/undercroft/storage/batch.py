@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from undercroft.errors import StoreError
@@ -17,7 +17,6 @@ class Intent(NamedTuple):
 
     num: int
     frame: bytes | None
-    otherwise: Callable[[], bytes] | None
     wants: Wants
     lapsed: Mapping[int, int]
     again: bool

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
@@ -63,7 +63,6 @@ class _Frame(NamedTuple):
 
 class _Intent(NamedTuple):
     frame: bytes | None
-    otherwise: Callable[[], bytes] | None
     wants: Wants
     lapsed: Mapping[int, int]
     again: bool
@@ -186,7 +185,7 @@ class MemoryStore:
         self._queue(num, _Frame(frame, outcomes))
         self._size_bytes += len(frame)
 
-    def intent(  # noqa: PLR0913  as the port says
+    def intent(
         self,
         num: int,
         frame: bytes | None,
@@ -194,11 +193,10 @@ class MemoryStore:
         lapsed: Mapping[int, int] = NOBODY,
         *,
         again: bool = False,
-        otherwise: Callable[[], bytes] | None = None,
     ) -> Awaitable[Granted | Denied]:
         """Queue an intent, to be written only if the turn owns what it changes."""
         waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
-        self._queue(num, _Intent(frame, otherwise, wants, lapsed, again, waiter))
+        self._queue(num, _Intent(frame, wants, lapsed, again, waiter))
         return waiter
 
     def mark(self, num: int, status: TurnStatus, at: float) -> None:
@@ -298,14 +296,12 @@ class MemoryStore:
                 position = leases.insert_frame(num, data)
                 for wants, wrote in outcomes:
                     leases.close(num, wants, position, wrote=wrote)
-            case _Intent(frame, otherwise, wants, lapsed, again, waiter):
+            case _Intent(frame, wants, lapsed, again, waiter):
                 opens = frame is not None and not again
                 if waiter.cancelled():
                     answer: Granted | Denied = WITHDRAWN
                 else:
                     answer = leases.grant(num, frame, wants, lapsed, journal.position, opens=opens)
-                if isinstance(answer, Denied) and otherwise is not None:
-                    leases.insert_frame(num, otherwise())
                 # Told once the whole tick is committed.
                 self._answers.append((waiter, answer))
             case TurnHead():

@@ -253,7 +253,7 @@ class SqliteStore:
         batch.size_bytes += len(frame)
         self._schedule()
 
-    def intent(  # noqa: PLR0913  as the port says
+    def intent(
         self,
         num: int,
         frame: bytes | None,
@@ -261,14 +261,13 @@ class SqliteStore:
         lapsed: Mapping[int, int] = NOBODY,
         *,
         again: bool = False,
-        otherwise: Callable[[], bytes] | None = None,
     ) -> Awaitable[Granted | Denied]:
         """Queue an intent, to be written only if the turn owns what it changes."""
         if self._broken or self._dead:
             self._check(num)
         batch = self._batch
         waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
-        batch.intents.append(Intent(num, frame, otherwise, wants, lapsed, again, waiter))
+        batch.intents.append(Intent(num, frame, wants, lapsed, again, waiter))
         batch.size_bytes += len(frame or b"")
         batch.sync = batch.sync or frame is not None
         self._schedule()
@@ -424,7 +423,7 @@ class SqliteStore:
             if held is None and leases.owners.of(num):
                 leases.release(num, last)
         answers: list[Granted | Denied] = []
-        for num, frame, otherwise, wants, lapsed, again, waiter in batch.intents:
+        for num, frame, wants, lapsed, again, waiter in batch.intents:
             opens = frame is not None and not again
             if waiter.cancelled():
                 answer: Granted | Denied = WITHDRAWN
@@ -432,8 +431,6 @@ class SqliteStore:
                 answer = leases.grant(num, frame, wants, lapsed, last, opens=opens)
             if isinstance(answer, Granted):
                 last = answer.position
-            elif otherwise is not None:
-                last = leases.insert_frame(num, otherwise())
             answers.append(answer)
         leases.let_go(min(self._mine.values(), default=last))
         return answers, last

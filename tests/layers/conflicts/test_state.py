@@ -371,7 +371,9 @@ def test_a_waiting_ticket_may_narrow_itself_free() -> None:
     assert waiting.granted
 
 
-@pytest.mark.xfail(reason="bug 10: it is counted before its mode is looked at", raises=AssertionError)
+@pytest.mark.xfail(
+    reason="bug 10: it is counted before its mode is looked at", raises=AssertionError
+)
 def test_a_mode_that_there_is_not_leaves_nothing() -> None:
     """What cannot be claimed is refused, and counts as never asked."""
     table = ClaimTable()

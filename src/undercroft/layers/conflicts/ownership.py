@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from undercroft.errors import SettingError
 from undercroft.layers.conflicts.keys import overlap
@@ -149,12 +150,13 @@ class Owners:
         return found
 
 
-def paths_above(key: str) -> list[str]:
+@lru_cache(maxsize=4_096)
+def paths_above(key: str) -> tuple[str, ...]:
     """Return the proper beginnings of a key, everything first; none above everything."""
     if not key:
-        return []
+        return ()
     paths, at = [""], key.find("/")
     while at >= 0:
         paths.append(key[:at])
         at = key.find("/", at + 1)
-    return paths
+    return tuple(paths)

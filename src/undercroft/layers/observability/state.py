@@ -196,7 +196,8 @@ class _Fold:
     def _mark_doubts(self, event: TurnParked) -> None:
         if event.status is TurnStatus.IN_DOUBT:
             for n in event.steps:
-                self.steps[n].status = StepStatus.IN_DOUBT
+                if self.steps[n].status is not StepStatus.WAITING:
+                    self.steps[n].status = StepStatus.IN_DOUBT
 
     def _close_life(self, at: float | None, how: str) -> None:
         if self.life_began is not None:

@@ -90,7 +90,7 @@ class Store(Protocol):
     def intent(
         self,
         num: int,
-        frame: bytes | None,
+        frame: bytes,
         wants: Wants,
         lapsed: Mapping[int, int] = NOBODY,
         *,
@@ -104,7 +104,7 @@ class Store(Protocol):
 
         Args:
             num: The turn.
-            frame: The intent; None to become the owner without one.
+            frame: The intent.
             wants: As (mode, key), changing modes only.
             lapsed: Numbers of processes that may be taken for dead, with the beat at which
                 they fell silent.

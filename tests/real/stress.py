@@ -30,13 +30,14 @@ from typing import Any, Final
 
 import undercroft as uc
 from undercroft.engine.audit import audit_frames
-from undercroft.layers.conflicts.anomalies import CYCLE
+from undercroft.layers.conflicts.anomalies import CYCLE, NOT_OWNER
 from undercroft.model.effect import Mode
 from undercroft.model.event import (
     AnyEvent,
     StepStarted,
     TurnEnded,
     TurnResumed,
+    TurnStarted,
     VersionChecked,
     decode_frames,
 )
@@ -298,10 +299,10 @@ class Figures:
         middle = sorted(self.took_over_s)[len(self.took_over_s) // 2] if self.took_over_s else 0.0
         return (
             f"{self.run_s:.0f} s, {self.kills} kills: {self.turns:,} turns, {self.resumed} "
-            f"resumed, {self.writes:,} writes, {self.rechecks:,} reads checked again and {self.stale:,} of "
-            f"them stale, {self.taken} leases taken over, {self.dirty} of them dirty; "
-            f"{len(self.took_over_s)} keys of the dead owned again after {middle:.3f} s at the "
-            f"median and {worst:.3f} s at most, {self.unclaimed} not asked for; "
+            f"resumed, {self.writes:,} writes, {self.rechecks:,} reads checked again and "
+            f"{self.stale:,} of them stale, {self.taken} leases taken over, {self.dirty} of them "
+            f"dirty; {len(self.took_over_s)} keys of the dead owned again after {middle:.3f} s at "
+            f"the median and {worst:.3f} s at most, {self.unclaimed} not asked for; "
             f"errors {dict(self.errors)}"
         )
 
@@ -431,11 +432,7 @@ def _read(journal: Path, kills: list[Kill], figures: Figures) -> None:
     connection = sqlite3.connect(journal)
     frames = connection.execute("SELECT seq, turn, data FROM frame ORDER BY seq").fetchall()
     connection.close()
-    # A turn owns nothing by reading, and here goes on where it was refused: so of turns with
-    # several keys each may have read one before the other wrote it. No write rests on that.
-    figures.problems += [
-        f"{found.rule}: {found.message}" for found in audit_frames(frames) if found.rule != CYCLE
-    ]
+    figures.problems += _accusations(frames)
     waiting = [(kill, key) for kill in kills for key in kill.keys]
     for place, num, data in frames:
         for event in decode_frames([data]):
@@ -451,6 +448,30 @@ def _read(journal: Path, kills: list[Kill], figures: Figures) -> None:
                     figures.took_over_s.append(event.at - kill.at)
                     waiting.remove((kill, key))
     figures.unclaimed = len(waiting)
+
+
+def _accusations(frames: list[tuple[int, int, bytes]]) -> Iterator[str]:
+    """Yield what the journal proves to have gone wrong, but for what it cannot tell.
+
+    A turn owns nothing by reading, and here it goes on where it was refused: so of turns with
+    several keys each may have read one before the other wrote it. No write rests on that.
+
+    That a lease was taken over is noted after the write began, so a taker that is killed in
+    between leaves no word of it (`tests/engine/test_ownership.py` has that as a known fault),
+    and all that come after seem to write to what the first dead owned. Whether they wrote as
+    owners is told by the fences in the world.
+    """
+    names, killed = dict[str, int](), set[int]()
+    for _, num, data in frames:
+        for event in decode_frames([data]):
+            if isinstance(event, TurnStarted):
+                names[event.turn_id] = num
+            elif isinstance(event, TurnResumed):
+                killed.add(num)
+    for found in audit_frames(frames):
+        died = any(names[turn] in killed for turn, _ in found.steps)
+        if found.rule != CYCLE and not (found.rule == NOT_OWNER and died):
+            yield f"{found.rule}: {found.message}"
 
 
 def _count(event: AnyEvent, figures: Figures) -> None:

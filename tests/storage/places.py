@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Protocol
@@ -30,24 +30,25 @@ from undercroft.storage.sqlite import SqliteStore
 
 
 class SilentMemory(MemoryStore):
-    """A journal in memory whose process never says that it is well."""
+    """A journal in memory whose process says once that it is well, and never again."""
 
     def _beat(self) -> None:
-        """Say nothing."""
+        """Say it once."""
+        self.journal.beats[self.runtime] = (1, self._lease_s)
 
 
 class SilentFile(SqliteStore):
-    """A journal in a file whose process never says that it is well."""
+    """A journal in a file whose process says once that it is well, and never again."""
 
     def _beat(self) -> None:
-        """Say nothing."""
+        """Say nothing more."""
 
 
 class Place(Protocol):
     """One journal, on which any number of stores can be opened."""
 
     def store(self, *, lease_s: float = 10.0, beats: bool = True) -> Store:
-        """Return a store that is not open yet; without `beats` it never says that it is well."""
+        """Return a store that is not open yet; without `beats` it falls silent."""
 
     def declare_dead(self, store: Store) -> None:
         """Let everybody take the process of an open `store` for ended, though it goes on."""
@@ -145,19 +146,17 @@ def frame_of_intent(n: int, *claims: str) -> bytes:
     return encode_frame([StepStarted(n, "put", "tool", 1.0, changes=True, claims=wanted(*claims))])
 
 
-async def asked(  # noqa: PLR0913  an intent has as many parts
+async def asked(
     store: Store,
     num: int,
     *claims: str,
     n: int = 1,
     lapsed: Mapping[int, int] = NOBODY,
     again: bool = False,
-    otherwise: Callable[[], bytes] | None = None,
 ) -> Granted | Denied:
     """Ask for the intent of step `n`, as a turn does before it writes."""
     frame = frame_of_intent(n, *claims)
-    wants = wanted(*claims)
-    return await store.intent(num, frame, wants, lapsed, again=again, otherwise=otherwise)
+    return await store.intent(num, frame, wanted(*claims), lapsed, again=again)
 
 
 def finished(store: Store, num: int, n: int, *claims: str, wrote: bool = True) -> None:

@@ -118,14 +118,16 @@ async def test_all_or_nothing_is_granted(place: Place) -> None:
         await granted(a, three, "write a")
 
 
-async def test_a_denied_intent_writes_only_what_was_gathered_before(place: Place) -> None:
-    """Of a denied intent the `otherwise` frame is written, and of a granted one it is not."""
+async def test_a_denied_intent_takes_nothing_with_it(place: Place) -> None:
+    """What was queued before a denied intent is written, and before a granted one comes first."""
     async with opened(place.store()) as a, opened(place.store()) as b:
         one, two = await began(a, "t-1"), await began(b, "t-2")
         gathered = noted("gathered before")
-        await granted(a, one, "write a", otherwise=lambda: gathered)
-        assert a.frames("t-1") == [noted("t-1"), frame_of_intent(1, "write a")]
-        await denied(b, two, "write a", otherwise=lambda: gathered)
+        a.append(one, gathered)
+        await granted(a, one, "write a")
+        assert a.frames("t-1") == [noted("t-1"), gathered, frame_of_intent(1, "write a")]
+        b.append(two, gathered)
+        await denied(b, two, "write a")
         assert a.frames("t-2") == [noted("t-2"), gathered]
 
 
@@ -334,7 +336,7 @@ async def test_what_was_dirty_is_settled_by_its_outcome_or_a_new_write(
             finished(b, num, 1, "write a")
         else:
             num = await began(b, "t-2")
-            taken = (await granted(b, num, "write a", lapsed={a.runtime: 0})).taken
+            taken = (await granted(b, num, "write a", lapsed={a.runtime: 1})).taken
             assert taken == (Taken("a", "t-1", dirty=True),)
             finished(b, num, 1, "write a")
         await halted(b, num, TurnStatus.DONE)
@@ -364,7 +366,7 @@ async def test_what_an_earlier_write_of_the_dead_says_does_not_hide_a_later_one(
             await committed(a)
         await granted(a, one, "write a", n=4)
         await a.close()
-        answer = await granted(b, two, "write a", lapsed={a.runtime: 0})
+        answer = await granted(b, two, "write a", lapsed={a.runtime: 1})
         assert [(w.turn_id, w.dirty) for w in answer.wrote] == [("t-1", True)]
 
 
@@ -424,12 +426,37 @@ async def _recorded(store: Store, num: int) -> None:
     await (store.durable(num=num) or asyncio.sleep(0))
 
 
+async def test_who_owns_anew_is_not_taken_for_silent(place: Place) -> None:
+    """A process says nothing while it owns nothing; the moment it owns again it says so."""
+    async with opened(place.store()) as a, opened(place.store()) as b:
+        asker, beats = await began(b, "t-b"), list[int]()
+        for k in range(3):
+            num = await began(a, f"t-{k}")
+            await granted(a, num, "write a")
+            beats.append((await denied(b, asker, "write a")).beat)
+            await halted(a, num, TurnStatus.DONE)
+            # It is at rest: no timer of it is left.
+            await at_rest(a)
+        assert beats == sorted(set(beats))
+
+
+async def at_rest(store: Store) -> None:
+    """Let a process come to the point where it beats no more, as it does after some seconds."""
+    assert isinstance(store, SqliteStore | MemoryStore)
+    timer = store._beating  # noqa: SLF001  ten seconds are too long to wait for it
+    assert timer is not None
+    timer.cancel()
+    store._beat()  # noqa: SLF001  likewise
+    await committed(store)
+    assert store._beating is None  # noqa: SLF001  likewise
+
+
 async def test_what_else_a_lost_turn_owned_is_free_in_the_end(place: Place) -> None:
     """Once a turn was lost and resumed to its end, nothing that it owned stays owned."""
     async with opened(place.store(lease_s=0.01, beats=False)) as a, opened(place.store()) as b:
         one, two = await began(a, "t-1"), await began(b, "t-2")
         await granted(a, one, "write a", "write b")
-        await granted(b, two, "write a", lapsed={a.runtime: 0})
+        await granted(b, two, "write a", lapsed={a.runtime: 1})
         num = await claimed(b, "t-1")
         await halted(b, num, TurnStatus.FAILED)
         async with opened(place.store()) as c:
@@ -449,7 +476,7 @@ async def test_what_else_a_lost_turn_owned_can_be_taken(place: Place) -> None:
     async with opened(place.store(lease_s=0.01, beats=False)) as a, opened(place.store()) as b:
         one, two = await began(a, "t-1"), await began(b, "t-2")
         await granted(a, one, "write a", "write b")
-        await granted(b, two, "write a", lapsed={a.runtime: 0})
+        await granted(b, two, "write a", lapsed={a.runtime: 1})
         place.beat(a)
         said = await asked(b, two, "write b", n=2)
         assert isinstance(said, Granted) or said.dead
@@ -680,7 +707,7 @@ async def test_who_opens_a_journal_knows_who_was_replaced(path: Path) -> None:
     await a.close()
     async with opened(SqliteStore(path)) as b:
         num = await began(b, "t-2")
-        await granted(b, num, "write a", lapsed={a.runtime: 0})
+        await granted(b, num, "write a", lapsed={a.runtime: 1})
         finished(b, num, 1, "write a")
         await halted(b, num, TurnStatus.DONE)
     async with opened(SqliteStore(path)) as c:

@@ -140,7 +140,7 @@ class Owning(RuleBasedStateMachine):
     def intend(self, data: st.DataObject, mode: str, key: str, *, takes: bool) -> None:
         """A turn wants to write, and takes over from all others or from none."""
         turn, store = self.drawn(data)
-        lapsed = {t.runtime: 0 for t in self.turns if t.runtime is not None} if takes else {}
+        lapsed = {t.runtime: 1 for t in self.turns if t.runtime is not None} if takes else {}
         turn.steps += 1
         answer = self.run(asked(store, turn.num, f"{mode} {key}", n=turn.steps, lapsed=lapsed))
         owners = list(self.in_the_way(turn, mode, key))

@@ -28,6 +28,7 @@ from undercroft.ports import NOBODY, Clock, Store, Wants
 _POLL_MIN_S, _POLL_MAX_S = 0.01, 0.2
 # Of a value that was read, this much is kept to say later what has changed.
 _KEPT_BYTES_MAX = 4_096
+_READS_MAX = 64
 
 
 # Reasons to doubt that are somebody else's doing.
@@ -151,7 +152,9 @@ class Owner:
         self._log, self._turn_id = log, turn_id
         self._strength, self._delay_s, self._tick = strength, delay_s, tick
         self._owns = False
-        self.known = Known()
+        self._known = Known()
+        # Reads that nobody has asked about yet: most turns read more than they write.
+        self._reads: list[tuple[Iterable[str], Reader, bytes, int]] = []
 
     # ------------------------------------------------------------------ owning
 
@@ -244,13 +247,30 @@ class Owner:
             raw: The same, encoded.
             position: Of the journal, before it began.
         """
-        extract, kept = reader.body.version, raw
-        version = "" if extract is None else version_of(value, raw, extract)
-        if len(raw) > _KEPT_BYTES_MAX:
-            version, kept = version or version_of(value, raw), b""
+        extract = reader.body.version
+        if extract is None and len(raw) <= _KEPT_BYTES_MAX:
+            self._reads.append((keys, reader, raw, position))
+            if len(self._reads) > _READS_MAX:
+                self._note_reads()
+            return ""
+        version, known = version_of(value, raw, extract), self.known
+        kept = raw if len(raw) <= _KEPT_BYTES_MAX else b""
         for key in keys:
-            self.known.note(Seen(key, version, position, reader, extract is not None, kept))
+            known.note(Seen(key, version, position, reader, extract is not None, kept))
         return version if extract is not None else ""
+
+    @property
+    def known(self) -> Known:
+        """What the turn knows of what it read and wrote."""
+        if self._reads:
+            self._note_reads()
+        return self._known
+
+    def _note_reads(self) -> None:
+        for keys, reader, raw, position in self._reads:
+            for key in keys:
+                self._known.note(Seen(key, "", position, reader, value=raw))
+        self._reads.clear()
 
     def changed(self, wants: Wants, position: int) -> None:
         """Take note that the turn itself wrote: it need not be told of that."""

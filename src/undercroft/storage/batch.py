@@ -16,7 +16,7 @@ class Intent(NamedTuple):
     """A frame that is written only with the ownership of what it is about to change."""
 
     num: int
-    frame: bytes | None
+    frame: bytes
     wants: Wants
     lapsed: Mapping[int, int]
     again: bool

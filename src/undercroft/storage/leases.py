@@ -111,24 +111,16 @@ class LeaseBook(ABC):
 
     # ------------------------------------------------------------------ of this process
 
-    def grant(  # noqa: PLR0913  an intent has as many parts
-        self,
-        num: int,
-        frame: bytes | None,
-        wants: Wants,
-        lapsed: Mapping[int, int],
-        position: int,
-        *,
-        opens: bool,
+    def grant(
+        self, num: int, wants: Wants, lapsed: Mapping[int, int], position: int, *, opens: bool
     ) -> Granted | Denied:
-        """Make turn `num` the owner of `wants` and write its intent, or say who is in the way.
+        """Make turn `num` the owner of `wants`, or say who is in the way.
 
         Args:
             num: The turn.
-            frame: The intent, or None.
             wants: As (mode, key).
             lapsed: Processes that may be taken for dead, unless they went on beating since.
-            position: Of the last frame in the journal.
+            position: Where the intent will stand in the journal.
             opens: Whether a write begins that was not begun before.
         """
         owners = self.owners
@@ -140,8 +132,6 @@ class LeaseBook(ABC):
                 if lease not in in_the_way:
                     in_the_way.append(lease)
         taken = tuple([self._take_over(lease, position) for lease in in_the_way])
-        if frame is not None:
-            position = self.insert_frame(num, frame)
         fresh: list[str] = []
         wrote: list[Wrote] = []
         for mode, key in wants:
@@ -174,7 +164,7 @@ class LeaseBook(ABC):
     def _take_over(self, lease: Lease, position: int) -> Taken:
         """End the lease of a turn whose process died or fell silent."""
         turn_id = self.turn_id(lease.turn)
-        self._end(lease, position + 1)
+        self._end(lease, position)
         # Should that process wake up, the turn is not its own any more.
         self.detach(lease.turn, lease.runtime)
         return Taken(lease.key, turn_id, bool(lease.opened))
@@ -271,10 +261,6 @@ class LeaseBook(ABC):
                 held.appends = held.appends and appends
 
     # ------------------------------------------------------------------ of each store
-
-    @abstractmethod
-    def insert_frame(self, num: int, frame: bytes) -> int:
-        """Write a frame; return its position."""
 
     @abstractmethod
     def detach(self, num: int, runtime: int) -> None:

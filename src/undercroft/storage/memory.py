@@ -62,7 +62,7 @@ class _Frame(NamedTuple):
 
 
 class _Intent(NamedTuple):
-    frame: bytes | None
+    frame: bytes
     wants: Wants
     lapsed: Mapping[int, int]
     again: bool
@@ -188,7 +188,7 @@ class MemoryStore:
     def intent(
         self,
         num: int,
-        frame: bytes | None,
+        frame: bytes,
         wants: Wants,
         lapsed: Mapping[int, int] = NOBODY,
         *,
@@ -238,8 +238,9 @@ class MemoryStore:
         for waiter, answer in self._answers:
             if not waiter.done():
                 waiter.set_result(answer)
-        if self._beating is None and self._leases.leasing:
-            self._beating = self._loop.call_later(self._lease_s / 3, self._beat)
+        if self._beating is None:
+            # Having owned nothing it said nothing; from now on it is not to be taken for silent.
+            self._beat()
 
     def _tell(
         self,
@@ -297,11 +298,13 @@ class MemoryStore:
                 for wants, wrote in outcomes:
                     leases.close(num, wants, position, wrote=wrote)
             case _Intent(frame, wants, lapsed, again, waiter):
-                opens = frame is not None and not again
                 if waiter.cancelled():
                     answer: Granted | Denied = WITHDRAWN
                 else:
-                    answer = leases.grant(num, frame, wants, lapsed, journal.position, opens=opens)
+                    at = journal.position + 1
+                    answer = leases.grant(num, wants, lapsed, at, opens=not again)
+                if isinstance(answer, Granted):
+                    leases.insert_frame(num, frame)
                 # Told once the whole tick is committed.
                 self._answers.append((waiter, answer))
             case TurnHead():

@@ -64,6 +64,9 @@ _BEGIN = """
     VALUES(?, ?, ?, ?, ?, ?, ?, ?)
 """
 
+_LAST = "SELECT coalesce(max(seq), 0) FROM frame"
+_BEAT = "UPDATE runtime SET beat=beat+1 WHERE no=?"
+
 
 class SqliteStore:
     """A `Store` in one file; several processes may share it.
@@ -182,7 +185,7 @@ class SqliteStore:
         alive.hold(self.path, row[0])
         self._runtime = self._leases.runtime = row[0]
         self._turns = row[0] << 32
-        (self._position,) = execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
+        (self._position,) = execute(_LAST).fetchone()
         self._copy_id = self._identified()
 
     def _identified(self) -> str:
@@ -256,7 +259,7 @@ class SqliteStore:
     def intent(
         self,
         num: int,
-        frame: bytes | None,
+        frame: bytes,
         wants: Wants,
         lapsed: Mapping[int, int] = NOBODY,
         *,
@@ -268,8 +271,8 @@ class SqliteStore:
         batch = self._batch
         waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
         batch.intents.append(Intent(num, frame, wants, lapsed, again, waiter))
-        batch.size_bytes += len(frame or b"")
-        batch.sync = batch.sync or frame is not None
+        batch.size_bytes += len(frame)
+        batch.sync = True
         self._schedule()
         self._hurry()
         return waiter
@@ -360,7 +363,7 @@ class SqliteStore:
             else:
                 at_once.append((waiter, position))
         for intent, answer in zip(batch.intents, answers, strict=True):
-            if flushes and intent.frame is not None and isinstance(answer, Granted):
+            if flushes and isinstance(answer, Granted):
                 flusher.wait(flusher.committed, intent.waiter, answer)
             else:
                 at_once.append((intent.waiter, answer))
@@ -383,7 +386,7 @@ class SqliteStore:
         try:
             self._refuse_if_fenced()
             if batch.beat:
-                execute("UPDATE runtime SET beat=beat+1 WHERE no=?", (self._runtime,))
+                execute(_BEAT, (self._runtime,))
             self._connection.executemany(_BEGIN, batch.begins)
             owning, last = batch.owning(self._leases), self._position
             if owning:
@@ -423,15 +426,25 @@ class SqliteStore:
             if held is None and leases.owners.of(num):
                 leases.release(num, last)
         answers: list[Granted | Denied] = []
+        frames: list[tuple[int, int, bytes]] = []
+        if batch.intents and not batch.frames:
+            (last,) = self._connection.execute(_LAST).fetchone()
         for num, frame, wants, lapsed, again, waiter in batch.intents:
-            opens = frame is not None and not again
             if waiter.cancelled():
                 answer: Granted | Denied = WITHDRAWN
             else:
-                answer = leases.grant(num, frame, wants, lapsed, last, opens=opens)
+                answer = leases.grant(num, wants, lapsed, last + 1, opens=not again)
             if isinstance(answer, Granted):
-                last = answer.position
+                last += 1
+                frames.append((last, num, frame))
             answers.append(answer)
+        if frames:
+            self._connection.executemany(
+                "INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)", frames
+            )
+        if self._beating is None and leases.leasing and not batch.beat:
+            # Having owned nothing it said nothing; from now on it is not to be taken for silent.
+            self._connection.execute(_BEAT, (self._runtime,))
         leases.let_go(min(self._mine.values(), default=last))
         return answers, last
 

@@ -81,11 +81,6 @@ class SqliteLeases(LeaseBook):
         (self._read,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
         self._since = since
 
-    def insert_frame(self, num: int, frame: bytes) -> int:
-        """Write a frame; return its position."""
-        cursor = self._execute("INSERT INTO frame(turn, data) VALUES(?, ?)", (num, frame))
-        return cursor.lastrowid or 0
-
     def detach(self, num: int, runtime: int) -> None:
         """Take turn `num` from a process that may come back, and leave it to be resumed."""
         changed = self._execute(

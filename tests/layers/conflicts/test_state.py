@@ -426,6 +426,30 @@ def test_there_may_be_any_number_of_holders() -> None:
     assert kept(table) == kept(ClaimTable())
 
 
+@pytest.mark.parametrize("tickets", [63, 64, 65])
+def test_no_number_of_holders_is_taken_for_none(tickets: int) -> None:
+    """Around the number that no longer fits into two bytes, readers keep a writer waiting."""
+    for mode, key in (("append", "k/1"), ("append", "k"), ("write", "k/1/x")):
+        table = ClaimTable()
+        for _ in range(tickets):
+            assert table.ask((("read", "k/1"),) * 1_024).granted
+        assert not table.ask(((mode, key),)).granted
+
+
+def test_the_cost_does_not_grow_with_what_was_held_once() -> None:
+    """After more claims than could be held at once, asking and releasing cost what they did."""
+    table = ClaimTable()
+
+    def once() -> None:
+        table.release(table.ask((("write", "k/1"),) * 1_024))
+
+    once()
+    first = effort(once)
+    for _ in range(80):
+        once()
+    assert effort(once) <= first
+
+
 # Nothing leaks
 
 

@@ -56,7 +56,7 @@ class ResourceRow:
 class Strengths:
     """The strength of the fence of every key that some tool or step writes."""
 
-    __slots__ = ("_by_first", "_resources", "_rest", "rows")
+    __slots__ = ("_by_first", "_only", "_resources", "_rest", "rows")
 
     def __init__(self, uses: Iterable[Use], resources: Resources = NO_RESOURCES) -> None:
         uses = tuple(uses)
@@ -96,9 +96,16 @@ class Strengths:
             delay_s = resources.delay_s(example) if example else 0.0
             rows.append(ResourceRow(template.text, tuple(names), said or strength, delay_s))
         self.rows = tuple(rows)
+        # Where all are alike there is nothing to look up.
+        kinds = {strength for _, _, strength in alike.values()}
+        self._only = None if resources else next(iter(kinds), Strength.ADVISORY)
+        if len(kinds) > 1:
+            self._only = None
 
     def __call__(self, key: str) -> Strength:
         """Return the strength for a written key, in the spelling under which it is claimed."""
+        if self._only is not None:
+            return self._only
         said = self._resources.strength(key)
         if said is not None:
             return said

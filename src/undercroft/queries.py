@@ -5,8 +5,10 @@ Reading never runs anything, takes no turn over and needs no runtime.
 
 from __future__ import annotations
 
+from undercroft.engine.audit import audit_frames
 from undercroft.engine.traces import trace_of
 from undercroft.errors import TurnNotFoundError
+from undercroft.layers.conflicts.anomalies import Anomaly
 from undercroft.layers.observability.answers import Answers, answer
 from undercroft.model.event import AnyEvent, decode_frames
 from undercroft.model.outcome import TurnStatus
@@ -62,6 +64,19 @@ def read_trace(path: str, turn_id: str) -> Trace:
     if trace is None:
         raise TurnNotFoundError(turn_id, "its journal is empty", "List turns: undercroft turns.")
     return trace
+
+
+def audit_journal(path: str) -> list[Anomaly]:
+    """Return what the turns of a journal did to each other that they must not.
+
+    Lost updates, stale writes, writes by a turn that was not the owner, conflicting steps that
+    nothing ordered, and turns that no order explains. The whole journal is read.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    with open_reader(path) as reader:
+        return audit_frames(reader.all_frames())
 
 
 def six_answers(trace: Trace) -> Answers:

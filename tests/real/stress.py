@@ -15,6 +15,7 @@ told to probe. From a test:
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import signal
@@ -53,6 +54,7 @@ _TRIES_MAX: Final = 6
 # How long a write is on its way to the world and back, at most: long enough to be killed in.
 _WAY_S: Final = 0.02
 _END_S: Final = 60.0
+_PAUSE_S: Final = 0.5
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -289,7 +291,9 @@ class Figures:
     taken: int = 0
     dirty: int = 0
     # From each kill to the moment in which a key of the dead was owned by somebody alive.
+    # Less the time in which no process at all wrote: what stood still then was the disk.
     took_over_s: list[float] = field(default_factory=list)
+    stood_still_s: float = 0.0
     unclaimed: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -303,6 +307,7 @@ class Figures:
             f"{self.stale:,} of them stale, {self.taken} leases taken over, {self.dirty} of them "
             f"dirty; {len(self.took_over_s)} keys of the dead owned again after {middle:.3f} s at "
             f"the median and {worst:.3f} s at most, {self.unclaimed} not asked for; "
+            f"nobody wrote anything for {self.stood_still_s:.3f} s; "
             f"errors {dict(self.errors)}"
         )
 
@@ -433,6 +438,8 @@ def _read(journal: Path, kills: list[Kill], figures: Figures) -> None:
     frames = connection.execute("SELECT seq, turn, data FROM frame ORDER BY seq").fetchall()
     connection.close()
     figures.problems += _accusations(frames)
+    pauses = _pauses(frames)
+    figures.stood_still_s = sum(end - start for start, end in pauses)
     waiting = [(kill, key) for kill in kills for key in kill.keys]
     for place, num, data in frames:
         for event in decode_frames([data]):
@@ -445,9 +452,23 @@ def _read(journal: Path, kills: list[Kill], figures: Figures) -> None:
             for kill, key in waiting[:]:
                 again = key in owned or (resumed and num in kill.turns)
                 if place > kill.place and again:
-                    figures.took_over_s.append(event.at - kill.at)
+                    still_s = sum(
+                        max(0.0, min(end, event.at) - max(start, kill.at)) for start, end in pauses
+                    )
+                    figures.took_over_s.append(event.at - kill.at - still_s)
                     waiting.remove((kill, key))
     figures.unclaimed = len(waiting)
+
+
+def _pauses(frames: list[tuple[int, int, bytes]]) -> list[tuple[float, float]]:
+    """Return when no step of any process began: with dozens of turns under way, never by itself."""
+    times = sorted(
+        event.at
+        for _, _, data in frames
+        for event in decode_frames([data])
+        if isinstance(event, StepStarted)
+    )
+    return [(one, two) for one, two in itertools.pairwise(times) if two - one > _PAUSE_S]
 
 
 def _accusations(frames: list[tuple[int, int, bytes]]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.text import Text
@@ -25,7 +26,7 @@ from undercroft.model.finding import Finding, Severity
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
-from undercroft.queries import list_turns, read_trace, six_answers
+from undercroft.queries import audit_journal, list_turns, read_trace, six_answers
 
 _RUNNING_MAX = 10_000
 _FENCE_WIDTH = 16
@@ -121,8 +122,9 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="APP:FLOW",
-            help="A workflow or handler: path/to/app.py:flow or package.module:flow.",
+            metavar="APP:FLOW|JOURNAL",
+            help="A workflow or handler: path/to/app.py:flow or package.module:flow. Or a "
+            "journal: the path of its file.",
             show_default=False,
         ),
     ],
@@ -130,9 +132,14 @@ def check(
 ) -> None:
     """Say what is missing in a workflow or handler, before anything runs.
 
+    Of a journal, say what went wrong between its turns: lost updates, stale writes, writes by
+    a turn that was not the owner, conflicting steps that nothing ordered, and cycles.
+
     Then list the resources that it writes, and how each keeps a lapsed owner from writing:
     checked by the resource itself, by version, by delay, or advisory, which is not at all.
     """
+    if ":" not in target and Path(target).is_file():
+        _check_journal(target, as_json=as_json)
     rows: list[ResourceRow] = []
     try:
         loaded = load_target(target)
@@ -148,6 +155,20 @@ def check(
         _print_findings(target, findings)
         _print_resources(rows)
     raise typer.Exit(1 if findings else 0)
+
+
+def _check_journal(path: str, *, as_json: bool) -> NoReturn:
+    anomalies = audit_journal(path)
+    if as_json:
+        print_json({"anomalies": anomalies})
+    elif not anomalies:
+        out().print(Text.assemble(sign("ok"), f" {safe(path)}: nothing went wrong between turns."))
+    for anomaly in () if as_json else anomalies:
+        steps = ", ".join(f"{step} of {turn}" for turn, step in anomaly.steps)
+        say(out(), Text.assemble(("✗ error", "bold red"), f"  {safe(steps)}"))
+        say(out(), safe(anomaly.message), 4)
+        say(out(), anomaly.rule, 4, "dim")
+    raise typer.Exit(1 if anomalies else 0)
 
 
 def _print_findings(target: str, findings: list[Finding]) -> None:

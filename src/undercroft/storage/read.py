@@ -30,6 +30,14 @@ class SqliteReader:
         rows = self._rows("SELECT num FROM turn WHERE id=?", turn_id)
         return self.frames_of(rows[0][0]) if rows else None
 
+    def all_frames(self) -> Iterator[tuple[int, str, bytes]]:
+        """Yield the frames of all turns, in order, as (position, id of the turn, data)."""
+        query = "SELECT f.seq, t.id, f.data FROM frame f JOIN turn t ON t.num=f.turn ORDER BY f.seq"
+        try:
+            yield from self._connection.execute(query)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
     def frames_of(self, num: int) -> list[bytes]:
         """Return the committed frames of turn number `num`."""
         return [

@@ -68,6 +68,24 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+# A turn that was being parked while somebody said a word about it waits for no one: it is
+# left runnable, so that `recover` finds it should this process die before it looks again.
+MARK = """
+    UPDATE turn
+    SET status = CASE WHEN ? IN ('waiting', 'in_doubt') AND words > ? THEN 'stopped' ELSE ? END,
+        ended = ?, runtime = ?
+    WHERE num = ?
+"""
+
+
+BEGIN = """
+    INSERT INTO turn(num, id, kind, target, session, status, began, runtime)
+    VALUES(?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+LAST = "SELECT coalesce(max(seq), 0) FROM frame"
+BEAT = "UPDATE runtime SET beat=beat+1 WHERE no=?"
+
 
 def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection in WAL mode that never waits for a lock by itself.

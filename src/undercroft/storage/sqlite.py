@@ -33,7 +33,17 @@ from undercroft.storage import alive
 from undercroft.storage.batch import Batch, Intent, Outcome
 from undercroft.storage.leases import WITHDRAWN
 from undercroft.storage.read import SqliteReader
-from undercroft.storage.schema import MIGRATIONS, connect, is_busy, prepare, translated
+from undercroft.storage.schema import (
+    BEAT,
+    BEGIN,
+    LAST,
+    MARK,
+    MIGRATIONS,
+    connect,
+    is_busy,
+    prepare,
+    translated,
+)
 from undercroft.storage.sqlite_leases import SqliteLeases
 from undercroft.storage.wal import RELEASED_MAX, Checkpointer, Flusher, Releaser
 
@@ -47,25 +57,6 @@ _GATHER_S = 0.0005
 # How often a process says that it is alive, in the time in which it may be silent.
 _BEATS = 3
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
-
-
-# A turn that was being parked while somebody said a word about it waits for no one: it is
-# left runnable, so that `recover` finds it should this process die before it looks again.
-_MARK = """
-    UPDATE turn
-    SET status = CASE WHEN ? IN ('waiting', 'in_doubt') AND words > ? THEN 'stopped' ELSE ? END,
-        ended = ?, runtime = ?
-    WHERE num = ?
-"""
-
-
-_BEGIN = """
-    INSERT INTO turn(num, id, kind, target, session, status, began, runtime)
-    VALUES(?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-_LAST = "SELECT coalesce(max(seq), 0) FROM frame"
-_BEAT = "UPDATE runtime SET beat=beat+1 WHERE no=?"
 
 
 class SqliteStore:
@@ -185,7 +176,7 @@ class SqliteStore:
         alive.hold(self.path, row[0])
         self._runtime = self._leases.runtime = row[0]
         self._turns = row[0] << 32
-        (self._position,) = execute(_LAST).fetchone()
+        (self._position,) = execute(LAST).fetchone()
         self._copy_id = self._identified()
 
     def _identified(self) -> str:
@@ -386,8 +377,8 @@ class SqliteStore:
         try:
             self._refuse_if_fenced()
             if batch.beat:
-                execute(_BEAT, (self._runtime,))
-            self._connection.executemany(_BEGIN, batch.begins)
+                execute(BEAT, (self._runtime,))
+            self._connection.executemany(BEGIN, batch.begins)
             owning, last = batch.owning(self._leases), self._position
             if owning:
                 # Before our own frames are there: what they say is noted as it is written.
@@ -398,7 +389,7 @@ class SqliteStore:
                 (last,) = execute("SELECT last_insert_rowid()").fetchone()
             first = last - len(batch.frames) + 1
             if batch.marks:
-                self._connection.executemany(_MARK, batch.marks)
+                self._connection.executemany(MARK, batch.marks)
             answers: list[Granted | Denied] = []
             if owning:
                 answers, last = self._changed(batch, first, last)
@@ -428,12 +419,10 @@ class SqliteStore:
         answers: list[Granted | Denied] = []
         frames: list[tuple[int, int, bytes]] = []
         if batch.intents and not batch.frames:
-            (last,) = self._connection.execute(_LAST).fetchone()
+            (last,) = self._connection.execute(LAST).fetchone()
         for num, frame, wants, lapsed, again, waiter in batch.intents:
-            if waiter.cancelled():
-                answer: Granted | Denied = WITHDRAWN
-            else:
-                answer = leases.grant(num, wants, lapsed, last + 1, opens=not again)
+            asked = (num, wants, lapsed, last + 1)
+            answer = WITHDRAWN if waiter.cancelled() else leases.grant(*asked, opens=not again)
             if isinstance(answer, Granted):
                 last += 1
                 frames.append((last, num, frame))
@@ -444,7 +433,7 @@ class SqliteStore:
             )
         if self._beating is None and leases.leasing and not batch.beat:
             # Having owned nothing it said nothing; from now on it is not to be taken for silent.
-            self._connection.execute(_BEAT, (self._runtime,))
+            self._connection.execute(BEAT, (self._runtime,))
         leases.let_go(min(self._mine.values(), default=last))
         return answers, last
 

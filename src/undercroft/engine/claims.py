@@ -47,7 +47,7 @@ class Held:
             DeclarationError: It is no key.
         """
         try:
-            key = normal_key(key)
+            key = self._declared.resources.canonical_key(normal_key(key))
         except KeyProblem as problem:
             raise _unusable(problem) from None
         if not any(within(key, claim.key) for claim in self.claims):
@@ -61,28 +61,33 @@ class Held:
         on `crm/7`, and others may have the rest. It never becomes wider.
 
         Raises:
-            BusyError: Work was done on something that would be let go of.
+            BusyError: It would be wider, or work was done on what would be let go of.
             DeclarationError: A value cannot stand in a key, or makes several of one.
         """
         known = {**self._values, **values}
-        now, then = _pairs(self._declared, known), self._declared.pairs(self._values)
+        then, now = self._declared.pairs(self._values), _pairs(self._declared, known)
         if len(now) != len(then):
             raise DeclarationError(
-                "claims", "one claim would become several", "Claim them from the start."
+                "claims", "claims would become more, or fewer", "Claim them apart from the start."
             )
-        for (_, old), (_, new) in zip(then, now, strict=True):
-            if old == new:
-                continue
+        moves = [(old, new[1]) for old, new in zip(then, now, strict=True) if old != new]
+        # All of them before any: what cannot be done as a whole is not begun.
+        for (_, old), new in moves:
+            if not within(new, old):
+                raise BusyError(
+                    new or "everything",
+                    f"it does not lie within {old or 'everything'}, which is held",
+                    "A claim never widens; leave the block and claim anew.",
+                )
             for key in self._used:
                 if overlap(key, old) and not within(key, new):
                     raise BusyError(
-                        new or "everything",
+                        new,
                         f"work was done on {key}, which it leaves out",
                         "Narrow before the work begins.",
                     )
-        for old, new in {(old, new) for (_, old), (_, new) in zip(then, now, strict=True)}:
-            if old != new:
-                self._desk.narrow(self._hold, old, new)
+        for claim, new in moves:
+            self._desk.narrow(self._hold, claim, new)
         self._values = known
 
 
@@ -106,9 +111,7 @@ class Claims:
     """
 
     def __init__(self, *, wait_s: float = 30.0, resources: Sequence[Resource] = ()) -> None:
-        if not 0 <= wait_s < float("inf"):
-            raise SettingError("wait_s", wait_s, "0 or more, and finite")
-        self._wait_s = wait_s
+        self._wait_s = _checked(wait_s)
         self._resources = Resources(tuple(resources))
         self._desk = Desk(Limits())
         self._cached: dict[tuple[Keys, ...], Declared] = {}
@@ -143,13 +146,14 @@ class Claims:
 
         Raises:
             BusyError: They were not free in time; nothing is held.
+            SettingError: `wait_s` is negative or endless.
             DeclarationError: A template or a value cannot be used.
         """
+        limit_s = self._wait_s if wait_s is None else _checked(wait_s)
         declared = self._declared((peeks, reads, appends, writes, exclusive))
         pairs = _pairs(declared, values)
         hold = self._desk.enter(pairs, None, "another block")
         if not hold.ready:
-            limit_s = self._wait_s if wait_s is None else wait_s
             claim, behind = hold.claim, hold.behind
             if not await self._desk.wait(hold, limit_s):
                 raise BusyError(
@@ -163,23 +167,28 @@ class Claims:
             self._desk.leave(hold)
 
     def _declared(self, keys: tuple[Keys, ...]) -> Declared:
+        keys = tuple(tuple(k) if isinstance(k, list) else k for k in keys)
         try:
             cached = self._cached.get(keys)
-        except TypeError:  # a list of keys is no key of a dict
-            cached, keys = None, tuple(k if isinstance(k, str) else _fixed(k) for k in keys)
+        except TypeError:  # not what keys are given as, which the declaration says
+            return self._made(keys)
         if cached is None:
             if len(self._cached) >= _CACHED_MAX:
                 self._cached.clear()
-            try:
-                declared = declare(modes_of(*keys), pure=True)
-            except KeyProblem as problem:
-                raise _unusable(problem) from None
-            cached = self._cached[keys] = declared.under(self._resources)
+            cached = self._cached[keys] = self._made(keys)
         return cached
 
+    def _made(self, keys: tuple[Keys, ...]) -> Declared:
+        try:
+            return declare(modes_of(*keys), pure=True).under(self._resources)
+        except KeyProblem as problem:
+            raise _unusable(problem) from None
 
-def _fixed(keys: Keys) -> Keys:
-    return tuple(keys) if isinstance(keys, Sequence) and not isinstance(keys, str) else keys
+
+def _checked(wait_s: float) -> float:
+    if not 0 <= wait_s < float("inf"):
+        raise SettingError("wait_s", wait_s, "0 or more, and finite")
+    return wait_s
 
 
 def _pairs(declared: Declared, values: Mapping[str, object]) -> Pairs:

@@ -99,13 +99,13 @@ class Desk:
         for ticket in self._table.release(hold.ticket):
             self._granted(ticket.stands_for)
 
-    def narrow(self, hold: Hold, old: str, new: str) -> None:
-        """Let go of all of the claim `old` but `new`.
+    def narrow(self, hold: Hold, claim: tuple[str, str], key: str) -> None:
+        """Let go of all of a claim but `key`.
 
         Raises:
-            ValueError: `new` does not lie within `old`.
+            ValueError: `key` does not lie within it.
         """
-        for ticket in self._table.narrow(hold.ticket, old, new):
+        for ticket in self._table.narrow(hold.ticket, claim, key):
             self._granted(ticket.stands_for)
 
     def _granted(self, hold: Hold) -> None:

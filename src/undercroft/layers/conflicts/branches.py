@@ -21,8 +21,12 @@ class Branches:
         self._wild = False
 
     def foreign(self, key: str, branch: str) -> tuple[str, str] | None:
-        """Return a key that overlaps with `key` and the other branch that owns it, or None."""
-        for path in self._overlapping(key):
+        """Return a key that overlaps with `key` and the other branch that owns it, or None.
+
+        Of the owners of what `key` lies in, the nearest counts.
+        """
+        around, within_it = self._overlapping(key)
+        for path in (*around[-1:], *within_it):
             owner = self._owner[path]
             if owner != branch:
                 return path, owner
@@ -41,10 +45,10 @@ class Branches:
 
         Returns the name of the branch that stands in the way because it owns some of it.
         """
-        for path in self._overlapping(key):
-            if self._owner[path] != giver:
-                return self._owner[path]
-        for path in self._overlapping(key):
+        found = self.foreign(key, giver)
+        if found is not None:
+            return found[1]
+        for path in self._overlapping(key)[1]:
             if within(path, key):
                 self._owner[path] = taker
         self.own(key, taker)
@@ -56,8 +60,10 @@ class Branches:
             if owner == branch:
                 self._owner[key] = heir
 
-    def _overlapping(self, key: str) -> list[str]:
+    def _overlapping(self, key: str) -> tuple[list[str], list[str]]:
+        """Return the owned keys that cover `key`, the widest first, and the others."""
         if self._wild or "*" in key:
-            return [path for path in self._owner if overlap(path, key)]
-        found = [path for path in (*paths_above(key), key) if path in self._owner]
-        return [*found, *self._below.get(key, ())]
+            # With `*` there is no nearest one: all of them count.
+            return [], [path for path in self._owner if overlap(path, key)]
+        around = [path for path in (*paths_above(key), key) if path in self._owner]
+        return around, list(self._below.get(key, ()))

@@ -43,6 +43,10 @@ Pairs = tuple[tuple[str, str], ...]
 SERVICES = "!service"
 
 
+# With more keys than this, each rendering looks for what is claimed twice.
+_FEW = 16
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFunction:
     """A function that makes keys of the arguments.
@@ -141,11 +145,13 @@ class Declared:
     def __post_init__(self) -> None:
         if not self.sources:
             object.__setattr__(self, "sources", self.templates)
+        refuse_too_many("a step", len(self.templates))
         modes = tuple(
             (claim.mode.value, template)
             for claim, template in zip(self.effect.claims, self.templates, strict=True)
         )
-        quick = all(isinstance(source, Template) for source in self.sources) and not any(
+        few = len(modes) <= _FEW and all(isinstance(source, Template) for source in self.sources)
+        quick = few and not any(
             mode == other and len(one.parts) == len(two.parts) and may_overlap(one, two)
             for (mode, one), (other, two) in combinations(modes, 2)
         )

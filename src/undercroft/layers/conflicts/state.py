@@ -36,6 +36,8 @@ _CLASH = {
 _BELOW = _WIDTH * len(_UNIT)
 _BOTH = {mode: clash | clash << _BELOW for mode, clash in _CLASH.items()}
 _PATHS_MAX = 4_096
+# More are never counted: planting them would hold everybody up.
+_COUNTED_MAX = 1_024
 # So many tickets leave a tree in which nobody waits before claims are counted again.
 _CALM = 256
 
@@ -82,8 +84,8 @@ class ClaimTable:
                 self._tickets[ticket] = None
                 return ticket
             self._crowd()
-        self._tickets[ticket] = None
         blocker = self._tree.plant(ticket)
+        self._tickets[ticket] = None
         if after:
             ticket._after = after  # noqa: SLF001  one package, one structure
             blocker = blocker or _still_there(after)
@@ -102,48 +104,67 @@ class ClaimTable:
             return []
         del self._tickets[ticket]
         ticket.present = False
-        ticket.stands_for = None
+        ticket.stands_for = ticket._after = None  # noqa: SLF001
         counts = self._counts
         if counts is not None:
             ticket.granted = False
             self._counted -= len(ticket.claims)
             _discount(counts, ticket.claims)
             return []
+        before = ticket.behind
         if not ticket.granted:
             self._waiting -= 1
-            ticket.behind = None
+            _unwatch(ticket)
         ticket.granted = False
         self._tree.uproot(ticket)
-        moved = self._moved_up(ticket) if ticket._watchers else []  # noqa: SLF001
+        moved = self._moved_up(ticket, before) if ticket._watchers else []  # noqa: SLF001
         self._calm = 0 if moved or self._waiting else self._calm + 1
         if self._calm >= _CALM or not self._tickets:
             self._disperse()
         return moved
 
-    def narrow(self, ticket: Ticket, old: str, new: str) -> list[Ticket]:
-        """Let go of all of `old` but `new`, which lies within; return those granted now.
+    def narrow(self, ticket: Ticket, claim: tuple[str, str], key: str) -> list[Ticket]:
+        """Let go of all of a claim but `key`, which lies within; return those granted now.
+
+        Costs time also in the tickets that asked for something in the same place later.
 
         Raises:
-            ValueError: `new` would claim what `old` does not, or `old` is not claimed.
+            ValueError: `key` would claim what `claim` does not, or that is not claimed.
         """
-        if not within(new, old):
-            msg = f"{new!r} does not lie within {old!r}: a claim never widens while it is held"
+        mode, old = claim
+        if not within(key, old):
+            msg = f"{key!r} does not lie within {old!r}: a claim never widens while it is held"
             raise ValueError(msg)
-        if not ticket.present or all(key != old for _, key in ticket.claims):
-            msg = f"{ticket!r} does not claim {old!r}"
+        if not ticket.present or claim not in ticket.claims:
+            msg = f"{ticket!r} does not claim {mode} {old!r}"
             raise ValueError(msg)
-        if self._counts is not None:
+        claims = [(mode, key) if each == claim else each for each in ticket.claims]
+        counts = self._counts
+        if counts is not None and _above(key) is not None:
+            # Nobody is in its way, and nobody waits for what it lets go of.
+            _discount(counts, ticket.claims)
+            ticket.claims = claims
+            _recount(counts, claims)
+            return []
+        if counts is not None:
             self._crowd()
-        self._tree.replant(ticket, old, new)
-        ticket.claims = [(mode, new if key == old else key) for mode, key in ticket.claims]
-        return self._moved_up(ticket)
+        self._tree.replant(ticket, mode, old, key)
+        ticket.claims = claims
+        moved = self._moved_up(ticket, None)
+        if not ticket.granted:
+            _unwatch(ticket)
+            if self._look(ticket, None):
+                moved.append(ticket)
+        return moved
 
     # ------------------------------------------------------------------ counting
 
     def _count(self, claims: Pairs) -> bool:
         """Count `claims` if nobody is in their way; False if somebody may be."""
         counts = self._counts
-        if counts is None or self._counted + len(claims) > _FIELD:
+        if counts is None or len(self._tickets) >= _COUNTED_MAX:
+            return False
+        if self._counted + len(claims) > _FIELD:
             return False
         get = counts.get
         for mode, key in claims:
@@ -155,12 +176,7 @@ class ClaimTable:
                 if get(path, 0) & clash:
                     return False
         self._counted += len(claims)
-        for mode, key in claims:
-            unit = _UNIT[mode]
-            counts[key] = get(key, 0) + unit
-            unit <<= _BELOW
-            for path in _above(key) or ():
-                counts[path] = get(path, 0) + unit
+        _recount(counts, claims)
         return True
 
     def _crowd(self) -> None:
@@ -173,7 +189,7 @@ class ClaimTable:
         """Count claims again, if all of them can be counted."""
         self._calm = 0
         claims = [key for ticket in self._tickets for _, key in ticket.claims]
-        if len(claims) > _FIELD // 2 or any(_above(key) is None for key in claims):
+        if len(claims) > _COUNTED_MAX or any(_above(key) is None for key in claims):
             return
         self._counts, self._counted = {}, 0
         for ticket in self._tickets:
@@ -183,28 +199,43 @@ class ClaimTable:
 
     # ------------------------------------------------------------------ waiting
 
-    def _moved_up(self, gone: Ticket) -> list[Ticket]:
-        """Look again at those that waited for `gone`; return those that need wait no more."""
+    def _moved_up(self, gone: Ticket, before: Ticket | None) -> list[Ticket]:
+        """Look again at those that waited for `gone`; return those that need wait no more.
+
+        Where `gone` only waited itself, for `before`, most of them wait for the same now: or
+        all behind somebody who gave up would look at the whole queue, each time it moves.
+        """
         watchers, gone._watchers = gone._watchers, None  # noqa: SLF001
-        granted: list[Ticket] = []
-        for ticket in watchers or ():
-            if not ticket.present or ticket.granted:
-                continue
-            blocker = self._blocker(ticket)
-            if blocker is None:
-                ticket.granted, ticket.behind = True, None
-                self._waiting -= 1
-                granted.append(ticket)
-            else:
-                _watch(ticket, blocker)
+        granted = [t for t in watchers or () if t.present and self._look(t, before)]
         if len(granted) > 1:
             granted.sort(key=_number)
         return granted
 
-    def _blocker(self, ticket: Ticket) -> Ticket | None:
-        """Return an earlier ticket that keeps `ticket` waiting."""
-        after = ticket._after  # noqa: SLF001
-        return self._tree.blocker(ticket) or (_still_there(after) if after else None)
+    def _look(self, ticket: Ticket, before: Ticket | None) -> bool:
+        """Grant a waiting ticket if nobody is in its way any more; else let it watch somebody."""
+        blocker = None
+        if before is not None and before.present and self._tree.clash(ticket, before):
+            blocker = before
+        if blocker is None:
+            blocker = self._tree.blocker(ticket)
+        if blocker is None and ticket._after:  # noqa: SLF001
+            blocker = _still_there(ticket._after)  # noqa: SLF001
+        if blocker is not None:
+            _watch(ticket, blocker)
+            return False
+        ticket.granted, ticket.behind, ticket._after = True, None, None  # noqa: SLF001
+        self._waiting -= 1
+        return True
+
+
+def _recount(counts: dict[str, int], claims: Pairs) -> None:
+    get = counts.get
+    for mode, key in claims:
+        unit = _UNIT[mode]
+        counts[key] = get(key, 0) + unit
+        unit <<= _BELOW
+        for path in _above(key) or ():
+            counts[path] = get(path, 0) + unit
 
 
 def _discount(counts: dict[str, int], claims: Pairs) -> None:
@@ -241,8 +272,14 @@ def _above(key: str) -> tuple[str, ...] | None:
 def _watch(ticket: Ticket, blocker: Ticket) -> None:
     ticket.behind = blocker
     if blocker._watchers is None:  # noqa: SLF001
-        blocker._watchers = []  # noqa: SLF001
-    blocker._watchers.append(ticket)  # noqa: SLF001
+        blocker._watchers = {}  # noqa: SLF001
+    blocker._watchers[ticket] = None  # noqa: SLF001
+
+
+def _unwatch(ticket: Ticket) -> None:
+    blocker, ticket.behind = ticket.behind, None
+    if blocker is not None and blocker._watchers is not None:  # noqa: SLF001
+        blocker._watchers.pop(ticket, None)  # noqa: SLF001
 
 
 def _still_there(tickets: Sequence[Ticket]) -> Ticket | None:

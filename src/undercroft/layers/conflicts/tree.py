@@ -59,7 +59,7 @@ class Ticket:
         self.granted = self.present = True
         self.behind: Ticket | None = None
         self._entries: list[Entry] = []
-        self._watchers: list[Ticket] | None = None
+        self._watchers: dict[Ticket, None] | None = None
         self._after: Sequence[Ticket] | None = None
 
     def __repr__(self) -> str:
@@ -143,16 +143,26 @@ class ClaimTree:
         # Rings of references would be left to the garbage collector, which takes longer.
         ticket._entries = []  # noqa: SLF001
 
-    def replant(self, ticket: Ticket, old: str, new: str) -> bool:
-        """Move a ticket's claims from `old` to `new`; return whether there were any."""
-        found = [entry for entry in ticket._entries if entry.key == old]  # noqa: SLF001
-        for entry in found:
+    def replant(self, ticket: Ticket, mode: str, old: str, new: str) -> None:
+        """Move a claim of a ticket from `old` to `new`."""
+        bit = _BIT[mode]
+        for entry in ticket._entries:  # noqa: SLF001
+            if entry.key != old or entry.bit != bit:
+                continue
             self._remove(entry)
             entry.key, entry.wild, entry.path = new, "*" in new, _path_of(new)
             self._insert(entry)
             for queue in _queues(entry):
                 _put_in_order(queue, entry)
-        return bool(found)
+
+    @staticmethod
+    def clash(ticket: Ticket, other: Ticket) -> bool:
+        """Whether two tickets cannot hold their claims at the same time."""
+        return any(
+            mine.bit & theirs.clash and overlap(mine.key, theirs.key)
+            for mine in ticket._entries  # noqa: SLF001
+            for theirs in other._entries  # noqa: SLF001
+        )
 
     def blocker(self, ticket: Ticket) -> Ticket | None:
         """Return an earlier ticket that keeps one in the tree waiting."""
@@ -308,6 +318,11 @@ def _first_of_each(
 
 def _put_in_order(queue: _Queue, entry: Entry) -> None:
     """Move those that asked later behind `entry`, which came to this queue late."""
-    mine = entry.ticket.number
-    for other in [other for other in queue if other.ticket.number > mine]:
+    mine, later = entry.ticket.number, []
+    for other in reversed(queue):
+        if other is not entry:
+            if other.ticket.number < mine:
+                break
+            later.append(other)
+    for other in reversed(later):
         queue.move_to_end(other)

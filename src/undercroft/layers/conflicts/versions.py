@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from undercroft.layers.conflicts.keys import may_overlap, overlap
+from undercroft.layers.conflicts.keys import may_overlap, overlap, within
 from undercroft.layers.conflicts.ownership import paths_above
 from undercroft.layers.conflicts.policy import Declared
 from undercroft.model.effect import Mode
@@ -51,29 +51,33 @@ class Seen(NamedTuple):
 class Known:
     """The resources that one turn, or one branch of it, knows. Costs grow with none of it."""
 
-    __slots__ = ("_below", "_new", "_seen")
+    __slots__ = ("_below", "_new", "_seen", "_wild")
 
     def __init__(self) -> None:
         self._seen: dict[str, Seen] = {}
         self._below: dict[str, list[str]] = {}
         # Keys that `_below` has not been told of: most turns read more than they write.
         self._new: list[str] = []
+        self._wild = False
 
     def note(self, seen: Seen) -> None:
         """Take note of what was just read or written."""
         key = seen.key
         if key not in self._seen:
             self._new.append(key)
+            self._wild = self._wild or "*" in key
         self._seen[key] = seen
 
     def wrote(self, key: str, position: int) -> None:
         """Take note that the turn itself changed `key`: what it knew of it is no more."""
         for seen in self.about(key):
-            self._seen[seen.key] = Seen(seen.key, "", position, seen.reader, seen.declared)
+            # Of what it lies in, the rest may have been changed by others since it was read.
+            at = position if within(seen.key, key) else seen.position
+            self._seen[seen.key] = Seen(seen.key, "", at, seen.reader, seen.declared)
 
     def about(self, key: str) -> list[Seen]:
         """Return what is known of `key`, of what it lies in, and of what lies in it."""
-        if "*" in key:
+        if self._wild or "*" in key:
             return [seen for seen in self._seen.values() if overlap(seen.key, key)]
         for new in self._new:
             for path in paths_above(new):
@@ -103,8 +107,15 @@ def watched(declared: Mapping[str, Declared]) -> frozenset[str]:
 
 
 def version_of(value: object, raw: bytes, extract: Any = None) -> str:
-    """Return what tells the state that a read saw from others: what `extract` says, or a hash."""
-    return hashed(raw) if extract is None else str(extract(value))[:VERSION_CHARS_MAX]
+    """Return what tells the state that a read saw from others: what `extract` says, or a hash.
+
+    Where it says nothing the hash of the value counts, and of a long text its hash.
+    """
+    said = None if extract is None else extract(value)
+    if said is None or said == "":
+        return hashed(raw)
+    text = str(said)
+    return text if len(text) <= VERSION_CHARS_MAX else hashed(text.encode(errors="replace"))
 
 
 def hashed(raw: bytes) -> str:

@@ -175,8 +175,9 @@ def narrowing(count: int) -> float:
     table = table_with(HELD)
     began = time.perf_counter()
     for number in range(count):
-        ticket = table.ask((("write", f"crm1/{number % KEYS}"),))
-        table.narrow(ticket, f"crm1/{number % KEYS}", f"crm1/{number % KEYS}/notes")
+        claim = "write", f"crm1/{number % KEYS}"
+        ticket = table.ask((claim,))
+        table.narrow(ticket, claim, f"crm1/{number % KEYS}/notes")
         table.release(ticket)
     return (time.perf_counter() - began) / count * 1e6
 

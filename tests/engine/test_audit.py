@@ -151,7 +151,7 @@ def test_a_write_against_its_own_recheck_is_found() -> None:
 
 
 def test_a_write_by_a_non_owner_is_found() -> None:
-    """Until its turn ends, parks or is taken over, what a turn wrote is its own."""
+    """Until its turn ends, parks, stops or is taken over, what a turn wrote is its own."""
     mine, theirs = step("A", 1, "write", "z", 1), step("B", 1, "write", "z/7", 3)
     guilty = [("not_owner", (("A", "s.1"), ("B", "s.1")))]
     parked = ("A", TurnParked(TurnStatus.WAITING, (), 0.0))
@@ -159,7 +159,7 @@ def test_a_write_by_a_non_owner_is_found() -> None:
     taken = ("B", ResourceOwned(1, ("z/7",), 2, ("advisory",), 0.0, taken_from="A"))
     for runtime in (1, 2):
         assert found(two(runtime), mine, theirs) == guilty
-        assert found(two(runtime), mine, stopped, theirs) == guilty
+        assert found(two(runtime), mine, stopped, theirs) == []
         assert found(two(runtime), mine, ended("A"), theirs) == []
         assert found(two(runtime), mine, parked, theirs) == []
         assert found(two(runtime), mine, taken, theirs) == []

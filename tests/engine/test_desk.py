@@ -291,12 +291,29 @@ async def test_narrowing_lets_others_in() -> None:
     other = desk.enter((("write", "crm/8"),), None, "3")
     waiter = asyncio.create_task(desk.wait(other, 60.0))
     await asyncio.sleep(0)
-    desk.narrow(wide, "crm", "crm/7")
+    desk.narrow(wide, ("write", "crm"), "crm/7")
     assert await waiter
     assert not mine.ready
     with pytest.raises(ValueError, match="never widens"):
-        desk.narrow(wide, "crm/7", "crm")
+        desk.narrow(wide, ("write", "crm/7"), "crm")
+    with pytest.raises(ValueError, match="does not claim"):
+        desk.narrow(wide, ("write", "crm"), "crm/7")
     for hold in (wide, mine, other):
+        desk.leave(hold)
+    assert len(desk) == 0
+
+
+async def test_who_waits_may_narrow_itself_free() -> None:
+    """A hold that waits for what it turns out not to want is ready, and goes on."""
+    desk = Desk(Limits(services={"one": 1}))
+    first = desk.enter((("write", "crm/7"),), None, "1")
+    wide = desk.enter((("write", "crm"),), "one", "2")
+    waiter = asyncio.create_task(desk.wait(wide, 60.0))
+    await asyncio.sleep(0)
+    desk.narrow(wide, ("write", "crm"), "crm/8")
+    assert await waiter
+    assert (first.ready, wide.ready) == (True, True)
+    for hold in (first, wide):
         desk.leave(hold)
     assert len(desk) == 0
 

@@ -192,3 +192,17 @@ async def claimed(store: Store, turn_id: str) -> int:
     store.append(answer.num, encode_frame([TurnResumed(store.runtime, 3.0)]))
     await committed(store)
     return answer.num
+
+
+async def granted(store: Store, num: int, *claims: str, n: int = 1, **more: object) -> Granted:
+    """Ask for an intent that must be granted."""
+    answer = await asked(store, num, *claims, n=n, **more)  # type: ignore[arg-type]
+    assert isinstance(answer, Granted), answer
+    return answer
+
+
+async def denied(store: Store, num: int, *claims: str, n: int = 1, **more: object) -> Denied:
+    """Ask for an intent that must be denied."""
+    answer = await asked(store, num, *claims, n=n, **more)  # type: ignore[arg-type]
+    assert isinstance(answer, Denied), answer
+    return answer

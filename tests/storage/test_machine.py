@@ -212,7 +212,8 @@ class Journal(RuleBasedStateMachine):
         elif turn.holder is not None and not self.dead(turn.holder):
             assert isinstance(answer, Held)
         else:
-            assert answer == Claimed(turn.num, turn.frames)
+            assert isinstance(answer, Claimed)
+            assert (answer.num, answer.frames) == (turn.num, turn.frames)
             for other in self.processes:
                 other.fenced |= other.number == turn.holder
             turn.holder, turn.status = process.number, TurnStatus.RUNNING

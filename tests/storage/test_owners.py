@@ -305,4 +305,4 @@ class InFile(Owning):
 TestInMemory = InMemory.TestCase
 TestInMemory.settings = settings(max_examples=100, stateful_step_count=40)
 TestInFile = InFile.TestCase
-TestInFile.settings = settings(max_examples=30, stateful_step_count=40)
+TestInFile.settings = settings(max_examples=8, stateful_step_count=30)

@@ -182,9 +182,7 @@ class _Reader:
             case TurnResumed():
                 self._cut_off(turn)
                 turn.runtime, turn.floor = event.runtime, place - 1
-            case TurnStopped():
-                self._cut_off(turn)
-            case TurnParked() | TurnEnded():
+            case TurnStopped() | TurnParked() | TurnEnded():
                 self._cut_off(turn)
                 self._marks.append((place, GivenUp(turn.id, place)))
             case ResourceOwned(taken_from=source) if source:

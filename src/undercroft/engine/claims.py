@@ -86,7 +86,8 @@ class Held:
                         f"work was done on {key}, which it leaves out",
                         "Narrow before the work begins.",
                     )
-        for claim, new in moves:
+        # The innermost first, or one that was just narrowed could be taken for another.
+        for claim, new in sorted(moves, key=_depth, reverse=True):
             self._desk.narrow(self._hold, claim, new)
         self._values = known
 
@@ -183,6 +184,11 @@ class Claims:
             return declare(modes_of(*keys), pure=True).under(self._resources)
         except KeyProblem as problem:
             raise _unusable(problem) from None
+
+
+def _depth(move: tuple[tuple[str, str], str]) -> tuple[bool, int, int]:
+    (_, key), _ = move
+    return key != "", key.count("/"), -key.count("*")
 
 
 def _checked(wait_s: float) -> float:

@@ -27,6 +27,7 @@ from undercroft.model.event import (
     TurnResumed,
     TurnStarted,
     TurnStopped,
+    encode_frame,
 )
 from undercroft.model.lease import Denied, Granted, Taken, Wrote
 from undercroft.model.step import StepStatus
@@ -62,6 +63,10 @@ class Writes:
         position, last, dirty = self._last.get(key, (0, 0, False))
         if dirty and last == turn:
             self._last[key] = (position, turn, False)
+
+    def first_dirty(self) -> int | None:
+        """Return where the oldest write stands that was cut off and not settled since."""
+        return min((at for at, _, dirty in self._last.values() if dirty), default=None)
 
     def about(self, key: str) -> Iterable[tuple[str, int, int, bool]]:
         """Yield the last writes to what overlaps with `key`, which holds no `*`."""
@@ -103,6 +108,14 @@ class LeaseBook(ABC):
         self._open: dict[tuple[int, int], Wants] = {}
         # Turns that are not run by the process that began them.
         self._runtimes: dict[int, int] = {}
+        # Turns that were stopped by a grant, of which the journal is still to be told.
+        self.detached: list[int] = []
+
+    def stops(self, at: float) -> list[tuple[int, bytes]]:
+        """Return what the journal is to be told of turns that a grant stopped, once."""
+        detached, self.detached = self.detached, []
+        why = "its process was silent or gone, and another turn took over what it owned"
+        return [(num, encode_frame([TurnStopped(why, at)])) for num in detached]
 
     @property
     def leasing(self) -> bool:
@@ -131,7 +144,9 @@ class LeaseBook(ABC):
                     return self._denied(lease)
                 if lease not in in_the_way:
                     in_the_way.append(lease)
-        taken = tuple([self._take_over(lease, position) for lease in in_the_way])
+        taken = tuple([self._taken(lease) for lease in in_the_way])
+        for lease in in_the_way:
+            self._take_over(lease, position)
         fresh: list[str] = []
         wrote: list[Wrote] = []
         for mode, key in wants:
@@ -161,13 +176,17 @@ class LeaseBook(ABC):
         dead = not self.is_alive(lease.runtime)
         return Denied(lease.key, self.turn_id(lease.turn), lease.runtime, beat, lease_s, dead)
 
-    def _take_over(self, lease: Lease, position: int) -> Taken:
-        """End the lease of a turn whose process died or fell silent."""
-        turn_id = self.turn_id(lease.turn)
-        self._end(lease, position)
+    def _taken(self, lease: Lease) -> Taken:
+        return Taken(lease.key, self.turn_id(lease.turn), bool(lease.opened))
+
+    def _take_over(self, lease: Lease, position: int) -> None:
+        """End the leases of a turn whose process died or fell silent, all of them."""
+        if self.owners.held(lease.turn, lease.key) is None:
+            return  # with another one of the same turn
+        self.release(lease.turn, position)
         # Should that process wake up, the turn is not its own any more.
-        self.detach(lease.turn, lease.runtime)
-        return Taken(lease.key, turn_id, bool(lease.opened))
+        if self.detach(lease.turn, lease.runtime):
+            self.detached.append(lease.turn)
 
     def close(self, num: int, wants: Wants, position: int, *, wrote: bool) -> None:
         """Take note of the outcome of an intent, at `position` of the journal."""
@@ -263,8 +282,11 @@ class LeaseBook(ABC):
     # ------------------------------------------------------------------ of each store
 
     @abstractmethod
-    def detach(self, num: int, runtime: int) -> None:
-        """Take turn `num` from a process that may come back, and leave it to be resumed."""
+    def detach(self, num: int, runtime: int) -> bool:
+        """Take turn `num` from a process that may come back, and leave it to be resumed.
+
+        Returns False where it was not that process's any more.
+        """
 
     @abstractmethod
     def turn_id(self, num: int) -> str:

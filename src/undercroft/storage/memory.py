@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -88,13 +89,15 @@ class MemoryLeases(LeaseBook):
         self._journal.turns[num].frames.append((self._journal.position, frame))
         return self._journal.position
 
-    def detach(self, num: int, runtime: int) -> None:
+    def detach(self, num: int, runtime: int) -> bool:
         """Take turn `num` from a process that may come back, and leave it to be resumed."""
         turn = self._journal.turns[num]
-        if turn.holder == runtime:
-            turn.holder = None
-            turn.head = replace(turn.head, status=TurnStatus.STOPPED)
-            self._journal.lost.setdefault(runtime, set()).add(num)
+        if turn.holder != runtime:
+            return False
+        turn.holder = None
+        turn.head = replace(turn.head, status=TurnStatus.STOPPED)
+        self._journal.lost.setdefault(runtime, set()).add(num)
+        return True
 
     def turn_id(self, num: int) -> str:
         """Return the id of a turn."""
@@ -303,8 +306,10 @@ class MemoryStore:
                 else:
                     at = journal.position + 1
                     answer = leases.grant(num, wants, lapsed, at, opens=not again)
+                for stopped, said in leases.stops(time.time()):
+                    leases.insert_frame(stopped, said)
                 if isinstance(answer, Granted):
-                    leases.insert_frame(num, frame)
+                    answer = replace(answer, position=leases.insert_frame(num, frame))
                 # Told once the whole tick is committed.
                 self._answers.append((waiter, answer))
             case TurnHead():

@@ -15,6 +15,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -416,25 +417,33 @@ class SqliteStore:
         for *_, held, num in batch.marks:
             if held is None and leases.owners.of(num):
                 leases.release(num, last)
-        answers: list[Granted | Denied] = []
-        frames: list[tuple[int, int, bytes]] = []
-        if batch.intents and not batch.frames:
-            (last,) = self._connection.execute(LAST).fetchone()
-        for num, frame, wants, lapsed, again, waiter in batch.intents:
-            asked = (num, wants, lapsed, last + 1)
-            answer = WITHDRAWN if waiter.cancelled() else leases.grant(*asked, opens=not again)
-            if isinstance(answer, Granted):
-                last += 1
-                frames.append((last, num, frame))
-            answers.append(answer)
-        if frames:
-            self._connection.executemany(
-                "INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)", frames
-            )
+        answers, last = self._granted(batch, last) if batch.intents else ([], last)
         if self._beating is None and leases.leasing and not batch.beat:
             # Having owned nothing it said nothing; from now on it is not to be taken for silent.
             self._connection.execute(BEAT, (self._runtime,))
         leases.let_go(min(self._mine.values(), default=last))
+        return answers, last
+
+    def _granted(self, batch: Batch, last: int) -> tuple[list[Granted | Denied], int]:
+        """Grant what may be granted, and write those intents."""
+        leases = self._leases
+        answers: list[Granted | Denied] = []
+        frames: list[tuple[int, int, bytes]] = []
+        if not batch.frames:
+            (last,) = self._connection.execute(LAST).fetchone()
+        for num, frame, wants, lapsed, again, waiter in batch.intents:
+            asked = (num, wants, lapsed, last + 1)
+            answer = WITHDRAWN if waiter.cancelled() else leases.grant(*asked, opens=not again)
+            for stopped, said in leases.stops(time.time()):
+                last += 1
+                frames.append((last, stopped, said))
+            if isinstance(answer, Granted):
+                last += 1
+                frames.append((last, num, frame))
+                if answer.position != last:
+                    answer = replace(answer, position=last)
+            answers.append(answer)
+        self._connection.executemany("INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)", frames)
         return answers, last
 
     def _refuse_if_fenced(self) -> None:

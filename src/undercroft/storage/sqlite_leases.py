@@ -10,6 +10,8 @@ from undercroft.model.outcome import TurnStatus
 from undercroft.storage import alive
 from undercroft.storage.leases import LeaseBook
 
+# How far back what others wrote is looked for: more would hold the process up.
+_LOOK_BACK_MAX = 50_000
 _UNFINISHED = (TurnStatus.RUNNING, TurnStatus.STOPPED, TurnStatus.IN_DOUBT)
 
 
@@ -53,7 +55,7 @@ class SqliteLeases(LeaseBook):
         (version,) = self._execute("PRAGMA data_version").fetchone()
         if self._version is None or (since is not None and since < self._since):
             known = [*mine.values(), position if since is None else since]
-            self._read_anew(min(known))
+            self._read_anew(max(min(known), position - _LOOK_BACK_MAX))
         elif version == self._version:
             # Nobody else wrote anything, so whatever stands up to there is our own.
             self._read = max(self._read, position)
@@ -80,8 +82,12 @@ class SqliteLeases(LeaseBook):
             self.tell(num, at, decode_frames([frame]))
         (self._read,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
         self._since = since
+        # What was left dirty may have been written since, by turns that are over.
+        dirty = self.writes.first_dirty()
+        if dirty is not None and self._read - _LOOK_BACK_MAX <= dirty < since:
+            self._read_anew(dirty)
 
-    def detach(self, num: int, runtime: int) -> None:
+    def detach(self, num: int, runtime: int) -> bool:
         """Take turn `num` from a process that may come back, and leave it to be resumed."""
         changed = self._execute(
             "UPDATE turn SET runtime=NULL, status=? WHERE num=? AND runtime=?",
@@ -89,6 +95,7 @@ class SqliteLeases(LeaseBook):
         )
         if changed.rowcount:
             self._execute("UPDATE runtime SET lost=lost+1 WHERE no=?", (runtime,))
+        return bool(changed.rowcount)
 
     def turn_id(self, num: int) -> str:
         """Return the id of a turn."""

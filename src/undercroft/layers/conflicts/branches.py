@@ -6,7 +6,7 @@ handed over; what a branch owned falls to the one that it came from when it clos
 
 from __future__ import annotations
 
-from undercroft.layers.conflicts.keys import overlap, within
+from undercroft.layers.conflicts.keys import meet, overlap, within
 from undercroft.layers.conflicts.ownership import paths_above
 
 
@@ -37,6 +37,8 @@ class Branches:
         if key not in self._owner:
             for path in paths_above(key):
                 self._below.setdefault(path, {})[key] = None
+        # Last, since of several that cover one key with a `*` the one given last counts.
+        self._owner.pop(key, None)
         self._owner[key] = branch
         self._wild = self._wild or "*" in key
 
@@ -63,7 +65,14 @@ class Branches:
     def _overlapping(self, key: str) -> tuple[list[str], list[str]]:
         """Return the owned keys that cover `key`, the widest first, and the others."""
         if self._wild or "*" in key:
-            # With `*` there is no nearest one: all of them count.
-            return [], [path for path in self._owner if overlap(path, key)]
+            found: list[str] = []
+            met: list[str] = []
+            for path in reversed(self._owner):
+                common = meet(path, key) if overlap(path, key) else None
+                if common is None or any(within(common, other) for other in met):
+                    continue  # what they have in common was given to somebody else since
+                found.append(path)
+                met.append(path)
+            return [], found
         around = [path for path in (*paths_above(key), key) if path in self._owner]
         return around, list(self._below.get(key, ()))

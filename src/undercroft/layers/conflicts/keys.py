@@ -259,6 +259,15 @@ def overlap(one: str, other: str) -> bool:
     return all(a == b or "*" in (a, b) for a, b in zip(mine, theirs, strict=False))
 
 
+def meet(one: str, other: str) -> str:
+    """Return the key of what two overlapping keys have in common; `*` is any one segment."""
+    mine, theirs = one.split("/") if one else [], other.split("/") if other else []
+    if len(mine) < len(theirs):
+        mine, theirs = theirs, mine
+    theirs += ["*"] * (len(mine) - len(theirs))
+    return "/".join(b if a == "*" else a for a, b in zip(mine, theirs, strict=True))
+
+
 def within(inner: str, outer: str) -> bool:
     """Whether whatever `inner` claims is claimed by `outer` too; `*` is any one segment."""
     if not outer:

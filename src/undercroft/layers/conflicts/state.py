@@ -154,7 +154,8 @@ class ClaimTable:
         if not ticket.granted:
             _unwatch(ticket)
             if self._look(ticket, None):
-                moved.append(ticket)
+                # Whoever waited for it asked later.
+                moved.insert(0, ticket)
         return moved
 
     # ------------------------------------------------------------------ counting
@@ -188,6 +189,8 @@ class ClaimTable:
     def _disperse(self) -> None:
         """Count claims again, if all of them can be counted."""
         self._calm = 0
+        if len(self._tickets) >= _COUNTED_MAX:
+            return
         claims = [key for ticket in self._tickets for _, key in ticket.claims]
         if len(claims) > _COUNTED_MAX or any(_above(key) is None for key in claims):
             return

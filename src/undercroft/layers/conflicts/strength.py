@@ -104,7 +104,7 @@ class Strengths:
 
     def __call__(self, key: str) -> Strength:
         """Return the strength for a written key, in the spelling under which it is claimed."""
-        if self._only is not None:
+        if key and self._only is not None:
             return self._only
         said = self._resources.strength(key)
         if said is not None:

@@ -31,14 +31,14 @@ class Watched(SqliteStore):
     def intent(
         self,
         num: int,
-        frame: bytes | None,
+        frame: bytes,
         wants: Wants,
         lapsed: Mapping[int, int] = NOBODY,
         *,
         again: bool = False,
     ) -> Awaitable[Granted | Denied]:
         """Queue an intent, which is always to survive a power cut, and remember it."""
-        self.asked.append((decode_frames([frame] if frame else []), True))
+        self.asked.append((decode_frames([frame]), True))
         return super().intent(num, frame, wants, lapsed, again=again)
 
 

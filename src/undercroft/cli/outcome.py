@@ -64,10 +64,29 @@ def print_waiting(console: Console, turn_id: str, waiting: Sequence[Waiting], wh
     """Print what waits for a person, and the commands that decide it."""
     for one in waiting[:LISTED_MAX]:
         _print_asked(console, "waiting", one, "waits for a person to agree.")
+        _print_void(console, one)
         for verb in ("approve", "reject"):
             line = where.resuming(verb, turn_id, one.step_id, "--by", "NAME")
             print_command(console, line, "    ")
     _left_out(console, len(waiting) - LISTED_MAX, turn_id, where)
+
+
+_VOID = {
+    "changed": "An earlier yes counts no more, because a record has changed since:",
+    "expired": "An earlier yes counts no more, because it came too late or was used too late.",
+    "copied": "An earlier yes counts no more, because it was given in the journal that this one "
+    "was copied from.",
+}
+
+
+def _print_void(console: Console, one: Waiting) -> None:
+    """Print why somebody is asked again, and what is not as it was."""
+    if not one.void:
+        return
+    say(console, _VOID.get(one.void, one.void), 4, "yellow")
+    for each in one.changed[:LISTED_MAX]:
+        was, now = (bounded(pretty(value), 200, 3) for value in (each.was, each.now))
+        say(console, f"{safe(each.key)}: {was} → {now}", 6)
 
 
 def print_doubts(console: Console, turn_id: str, doubts: Sequence[Waiting], where: Where) -> None:

@@ -144,16 +144,28 @@ def approve(  # noqa: PLR0913  each parameter is one option
     step: Step = None,
     by: By,
     reason: Reason = "",
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            "--fingerprint",
+            metavar="HEX",
+            help="Of what you saw, as the outcome shows it: a yes to anything else is refused.",
+        ),
+    ] = None,
     db: Db = DB_DEFAULT,
     model: Model = None,
     targets: Targets = None,
     as_json: Json = False,
 ) -> None:
-    """Say yes to a step that waits, and go on with its turn. Twice is as good as once."""
+    """Say yes to a step that waits, and go on with its turn. Twice is as good as once.
+
+    The yes binds to the arguments and to what the turn had read. Where that has changed, the
+    turn waits again and says what changed.
+    """
     where = Where(db, tuple(targets or ()), model)
 
     def say_yes(rt: Runtime, turn_id: str, name: str | None) -> Awaitable[Outcome]:
-        return rt.approve(turn_id, name, by=by, reason=reason)
+        return rt.approve(turn_id, name, by=by, reason=reason, fingerprint=fingerprint)
 
     _decide(where, turn, step, say_yes, as_json=as_json)
 

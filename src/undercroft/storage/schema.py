@@ -83,6 +83,8 @@ BEGIN = """
     VALUES(?, ?, ?, ?, ?, ?, ?, ?)
 """
 
+FRAME = "INSERT INTO frame(turn, data) VALUES(?, ?)"
+PLACED = "INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)"
 LAST = "SELECT coalesce(max(seq), 0) FROM frame"
 BEAT = "UPDATE runtime SET beat=beat+1 WHERE no=?"
 

@@ -37,9 +37,11 @@ from undercroft.storage.read import SqliteReader
 from undercroft.storage.schema import (
     BEAT,
     BEGIN,
+    FRAME,
     LAST,
     MARK,
     MIGRATIONS,
+    PLACED,
     connect,
     is_busy,
     prepare,
@@ -104,6 +106,7 @@ class SqliteStore:
         self._mine: dict[int, int] = {}
         self._lost = 0
         self._position = 0
+        self._amended = 0
         self._copy_id = ""
         self._beating: asyncio.TimerHandle | None = None
         self._connection: sqlite3.Connection
@@ -379,21 +382,19 @@ class SqliteStore:
             self._refuse_if_fenced()
             if batch.beat:
                 execute(BEAT, (self._runtime,))
-            self._connection.executemany(BEGIN, batch.begins)
-            owning, last = batch.owning(self._leases), self._position
-            if owning:
-                # Before our own frames are there: what they say is noted as it is written.
-                self._leases.refresh(self._mine, last)
-                last = max(last, self._leases.read)
-            self._connection.executemany("INSERT INTO frame(turn, data) VALUES(?, ?)", batch.frames)
-            if batch.frames:
-                (last,) = execute("SELECT last_insert_rowid()").fetchone()
-            first = last - len(batch.frames) + 1
+            if batch.begins:
+                self._connection.executemany(BEGIN, batch.begins)
             if batch.marks:
                 self._connection.executemany(MARK, batch.marks)
             answers: list[Granted | Denied] = []
-            if owning:
-                answers, last = self._changed(batch, first, last)
+            if batch.owning(self._leases):
+                first, answers, last = self._changed(batch)
+            else:
+                self._connection.executemany(FRAME, batch.frames)
+                last = self._position
+                if batch.frames:
+                    (last,) = execute("SELECT last_insert_rowid()").fetchone()
+                first = last - len(batch.frames) + 1
             execute("COMMIT")
         except BaseException:
             self._leases.invalidate()
@@ -406,31 +407,38 @@ class SqliteStore:
         self._position = last
         return first, answers
 
-    def _changed(self, batch: Batch, first: int, last: int) -> tuple[list[Granted | Denied], int]:
-        """Take note of outcomes, let go of what turns owned, and then grant what is asked.
+    def _changed(self, batch: Batch) -> tuple[int, list[Granted | Denied], int]:
+        """Take note of outcomes, let go of what turns owned, grant what is asked, and write.
 
-        Returns the answers, and the position of the last frame in the journal.
+        Returns the position of the first frame, the answers, and the position of the last.
         """
         leases = self._leases
+        # Before our own frames are there: what they say is noted as it is written. From here
+        # on it is known where the journal ends, and nobody else can write to it.
+        leases.refresh(self._mine, self._position)
+        end = max(self._position, leases.read)
+        first, last = end + 1, end + len(batch.frames)
+        frames = [(first + place, *frame) for place, frame in enumerate(batch.frames)]
         for num, place, wants, wrote in batch.outcomes:
             leases.close(num, wants, first + place, wrote=wrote)
         for *_, held, num in batch.marks:
             if held is None and leases.owners.of(num):
                 leases.release(num, last)
-        answers, last = self._granted(batch, last) if batch.intents else ([], last)
+        answers = self._granted(batch, frames, last) if batch.intents else []
+        self._connection.executemany(PLACED, frames)
         if self._beating is None and leases.leasing and not batch.beat:
             # Having owned nothing it said nothing; from now on it is not to be taken for silent.
             self._connection.execute(BEAT, (self._runtime,))
+        last = end + len(frames)
         leases.let_go(min(self._mine.values(), default=last))
-        return answers, last
+        return first, answers, last
 
-    def _granted(self, batch: Batch, last: int) -> tuple[list[Granted | Denied], int]:
-        """Grant what may be granted, and write those intents."""
+    def _granted(
+        self, batch: Batch, frames: list[tuple[int, int, bytes]], last: int
+    ) -> list[Granted | Denied]:
+        """Grant what may be granted, and add those intents to `frames`, from `last` on."""
         leases = self._leases
         answers: list[Granted | Denied] = []
-        frames: list[tuple[int, int, bytes]] = []
-        if not batch.frames:
-            (last,) = self._connection.execute(LAST).fetchone()
         for num, frame, wants, lapsed, again, waiter in batch.intents:
             asked = (num, wants, lapsed, last + 1)
             answer = WITHDRAWN if waiter.cancelled() else leases.grant(*asked, opens=not again)
@@ -443,8 +451,7 @@ class SqliteStore:
                 if answer.position != last:
                     answer = replace(answer, position=last)
             answers.append(answer)
-        self._connection.executemany("INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)", frames)
-        return answers, last
+        return answers
 
     def _refuse_if_fenced(self) -> None:
         row = self._connection.execute(
@@ -536,7 +543,9 @@ class SqliteStore:
 
     async def amend(self, turn_id: str, decide: Amend) -> bool:
         """Append what `decide` makes of a turn's frames, in one transaction."""
-        return await self._exclusively(lambda: self._amend(turn_id, decide))
+        found = await self._exclusively(lambda: self._amend(turn_id, decide))
+        self._position = max(self._position, self._amended)
+        return found
 
     def _amend(self, turn_id: str, decide: Amend) -> bool:
         execute = self._connection.execute
@@ -546,7 +555,7 @@ class SqliteStore:
         num, status = row
         frame = decide(self._reader.frames_of(num))
         if frame is not None:
-            execute("INSERT INTO frame(turn, data) VALUES(?, ?)", (num, frame))
+            self._amended = execute(FRAME, (num, frame)).lastrowid or 0
             # Somebody decided, so `recover` may take it up even if we die right here.
             parked = TurnStatus(status) in _PARKED
             left = TurnStatus.STOPPED if parked else status

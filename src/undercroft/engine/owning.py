@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from undercroft.engine.body import Body
 from undercroft.engine.codec import decode
@@ -50,23 +50,31 @@ class Ask(NamedTuple):
     """A write that wants to begin.
 
     Attributes:
-        event: Makes its intent, with the time of now.
         again: Whether it was begun before.
         unsure: Whether it may have happened then, so that what it changes may be as it left it.
-        let_go: Gives back what it holds at the desk while it waits for an owner.
-        come_back: Takes it again; what it returns is why that cannot be.
-        read: Does a read again.
     """
 
     n: int
     name: str
     wants: Wants
-    event: Callable[[], Event]
     again: bool
     unsure: bool
-    let_go: Callable[[], None]
-    come_back: Callable[[], Awaitable[Refusal | None]]
-    read: Read
+
+
+class Writer(Protocol):
+    """The run that a write belongs to, with the step that writes."""
+
+    async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
+        """Do a read once more."""
+
+    def begun(self, step: Any, attempt: int) -> Event:
+        """Return the intent, with the time of now."""
+
+    def let_go(self, step: Any) -> None:
+        """Give back what the step holds at the desk while it waits for an owner."""
+
+    async def come_back(self, step: Any) -> Refusal | None:
+        """Take it again; return why that cannot be."""
 
 
 class Go(NamedTuple):
@@ -154,11 +162,12 @@ class Owner:
         self._owns = False
         self._known = Known()
         # Reads that nobody has asked about yet: most turns read more than they write.
-        self._reads: list[tuple[Iterable[str], Reader, bytes, int]] = []
+        # By their keys: of two of the same the first holds on to what it was given for nothing.
+        self._reads: dict[tuple[str, ...], tuple[Reader, bytes, int]] = {}
 
     # ------------------------------------------------------------------ owning
 
-    async def begin(self, ask: Ask) -> Go | No:
+    async def begin(self, ask: Ask, writer: Writer, step: Any, attempt: int) -> Go | No:
         """Write the intent of a write as the owner of what it changes, or say why not.
 
         Raises:
@@ -166,12 +175,14 @@ class Owner:
         """
         lapsed, since_s, poll_s = NOBODY, -1.0, _POLL_MIN_S
         while True:
-            answer = await self._log.intent(ask.event(), ask.wants, lapsed, again=ask.again)
+            answer = await self._log.intent(
+                writer.begun(step, attempt), ask.wants, lapsed, again=ask.again
+            )
             if isinstance(answer, Granted):
                 break
             now_s = self._clock.now_s()
             since_s = now_s if since_s < 0 else since_s
-            ask.let_go()
+            writer.let_go(step)
             lapsed = self._silences.lapsed(answer, self._delay_s(answer.key))
             if not lapsed:
                 waited_s = now_s - since_s
@@ -181,11 +192,11 @@ class Owner:
                     return No(refusal, begun=False)
                 await self._wait(answer, min(poll_s, self._policy.wait_s - waited_s), since_s)
                 poll_s = min(2 * poll_s, _POLL_MAX_S)
-            refusal_at_desk = await ask.come_back()
+            refusal_at_desk = await writer.come_back(step)
             if refusal_at_desk is not None:
                 return No(refusal_at_desk, begun=False)
         self._note_owned(ask, answer)
-        refusal_of_state = await self._doubtful(ask, answer.wrote)
+        refusal_of_state = await self._doubtful(ask, answer.wrote, writer)
         return Go(answer.position) if refusal_of_state is None else No(refusal_of_state, begun=True)
 
     async def _wait(self, denied: Denied, poll_s: float, since_s: float) -> None:
@@ -236,7 +247,7 @@ class Owner:
     # ------------------------------------------------------------------ knowing
 
     def saw(
-        self, keys: Iterable[str], reader: Reader, value: Any, raw: bytes, position: int
+        self, keys: tuple[str, ...], reader: Reader, value: Any, raw: bytes, position: int
     ) -> str:
         """Take note of what a read saw; return its version, where the tool declares one.
 
@@ -249,7 +260,7 @@ class Owner:
         """
         extract = reader.body.version
         if extract is None and len(raw) <= _KEPT_BYTES_MAX:
-            self._reads.append((keys, reader, raw, position))
+            self._reads[keys] = (reader, raw, position)
             if len(self._reads) > _READS_MAX:
                 self._note_reads()
             return ""
@@ -267,7 +278,7 @@ class Owner:
         return self._known
 
     def _note_reads(self) -> None:
-        for keys, reader, raw, position in self._reads:
+        for keys, (reader, raw, position) in self._reads.items():
             for key in keys:
                 self._known.note(Seen(key, "", position, reader, value=raw))
         self._reads.clear()
@@ -277,7 +288,7 @@ class Owner:
         for _, key in wants:
             self.known.wrote(key, position)
 
-    async def _doubtful(self, ask: Ask, wrote: Iterable[Wrote]) -> Refusal | None:
+    async def _doubtful(self, ask: Ask, wrote: Iterable[Wrote], writer: Writer) -> Refusal | None:
         """Read again what may have changed since the turn saw it; return why not to write."""
         wrote = list(wrote)
         for mode, key in ask.wants:
@@ -295,18 +306,20 @@ class Owner:
                         return stale(ask.name, seen.key, _shown(seen.value), None, "")
                 elif why:
                     by = next((w.turn_id for w in wrote if overlap(w.key, seen.key)), "")
-                    refusal = await self._checked(ask, seen, why, by)
+                    refusal = await self._checked(ask, seen, why, by, writer)
                     if refusal is not None:
                         return refusal
         return None
 
-    async def _checked(self, ask: Ask, seen: Seen, why: str, by: str) -> Refusal | None:
+    async def _checked(
+        self, ask: Ask, seen: Seen, why: str, by: str, writer: Writer
+    ) -> Refusal | None:
         reader, was = seen.reader, _shown(seen.value)
         if reader is None:
             return stale(ask.name, seen.key, was, None, by)
         began_s, position = self._clock.now_s(), self._store.position
         try:
-            value, raw = await ask.read(reader, ask.name)
+            value, raw = await writer.read_again(reader, ask.name)
         except Exception as error:  # noqa: BLE001  whatever the tool raises
             return unreadable(ask.name, seen.key, f"{type(error).__name__}: {error}")
         version = version_of(value, raw, reader.body.version)

@@ -160,8 +160,8 @@ class TurnRun(ABC):
             if left is not None:
                 self.desk.leave(left)
 
-    async def _take(self, step: Step) -> Refusal | None:
-        """Take what `step` needs at the desk; return why it could not be had in time."""
+    async def come_back(self, step: Step) -> Refusal | None:
+        """Take what `step` needs at the desk again; return why it could not be had in time."""
         hold = self.holds[step.n] = self.desk.enter(step.held, step.body.service, self.turn_id)
         return None if hold.ready else await self._waited(step, hold)
 
@@ -210,7 +210,7 @@ class TurnRun(ABC):
             if refused is not None:
                 return refused
         else:
-            log.note(self._started(step, 1))
+            log.note(self.begun(step, 1))
             log.put_start()
         self.running[step.n] = step
         position = self.store.position if step.watched else 0
@@ -279,7 +279,7 @@ class TurnRun(ABC):
         """Note that `step` begins; return how it ended where it must not."""
         if step.body.changes:
             return await self._intend(step, attempt)
-        self.log.note(self._started(step, attempt))
+        self.log.note(self.begun(step, attempt))
         self.log.put_start()
         return None
 
@@ -288,24 +288,13 @@ class TurnRun(ABC):
         wants = changing(step.claims)
         if not wants:
             # Nobody said what it changes, so there is nothing to own.
-            self.log.note(self._started(step, attempt))
+            self.log.note(self.begun(step, attempt))
             self.log.changes()
             await self.log.durable()
             self.fences[step.n] = self.store.position
             return None
-        answer = await self.owner.begin(
-            Ask(
-                step.n,
-                step.name,
-                wants,
-                lambda: self._started(step, attempt),
-                attempt > 1,
-                step.n in self.unsure,
-                lambda: self.desk.leave(self.holds[step.n]),
-                lambda: self._take(step),
-                self.read_again,
-            )
-        )
+        ask = Ask(step.n, step.name, wants, attempt > 1, step.n in self.unsure)
+        answer = await self.owner.begin(ask, self, step, attempt)
         if isinstance(answer, No) and answer.begun and step.n in self.unsure:
             # It may have happened, and may not be repeated over what others did since.
             self.doubts[step.n] = step
@@ -315,7 +304,12 @@ class TurnRun(ABC):
         self.fences[step.n] = answer.position
         return None
 
-    def _started(self, step: Step, attempt: int) -> StepStarted:
+    def let_go(self, step: Step) -> None:
+        """Give back what `step` holds at the desk."""
+        self.desk.leave(self.holds[step.n])
+
+    def begun(self, step: Step, attempt: int) -> StepStarted:
+        """Return the event that `step` begins now."""
         if self.stopping:
             self.halted = True
             raise asyncio.CancelledError

@@ -6,6 +6,7 @@ happens as a whole or not at all.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
@@ -224,6 +225,18 @@ def translated(error: sqlite3.Error, path: str) -> StoreError:
             )
         case _:
             return StoreError(path, f"{error}", "Check the disk, then resume the turns.")
+
+
+def copy_id(connection: sqlite3.Connection, path: str) -> str:
+    """Return the id of this copy of a journal; a new one where the file was copied."""
+    inode = Path(path).stat().st_ino
+    row = connection.execute("SELECT id, inode FROM copy").fetchone()
+    if row is not None and row[1] == inode:
+        return str(row[0])
+    made = secrets.token_hex(8)
+    connection.execute("DELETE FROM copy")
+    connection.execute("INSERT INTO copy(id, inode) VALUES(?, ?)", (made, inode))
+    return made
 
 
 def log_path(path: str) -> str:

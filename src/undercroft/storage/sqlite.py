@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 import sqlite3
 import time
@@ -43,6 +42,7 @@ from undercroft.storage.schema import (
     MIGRATIONS,
     PLACED,
     connect,
+    copy_id,
     is_busy,
     prepare,
     translated,
@@ -181,19 +181,7 @@ class SqliteStore:
         self._runtime = self._leases.runtime = row[0]
         self._turns = row[0] << 32
         (self._position,) = execute(LAST).fetchone()
-        self._copy_id = self._identified()
-
-    def _identified(self) -> str:
-        """Return the id of this copy of the journal; a new one where the file was copied."""
-        execute = self._connection.execute
-        inode = Path(self.path).stat().st_ino
-        row = execute("SELECT id, inode FROM copy").fetchone()
-        if row is not None and row[1] == inode:
-            return str(row[0])
-        copy_id = secrets.token_hex(8)
-        execute("DELETE FROM copy")
-        execute("INSERT INTO copy(id, inode) VALUES(?, ?)", (copy_id, inode))
-        return copy_id
+        self._copy_id = copy_id(self._connection, self.path)
 
     async def close(self) -> None:
         """Commit what is queued, flush, and let go of the file."""

@@ -58,7 +58,8 @@ class Ticket:
         self.stands_for = stands_for
         self.granted = self.present = True
         self.behind: Ticket | None = None
-        self._entries: list[Entry] = []
+        # Only in a crowd; none of those that are merely counted.
+        self._entries: Sequence[Entry] = ()
         self._watchers: dict[Ticket, None] | None = None
         self._after: Sequence[Ticket] | None = None
 
@@ -123,7 +124,8 @@ class ClaimTree:
     def plant(self, ticket: Ticket) -> Ticket | None:
         """Put all claims of a new ticket in; return the last of those that it has to wait for."""
         blocker: Ticket | None = None
-        entries = ticket._entries  # noqa: SLF001  one package, one structure
+        entries: list[Entry] = []
+        ticket._entries = entries  # noqa: SLF001  one package, one structure
         for mode, key in ticket.claims:
             entry = Entry(ticket, mode, key)
             entries.append(entry)
@@ -141,7 +143,7 @@ class ClaimTree:
         for entry in ticket._entries:  # noqa: SLF001
             self._remove(entry)
         # Rings of references would be left to the garbage collector, which takes longer.
-        ticket._entries = []  # noqa: SLF001
+        ticket._entries = ()  # noqa: SLF001
 
     def replant(self, ticket: Ticket, mode: str, old: str, new: str) -> None:
         """Move a claim of a ticket from `old` to `new`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
+from undercroft.errors import LapsedError
 from undercroft.layers.conflicts.ownership import CHANGING, Lease, Owners, paths_above
 from undercroft.model.effect import Mode
 from undercroft.model.event import (
@@ -299,6 +300,16 @@ class LeaseBook(ABC):
     @abstractmethod
     def beat_of(self, runtime: int) -> tuple[int, float]:
         """Return the beat of a process, and the seconds of silence after which it lapses."""
+
+
+def lapsed(path: str, lease_s: float) -> LapsedError:
+    """Return what a process is told that fell silent for too long."""
+    return LapsedError(
+        path,
+        f"this process was silent for more than {lease_s:g} s, and another one took over what "
+        "the turn owned",
+        "Resume the turn: it goes on from its last recorded step. Nothing was lost.",
+    )
 
 
 def noted_at(key: str) -> str:

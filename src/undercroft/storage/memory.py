@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
-from undercroft.errors import FencedError, LapsedError, StoreError
+from undercroft.errors import FencedError, StoreError
 from undercroft.layers.conflicts.ownership import Owners
 from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
-from undercroft.storage.leases import WITHDRAWN, LeaseBook, Writes
+from undercroft.storage.leases import WITHDRAWN, LeaseBook, Writes, lapsed
 
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
@@ -276,12 +276,7 @@ class MemoryStore:
     def _note_lost(self) -> None:
         """Give up the turns that another process took from this one, which had fallen silent."""
         for num in self.journal.lost.pop(self._runtime, ()):
-            self._lapsed[num] = LapsedError(
-                self.path,
-                f"this process was silent for more than {self._lease_s:g} s, and another one "
-                "took over what the turn owned",
-                "Resume the turn: it goes on from its last recorded step. Nothing was lost.",
-            )
+            self._lapsed[num] = lapsed(self.path, self._lease_s)
 
     def _commit(self, work: list[_Work]) -> None:
         """Write what one tick of the loop queued; nothing of it where it fails."""

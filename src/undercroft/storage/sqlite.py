@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeVar
 
 from undercroft.errors import (
     FencedError,
-    LapsedError,
     SettingError,
     StoreBusyError,
     StoreError,
@@ -31,7 +30,7 @@ from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
 from undercroft.storage import alive
 from undercroft.storage.batch import Batch, Intent, Outcome
-from undercroft.storage.leases import WITHDRAWN
+from undercroft.storage.leases import WITHDRAWN, lapsed
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.schema import (
     BEAT,
@@ -459,12 +458,7 @@ class SqliteStore:
         rows = self._connection.execute("SELECT num FROM turn WHERE runtime=?", (self._runtime,))
         begun = {begin[0] for begin in self._batch.begins}
         gone = set(self._mine) - {num for (num,) in rows} - begun
-        error = LapsedError(
-            self.path,
-            f"this process was silent for more than {self._lease_s:g} s, and another one took "
-            "over what the turn owned",
-            "Resume the turn: it goes on from its last recorded step. Nothing was lost.",
-        )
+        error = lapsed(self.path, self._lease_s)
         for num in gone:
             self._broken[num] = error
             del self._mine[num]

@@ -426,8 +426,8 @@ class SqliteStore:
         """Grant what may be granted, and add those intents to `frames`, from `last` on."""
         leases = self._leases
         answers: list[Granted | Denied] = []
-        for num, frame, wants, lapsed, again, waiter in batch.intents:
-            asked = (num, wants, lapsed, last + 1)
+        for num, frame, wants, silent, again, waiter in batch.intents:
+            asked = (num, wants, silent, last + 1)
             answer = WITHDRAWN if waiter.cancelled() else leases.grant(*asked, opens=not again)
             for stopped, said in leases.stops(time.time()):
                 last += 1

@@ -1,0 +1,97 @@
+"""What claims cost a step: the chain with none, with one on every step, and with a write.
+
+    python -m bench.claimed
+
+Keeps: each round runs every kind once, one after the other, so a ratio is between neighbours in
+time; the table shows the median of the rounds with the least and the most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import undercroft as uc
+from bench import workload
+
+TURNS = 1_200
+WARM = 8
+KINDS = ("none", "reads", "write", "every")
+WORDS = {
+    "none": "no claims",
+    "reads": "a read claim on every step",
+    "write": "a write claim on one of seven",
+    "every": "a claim on every step, one of them a write",
+}
+
+
+def chain(kind: str) -> uc.Workflow:
+    """Return the seven steps with claims of a kind."""
+    flow = uc.Workflow(f"claimed-{kind}")
+    key = "bench/{turn_no}"
+    read: dict[str, Any] = {"reads": key} if kind in {"reads", "every"} else {}
+    flow.resolve(**read)(workload.resolve)
+    flow.read(**read)(workload.read)
+    flow.gather(**read)(workload.gather)
+    flow.prepare(**read)(workload.prepare)
+    flow.prepare(**read)(workload.review)
+    if kind in {"write", "every"}:
+        flow.execute(writes=key)(workload.execute)
+    else:
+        flow.prepare(**read)(workload.execute)
+    flow.confirm(**read)(workload.confirm)
+    return flow
+
+
+async def measured(folder: Path, kind: str, in_flight: int, turns: int) -> float:
+    """Return the microseconds of a step."""
+    flow, numbers = chain(kind), iter(range(10**9))
+
+    async def run(count: int) -> None:
+        for _ in range(count):
+            outcome = await rt.run(flow, turn_no=next(numbers))
+            if outcome.status != "done":
+                raise RuntimeError(outcome)
+
+    async with uc.Runtime(folder / f"{kind}-{in_flight}.db", sync="never") as rt:
+        await asyncio.gather(*(run(WARM) for _ in range(in_flight)))
+        gc.collect()
+        began_s = time.perf_counter()
+        each = turns // in_flight
+        await asyncio.gather(*(run(each) for _ in range(in_flight)))
+        took_s = time.perf_counter() - began_s
+    return took_s / (each * in_flight * workload.STEP_COUNT) * 1e6
+
+
+def main() -> int:
+    """Print the table; 1 where the rate falls by more than 15 %."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    missed = False
+    print(f"{'':44}{'µs a step':>10}{'to none':>9}{'least-most':>13}")
+    for in_flight in (1, 64):
+        found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                for kind in KINDS:
+                    found[kind].append(asyncio.run(measured(Path(folder), kind, in_flight, TURNS)))
+        for kind in KINDS:
+            ratios = [a / b for a, b in zip(found[kind], found["none"], strict=True)]
+            spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+            words = f"{in_flight:>3} in flight, {WORDS[kind]}"
+            print(f"{words:44.44}{median(found[kind]):10.1f}{median(ratios):9.2f}{spread:>13}")
+        worst = median(a / b for a, b in zip(found["every"], found["none"], strict=True))
+        missed = missed or 1 / worst < 0.85  # noqa: PLR2004  the target
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

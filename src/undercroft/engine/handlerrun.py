@@ -234,7 +234,8 @@ class HandlerRun(TurnRun):
         """End a branch; what it owns falls to the line that it came from."""
         if line.heir is not None and line.open:
             line.open = False
-            self.branches.close(line.name, line.heir.name)
+            for key in self.branches.close(line.name, line.heir.name):
+                self.log.note(HandedOver(key, line.name, line.heir.name, self.wall_s()))
             line.heir.last = tuple(dict.fromkeys(line.heir.last + line.last))
 
     # ------------------------------------------------------------------ batches

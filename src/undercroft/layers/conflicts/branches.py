@@ -56,11 +56,12 @@ class Branches:
         self.own(key, taker)
         return None
 
-    def close(self, branch: str, heir: str) -> None:
-        """Give all that a branch owns to the one that it came from."""
-        for key, owner in self._owner.items():
-            if owner == branch:
-                self._owner[key] = heir
+    def close(self, branch: str, heir: str) -> list[str]:
+        """Give all that a branch owns to the one that it came from; return the keys."""
+        keys = [key for key, owner in self._owner.items() if owner == branch]
+        for key in keys:
+            self._owner[key] = heir
+        return keys
 
     def _overlapping(self, key: str) -> tuple[list[str], list[str]]:
         """Return the owned keys that cover `key`, the widest first, and the others."""

@@ -210,7 +210,9 @@ class Owner:
     def _note_owned(self, ask: Ask, granted: Granted) -> None:
         if not granted.owned:
             return
-        self._owns = True
+        # What is only appended to is let go of with the step, so nobody waits for it for long.
+        kept = (key for mode, key in ask.wants if mode != Mode.APPEND)
+        self._owns = self._owns or any(key in granted.owned for key in kept)
         strength = tuple(self._strength(key).value for key in granted.owned)
         taken = next(iter(granted.taken), None)
         self._log.note(

@@ -227,8 +227,8 @@ class Runtime:
             step_id: As in `outcome.waiting`; may be left out where only one step waits.
             by: Who says so.
             reason: Why, for the record.
-            fingerprint: Of what the approver saw, as in `outcome.waiting`; a yes to anything
-                else is refused.
+            fingerprint: Of what the approver saw, as in `outcome.waiting`, or its first 8
+                letters or more; a yes to anything else is refused.
 
         Raises:
             DecisionError: Nothing of that name waits, it was rejected already, or what is

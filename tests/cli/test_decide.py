@@ -28,7 +28,7 @@ def test_approving_twice_is_as_good_as_once(face: Face, waiting: str) -> None:
 
 def test_the_command_that_is_offered_is_the_one_that_works(face: Face) -> None:
     """What `run` prints to approve can be copied as it stands, with a name filled in."""
-    offered = face.use("run", "app.py:order", "--input", EMAIL).stdout
+    offered = face.use("run", "app.py:order", "--input", EMAIL).stdout.replace("\\\n", " ")
     line = next(line for line in offered.splitlines() if "undercroft approve" in line)
     words = line.replace("NAME", "ada").split()[1:]
     assert face.use(*words).exit_code == 0

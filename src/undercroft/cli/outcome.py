@@ -65,8 +65,10 @@ def print_waiting(console: Console, turn_id: str, waiting: Sequence[Waiting], wh
     for one in waiting[:LISTED_MAX]:
         _print_asked(console, "waiting", one, "waits for a person to agree.")
         _print_void(console, one)
-        for verb in ("approve", "reject"):
-            line = where.resuming(verb, turn_id, one.step_id, "--by", "NAME")
+        # So that a yes typed later is a yes to this, and not to what it has become.
+        seen = ("--fingerprint", one.fingerprint[:8]) if one.fingerprint else ()
+        for verb, more in (("approve", seen), ("reject", ())):
+            line = where.resuming(verb, turn_id, one.step_id, *more, "--by", "NAME")
             print_command(console, line, "    ")
     _left_out(console, len(waiting) - LISTED_MAX, turn_id, where)
 

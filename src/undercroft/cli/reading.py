@@ -132,14 +132,22 @@ def check(
 ) -> None:
     """Say what is missing in a workflow or handler, before anything runs.
 
-    Of a journal, say what went wrong between its turns: lost updates, stale writes, writes by
-    a turn that was not the owner, conflicting steps that nothing ordered, and cycles.
+    Of a journal, say what went wrong between its turns: lost updates, stale
+    writes, writes by a turn that was not the owner, conflicting steps that
+    nothing ordered, and cycles.
 
-    Then list the resources that it writes, and how each keeps a lapsed owner from writing:
-    checked by the resource itself, by version, by delay, or advisory, which is not at all.
+    Then list the resources that it writes, and how each keeps a lapsed owner
+    from writing: checked by the resource itself, by version, by delay, or
+    advisory, which is not at all.
     """
     if ":" not in target and Path(target).is_file():
         _check_journal(target, as_json=as_json)
+    if ":" not in target and ("/" in target or target.endswith(".db")):
+        raise CannotRunError(
+            target,
+            "there is no such file",
+            "Give the path of a journal, or path/to/app.py:flow.",
+        )
     rows: list[ResourceRow] = []
     try:
         loaded = load_target(target)

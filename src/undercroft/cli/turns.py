@@ -149,7 +149,8 @@ def approve(  # noqa: PLR0913  each parameter is one option
         typer.Option(
             "--fingerprint",
             metavar="HEX",
-            help="Of what you saw, as the outcome shows it: a yes to anything else is refused.",
+            help="Of what you saw, as the outcome shows it, or its first 8 letters: a yes to "
+            "anything else is refused.",
         ),
     ] = None,
     db: Db = DB_DEFAULT,
@@ -159,8 +160,8 @@ def approve(  # noqa: PLR0913  each parameter is one option
 ) -> None:
     """Say yes to a step that waits, and go on with its turn. Twice is as good as once.
 
-    The yes binds to the arguments and to what the turn had read. Where that has changed, the
-    turn waits again and says what changed.
+    The yes binds to the arguments and to what the turn had read. Where that
+    has changed, the turn waits again and says what changed.
     """
     where = Where(db, tuple(targets or ()), model)
 

@@ -10,9 +10,18 @@ from undercroft.engine.codec import decode
 from undercroft.engine.memo import Memo, Record, recall
 from undercroft.errors import DecisionError, InputError
 from undercroft.layers.sequencing.approval import binding
-from undercroft.model.event import ApprovalDecided, DoubtSettled, decode_frames, encode_frame
+from undercroft.model.event import (
+    ApprovalAsked,
+    ApprovalDecided,
+    DoubtSettled,
+    decode_frames,
+    encode_frame,
+)
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import step_id
+
+# Of a fingerprint, this much may stand for the whole.
+SEEN_CHARS_MIN = 8
 
 
 def only_waits(memo: Memo) -> bool:
@@ -79,7 +88,7 @@ def approval(  # noqa: PLR0913  a word has as many parts
     """
     record = _asked(turn_id, recall(decode_frames(frames)), step)
     said = record.decided
-    if seen is not None and record.asked is not None and seen != binding(record.asked).hex():
+    if seen is not None and not (record.asked is not None and _same(seen, record.asked)):
         raise DecisionError(
             turn_id,
             f"what is asked about {_id(record)} is not what you saw",
@@ -94,6 +103,11 @@ def approval(  # noqa: PLR0913  a word has as many parts
         f"step {_id(record)} was {'approved' if said.granted else 'rejected'} by {said.by} already",
         "The first word counts; start a new turn to decide anew.",
     )
+
+
+def _same(seen: str, asked: ApprovalAsked) -> bool:
+    """Whether `seen`, whole or its beginning, is the fingerprint of what is asked."""
+    return len(seen) >= SEEN_CHARS_MIN and binding(asked).hex().startswith(seen)
 
 
 def settlement(

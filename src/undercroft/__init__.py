@@ -19,7 +19,7 @@ from undercroft.errors import (
     UndercroftError,
     UnknownOutcomeError,
 )
-from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.breakers.policy import RetryPolicy as Retry
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.conflicts.resource import Resource
 from undercroft.layers.parallelism.policy import Limits

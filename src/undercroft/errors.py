@@ -20,6 +20,14 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   └── ModelError           the model did not answer
     ├── BusyError                a resource was not free within the time allowed
     ├── UnknownOutcomeError      raised by a tool: a write may or may not have happened
+    ├── DomainError              raised by a tool: the service answered, and the answer is no
+    ├── ServiceError             a service answered, and the answer says that it failed
+    ├── CallRefusedError         a call was not made, for a reason that is not its own
+    │   ├── BreakerOpenError     its service keeps failing
+    │   ├── OverloadedError      its service asked to be left alone for longer than we wait
+    │   ├── BudgetError          it might spend more than is left
+    │   └── LoopError            it leads round in circles
+    ├── TransitionError          a breaker cannot go from this state to that one
     └── StoreError               the journal cannot be read or written
         ├── StoreCorruptError    not a journal of ours, truncated or damaged
         ├── StoreVersionError    written by a newer Undercroft
@@ -167,6 +175,85 @@ class BusyError(UndercroftError):
 
 class UnknownOutcomeError(UndercroftError):
     """A write may or may not have happened; a tool may raise it to say just that."""
+
+
+class DomainError(UndercroftError):
+    """The service answered, and the answer is no; a tool may raise it to say just that.
+
+    It is never tried again, and says nothing against the service.
+    """
+
+
+class ServiceError(UndercroftError):
+    """A service answered, and its answer says that it failed.
+
+    Attributes:
+        service: Its name.
+        status: HTTP status, if one is known.
+        code: The service's own word for it, such as `overloaded_error`; may be empty.
+        retry_after_s: Seconds after which it wants to be asked again, if it said so.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        problem: str,
+        status: int | None = None,
+        code: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(service, problem, status, code, retry_after_s)
+        self.service, self.problem, self.status = service, problem, status
+        self.code, self.retry_after_s = code, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.service or 'The service'} answered that it failed: {self.problem}"
+
+
+class CallRefusedError(UndercroftError):
+    """A call was not made, for a reason that is not its own.
+
+    Attributes:
+        service: Or what else was to be called.
+        retry_in_s: Seconds after which it may be made, if that is known.
+    """
+
+    def __init__(
+        self, service: str, problem: str, mend: str, retry_in_s: float | None = None
+    ) -> None:
+        super().__init__(service, problem, mend, retry_in_s)
+        self.service, self.problem, self.mend = service, problem, mend
+        self.retry_in_s = retry_in_s
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.problem}. {self.mend}"
+
+
+class BreakerOpenError(CallRefusedError):
+    """Its service keeps failing, and is left alone for a while."""
+
+
+class OverloadedError(CallRefusedError):
+    """Its service asked to be left alone for longer than we wait."""
+
+
+class BudgetError(CallRefusedError):
+    """It might spend more than is left."""
+
+
+class LoopError(CallRefusedError):
+    """It leads round in circles: the same calls with the same results, again and again."""
+
+
+class TransitionError(UndercroftError):
+    """A breaker cannot go from this state to that one."""
+
+    def __init__(self, service: str, was: str, now: str) -> None:
+        super().__init__(service, was, now)
+        self.service, self.was, self.now = service, was, now
+
+    def __str__(self) -> str:
+        return f"Breaker {self.service!r} cannot go from {self.was} to {self.now}."
 
 
 class StoreError(UndercroftError):

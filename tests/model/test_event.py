@@ -16,6 +16,8 @@ from undercroft.model.event import (
     ApprovalAsked,
     ApprovalDecided,
     ApprovalVoided,
+    AttemptReserved,
+    AttemptSpent,
     DoubtSettled,
     HandedOver,
     ResourceOwned,
@@ -108,6 +110,10 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     ),
     VersionChecked: st.builds(
         VersionChecked, NUMBERS, TEXTS, st.booleans(), TEXT, TIMES, TIMES, NUMBERS
+    ),
+    AttemptReserved: st.builds(AttemptReserved, NUMBERS, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS),
+    AttemptSpent: st.builds(
+        AttemptSpent, NUMBERS, TEXT, NUMBERS, TIMES, NUMBERS, NUMBERS, st.none() | NUMBERS
     ),
     HandedOver: st.builds(HandedOver, TEXT, TEXT, TEXT, TIMES),
     ApprovalDecided: st.builds(ApprovalDecided, NUMBERS, st.booleans(), TEXT, TIMES, TEXT),
@@ -206,6 +212,25 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     ApprovalVoided: ("voided", "n", "why", "at", "changed"),
     ResourceOwned: (*("owned", "n", "keys", "fence", "strength", "at", "taken_from", "dirty"),),
     VersionChecked: ("checked", "n", "keys", "same", "why", "at", "took_s", "tick"),
+    AttemptReserved: (
+        "reserved",
+        "n",
+        "attempts",
+        "time_s",
+        "input_tokens",
+        "output_tokens",
+        "nano_usd",
+    ),
+    AttemptSpent: (
+        "spent",
+        "n",
+        "service",
+        "attempts",
+        "time_s",
+        "input_tokens",
+        "output_tokens",
+        "nano_usd",
+    ),
     HandedOver: ("handed", "key", "giver", "taker", "at"),
     ApprovalDecided: ("decided", "n", "granted", "by", "at", "reason"),
     DoubtSettled: ("settled", "n", "applied", "how", "by", "at", "value"),

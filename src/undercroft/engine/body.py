@@ -9,7 +9,7 @@ from typing import Any
 
 from undercroft.engine.codec import decoder
 from undercroft.errors import DeclarationError, SettingError
-from undercroft.layers.breakers.policy import ONCE, Retry, checked_timeout
+from undercroft.layers.breakers.policy import ONCE, RetryPolicy, checked_timeout
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared
 from undercroft.layers.conflicts.resource import Resource, Resources
@@ -44,7 +44,7 @@ class Body:
     injected: Mapping[str, type]
     changes: bool
     timeout_s: float | None
-    retry: Retry
+    retry: RetryPolicy
     verify: Verify | None
     keyed: bool
     plain: bool
@@ -80,7 +80,7 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
     *,
     service: str | None,
     timeout_s: float | None,
-    retry: Retry | None,
+    retry: RetryPolicy | None,
     verify: Callable[..., Any] | None,
     version: Version | None,
     names: Mapping[str, Any],

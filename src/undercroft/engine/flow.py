@@ -13,66 +13,27 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.approving import in_order, question, voided
+from undercroft.engine.approving import question, voided
+from undercroft.engine.callrun import CANCEL_GRACE_S
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
-from undercroft.engine.flowstate import LOST, Fan, State
+from undercroft.engine.flowstate import Fan, State
+from undercroft.engine.graphrun import WHOLE, GraphRun, Pairs, refused
 from undercroft.engine.lane import Place
-from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, Record
+from undercroft.engine.memo import Record
 from undercroft.engine.owning import changing
-from undercroft.engine.step import Ended, Finish, Setting, Step
-from undercroft.engine.turnrun import CANCEL_GRACE_S, TurnRun
-from undercroft.engine.workflow import Op, Program
+from undercroft.engine.step import Ended, Finish, Step
+from undercroft.engine.workflow import Op
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
 from undercroft.model.event import NIL, ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
-from undercroft.model.outcome import TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus, failure
-
-# A step, or one item of a fan-out: the step, the item's place (-1: it is no item), its claims.
-Pairs = tuple[tuple[str, str], ...]
-Ticket = tuple[Op, int, Pairs]
-WHOLE = -1
+from undercroft.model.step import Failure, StepStatus, failure
 
 
-class FlowRun(TurnRun):
+class FlowRun(GraphRun):
     """One life of a workflow's turn."""
-
-    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
-        self,
-        setting: Setting,
-        log: TurnLog,
-        memo: Memo,
-        turn_id: str,
-        session: str | None,
-        program: Program,
-        inputs: Mapping[str, Any],
-    ) -> None:
-        super().__init__(
-            setting, log, memo, turn_id, session, program.strength, program.resources.delay_s
-        )
-        self.program = program
-        self.inputs = inputs
-        count = len(program.ops)
-        self.values: list[Any] = [None] * count
-        self.states: list[State] = [State.PENDING] * count
-        self.numbers: list[tuple[int, ...]] = [()] * count
-        self.need = [len(op.plan.causes) for op in program.ops]
-        # How many steps still want a value: it is let go of after the last one, so that a
-        # long turn does not hold on to all that it ever read.
-        self.wanted = list(program.wanted)
-        self.fans: dict[int, Fan] = {}
-        self.waiting: list[Waiting] = []
-        self.missing: list[str] = []
-        self.error: Failure | None = None
-        self.lost = False
-        # What runs beside `main`, by step and item.
-        self.tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self.quiet: asyncio.Future[None] | None = None
-        self.broken: BaseException | None = None
 
     async def main(self) -> Finish:
         """Run until everything ended or waits.
@@ -99,7 +60,7 @@ class FlowRun(TurnRun):
             await self._abandon()
         if self.broken is not None:
             raise self.broken
-        return self._finish()
+        return self.finish()
 
     def _check_code(self) -> None:
         """Compare the recorded steps with the workflow as it is now."""
@@ -152,12 +113,12 @@ class FlowRun(TurnRun):
                 ready += self._fan_out(op)
                 continue
             try:
-                claims = self._claims(op, None)
+                claims = self.claims(op, None)
             except KeyProblem as problem:
                 n = self.log.next_n()
                 self.numbers[op.index] = (n,)
                 error = Failure("KeyProblem", str(problem), step=op.name)
-                ready += self._failed(op, n, error)
+                ready += self.failed(op, n, error)
                 continue
             held = claims + op.declared.implicit if op.declared.implicit else claims
             place = self.lane.ask(held, (op, WHOLE, claims), op.name)
@@ -221,18 +182,18 @@ class FlowRun(TurnRun):
             return self._recorded(op, record, record.ended, claims)
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
-        step = self._step(op, n, op.name, self._kwargs(op), claims)
+        step = self._step(op, n, op.name, self.kwargs(op), claims)
         if place.claim:
             self._note_wait(place, n)
         ended = await self.perform(step, record)
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
-            return self._settled(op, State.OK)
+            return self.settled(op, State.OK)
         if ended.status is StepStatus.IN_DOUBT:
             return None
         if ended.refusal is not None:
-            return self._lost(op, _refused(op, ended.refusal))
-        return self._lost(op, ended.error)
+            return self.lost(op, refused(op, ended.refusal))
+        return self.lost(op, ended.error)
 
     def _step(  # noqa: PLR0913, PLR0917  what a step is made of
         self,
@@ -256,7 +217,7 @@ class FlowRun(TurnRun):
             "step",
             kwargs,
             fp,
-            self._causes(op),
+            self.causes(op),
             claims,
             NIL,
             None,
@@ -270,23 +231,16 @@ class FlowRun(TurnRun):
         waited_s = self.now_s() - place.asked_s
         self.log.note(StepWaited(n, waited_s, place.claim, place.behind))
 
-    def _failed(self, op: Op, n: int, error: Failure) -> list[Op]:
-        """Note the end of a step that never began."""
-        self.log.note(
-            StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=op.name, at=self._at())
-        )
-        return self._lost(op, error)
-
     def _recorded(self, op: Op, record: Record, ended: StepEnded, claims: Pairs = ()) -> list[Op]:
         """Take the end of `op` from the journal."""
         self.numbers[op.index] = (record.n,)
         if ended.status is StepStatus.OK:
             self.values[op.index] = op.decode(ended.value)
-            self._remember(op, self._kwargs(op), claims, bytes(ended.value))
-            return self._settled(op, State.OK)
+            self._remember(op, self.kwargs(op), claims, bytes(ended.value))
+            return self.settled(op, State.OK)
         if ended.status is StepStatus.SKIPPED:
-            return self._settled(op, State.SKIPPED)
-        return self._lost(op, ended.error or _refused(op, ended.refusal))
+            return self.settled(op, State.SKIPPED)
+        return self.lost(op, ended.error or refused(op, ended.refusal))
 
     def _remember(self, op: Op, kwargs: Mapping[str, Any], claims: Pairs, raw: bytes) -> None:
         """Take note of what a step of an earlier life saw or changed."""
@@ -294,57 +248,6 @@ class FlowRun(TurnRun):
             self.remember(self._step(op, 0, op.name, kwargs, claims), raw)
         elif op.body.changes:
             self.owner.changed(changing(claims), self.resumed_at)
-
-    def _lost(self, op: Op, error: Failure | None) -> list[Op]:
-        """`op` failed: go on without it where it is optional."""
-        if op.optional:
-            self.missing.append(op.name)
-            return self._settled(op, State.MISSING)
-        self.error = self.error or error
-        return self._settled(op, State.FAILED)
-
-    def _settled(self, op: Op, state: State) -> list[Op]:
-        """Take note of the end of `op`; return the steps that are ready now."""
-        if state in LOST:
-            self.lost = True
-        ready = self._freed(op, state)
-        if not self.lost:
-            return ready
-        # Those that need what was lost end here and now, and so do those that need them.
-        well: list[Op] = []
-        while ready:
-            follower = ready.pop(0)
-            if any(self.states[cause] in LOST for cause in follower.plan.causes):
-                ready += self._freed(follower, self._skipped(follower))
-            else:
-                well.append(follower)
-        return well
-
-    def _freed(self, op: Op, state: State) -> list[Op]:
-        """Return the steps of which `op` was the last one that they waited for."""
-        self.states[op.index] = state
-        wanted, need, ops = self.wanted, self.need, self.program.ops
-        for cause in op.plan.causes:
-            wanted[cause] -= 1
-            if not wanted[cause]:
-                self.values[cause] = None
-        ready: list[Op] = []
-        for index in op.plan.dependents:
-            need[index] -= 1
-            if not need[index]:
-                ready.append(ops[index])
-        return ready
-
-    def _skipped(self, op: Op) -> State:
-        """Note that `op` cannot run, since something that it needs failed."""
-        record = self.memo.take(op.name, b"") if self.memo.left else None
-        if record is None:
-            n = self.log.next_n()
-            self.log.note(StepEnded(n, StepStatus.SKIPPED, 0.0, name=op.name, at=self._at()))
-        if not op.optional:
-            return State.SKIPPED
-        self.missing.append(op.name)
-        return State.MISSING
 
     # ------------------------------------------------------------------ fan-out
 
@@ -361,17 +264,17 @@ class FlowRun(TurnRun):
         ):
             problem = f"it fans out over a {type(given).__name__}, which is not a list"
             lost = Failure("TypeError", problem, step=op.name)
-            return self._failed(op, self.log.next_n(), lost)
+            return self.failed(op, self.log.next_n(), lost)
         fan = self.fans[op.index] = Fan(list(given or ()))
         if not fan.items:
             self.values[op.index] = []
-            return self._settled(op, State.OK)
+            return self.settled(op, State.OK)
         ready: list[Op] = []
         implicit = op.declared.implicit
         for at, item in enumerate(fan.items):
             name = f"{op.name}[{at}]"
             try:
-                claims = self._claims(op, item)
+                claims = self.claims(op, item)
             except KeyProblem as problem:
                 ready += self._unclaimed(op, fan, at, problem)
                 continue
@@ -396,7 +299,7 @@ class FlowRun(TurnRun):
         name = f"{op.name}[{at}]"
         fp = blake2b(encode(item), digest_size=FINGERPRINT_BYTES).digest()
         record = self.memo.take(name, fp) if self.memo.left else None
-        kwargs = self._kwargs(op)
+        kwargs = self.kwargs(op)
         kwargs[op.item or ""] = item
         if record is not None and record.ended is not None:
             ended = record.ended
@@ -405,7 +308,7 @@ class FlowRun(TurnRun):
                 fan.values[at] = op.body.decode(ended.value)
                 self._remember(op, kwargs, claims, bytes(ended.value))
                 return self._joined(op, fan, None)
-            error = _refused(op, ended.refusal) if ended.refusal else ended.error
+            error = refused(op, ended.refusal) if ended.refusal else ended.error
             return self._joined(op, fan, error or Failure("Failure", "failed", step=name))
         n = fan.numbers[at] = record.n if record else self.log.next_n()
         if place.claim:
@@ -415,7 +318,7 @@ class FlowRun(TurnRun):
         if ended_now.status is StepStatus.IN_DOUBT:
             return None
         if ended_now.refusal is not None:
-            return self._joined(op, fan, _refused(op, ended_now.refusal))
+            return self._joined(op, fan, refused(op, ended_now.refusal))
         fan.values[at] = ended_now.value
         return self._joined(op, fan, ended_now.error)
 
@@ -429,9 +332,9 @@ class FlowRun(TurnRun):
             return []
         self.numbers[op.index] = tuple(fan.numbers)
         if fan.failed:
-            return self._lost(op, error)
+            return self.lost(op, error)
         self.values[op.index] = fan.values
-        return self._settled(op, State.OK)
+        return self.settled(op, State.OK)
 
     # ------------------------------------------------------------------ gates
 
@@ -441,19 +344,19 @@ class FlowRun(TurnRun):
             return self._recorded(op, record, record.ended)
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
-        kwargs = self._kwargs(op)
+        kwargs = self.kwargs(op)
         if record is not None and record.asked is not None:
             return await self._decided(op, record, kwargs)
-        step = Step(n, op.name, op.body, "approval", kwargs, b"", self._causes(op))
+        step = Step(n, op.name, op.body, "approval", kwargs, b"", self.causes(op))
         ended = await self.called(step, record)
         if ended.status is not StepStatus.OK:
             self.note_end(step, ended)
-            return self._lost(op, ended.error)
+            return self.lost(op, ended.error)
         if not ended.value:
             free = Approval(granted=True, required=False)
             self.note_end(step, Ended(StepStatus.OK, free, encode(free), None, ended.took_s))
             self.values[op.index] = free
-            return self._settled(op, State.OK)
+            return self.settled(op, State.OK)
         return self._ask(op, n, kwargs)
 
     def _ask(
@@ -463,7 +366,7 @@ class FlowRun(TurnRun):
         kwargs: Mapping[str, Any],
         void: ApprovalVoided | None = None,
     ) -> list[Op]:
-        at = self._at()
+        at = self.wall_s()
         try:
             args = encode(dict(kwargs))
         except ENCODE_ERRORS as error:
@@ -475,14 +378,14 @@ class FlowRun(TurnRun):
             )
             lost = failure(problem, step=op.name)
             self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=lost))
-            return self._lost(op, lost)
+            return self.lost(op, lost)
         asked = ApprovalAsked(
             n,
             op.name,
             at,
             fingerprint([op.name, args]),
             msgspec.Raw(args),
-            self._causes(op),
+            self.causes(op),
             self.owner.versions(self._guarded_claims(op)),
             self.store.copy_id,
             None if op.expires_s is None else at + op.expires_s,
@@ -497,14 +400,8 @@ class FlowRun(TurnRun):
         return tuple(
             claim
             for index in gate.plan.dependents
-            for claim in changing(self._known_claims(self.program.ops[index]))
+            for claim in changing(self.known_claims(self.program.ops[index]))
         )
-
-    def _known_claims(self, op: Op) -> Pairs:
-        try:
-            return self._claims(op, None)
-        except KeyProblem:
-            return ()  # the step itself will fail, and say so
 
     async def _decided(self, op: Op, record: Record, kwargs: Mapping[str, Any]) -> list[Op]:
         asked, said = record.asked, record.decided
@@ -513,7 +410,7 @@ class FlowRun(TurnRun):
             self.waiting.append(question(asked, record.voided))
             return []
         if said.granted:
-            at, copy_id = self._at(), self.store.copy_id
+            at, copy_id = self.wall_s(), self.store.copy_id
             void = await voided(asked, self.owner, self.read_again, at=at, copy_id=copy_id)
             if void is not None:
                 self.log.note(void)
@@ -524,73 +421,10 @@ class FlowRun(TurnRun):
             raw = msgspec.Raw(encode(word))
             self.log.note(StepEnded(record.n, StepStatus.OK, took_s, raw))
             self.values[op.index] = word
-            return self._settled(op, State.OK)
+            return self.settled(op, State.OK)
         refusal = rejected(op.name, said.by, said.reason)
         self.log.note(StepEnded(record.n, StepStatus.REFUSED, took_s, refusal=refusal))
-        return self._lost(op, _refused(op, refusal))
-
-    # ------------------------------------------------------------------ helpers
-
-    def _kwargs(self, op: Op) -> dict[str, Any]:
-        values, inputs = self.values, self.inputs
-        kwargs = {parameter: values[index] for parameter, index in op.from_steps}
-        for parameter, name in op.from_inputs:
-            if name in inputs:
-                kwargs[parameter] = inputs[name]
-        return kwargs
-
-    def _causes(self, op: Op) -> tuple[int, ...]:
-        causes = op.plan.causes
-        if len(causes) == 1:
-            return self.numbers[causes[0]]
-        return tuple(n for cause in causes for n in self.numbers[cause])
-
-    def _claims(self, op: Op, item: Any) -> tuple[tuple[str, str], ...]:
-        """Return the claims of `op` on actual resources.
-
-        Raises:
-            KeyProblem: A value cannot stand in a key.
-        """
-        if op.declared.fixed:
-            return op.claims
-        named: dict[str, Any] = {}
-        for name, index in op.key_steps:
-            if self.states[index] is State.OK:
-                named[name] = self.values[index]
-        for name in op.key_inputs:
-            default = self.program.plan.inputs[name].default
-            named[name] = self.inputs.get(name, default)
-        if op.key_item is not None:
-            named[op.key_item] = item
-        return op.declared.pairs(named)
-
-    def _at(self) -> float:
-        return self.clock.wall_s()
-
-    def _finish(self) -> Finish:
-        missing = tuple(self.missing)
-        if self.doubts:
-            return Finish(TurnStatus.IN_DOUBT, waiting=in_order(self.waiting), missing=missing)
-        if self.waiting:
-            return Finish(TurnStatus.WAITING, waiting=in_order(self.waiting), missing=missing)
-        if self.error is not None:
-            return Finish(TurnStatus.FAILED, error=self.error, missing=missing)
-        status = TurnStatus.DEGRADED if missing else TurnStatus.DONE
-        results = self.program.plan.results
-        if len(results) == 1:
-            (index,) = results
-            value = self.values[index]
-            if self.states[index] is State.OK and self.program.ops[index].item is None:
-                (number,) = self.numbers[index]
-                return Finish(status, value, None, number, missing=missing)
-        else:
-            value = {self.program.ops[k].name: self.values[k] for k in results}
-        return Finish(status, value, encode(value), missing=missing)
-
-
-def _refused(op: Op, refusal: Refusal | None) -> Failure:
-    message = refusal.message if refusal else "it was refused"
-    return Failure("Rejected", message, ErrorClass.DOMAIN, op.name)
+        return self.lost(op, refused(op, refusal))
 
 
 def _listed(names: set[str]) -> str:

@@ -8,47 +8,41 @@ while a person is waited for, only what conflicts or depends is held up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from undercroft.engine.approving import in_order, question, voided
+from undercroft.engine.callrun import CANCEL_GRACE_S
 from undercroft.engine.calls import (
     CODE,
     Slot,
-    by_reference,
     call_fingerprint,
     checked_call,
     chosen_arguments,
     end_of,
-    model_body,
     needed,
-    read_answer,
     shown,
 )
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
+from undercroft.engine.linerun import LineRun, check_open
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.owning import changing
 from undercroft.engine.step import Ended, Finish, Setting, Step
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
-from undercroft.engine.turnrun import CANCEL_GRACE_S, TurnRun
 from undercroft.errors import (
     DeclarationError,
     ModelError,
     StoreError,
     TurnError,
-    UndercroftError,
 )
-from undercroft.layers.conflicts.branches import Branches
 from undercroft.layers.conflicts.guard import owned_by_branch
-from undercroft.layers.conflicts.keys import KeyProblem, covers, normal_key
-from undercroft.layers.context.state import named_calls
+from undercroft.layers.conflicts.keys import KeyProblem, covers
 from undercroft.layers.sequencing.guard import (
     batch_too_large,
     rejected,
@@ -61,24 +55,18 @@ from undercroft.model.event import (
     ApprovalAsked,
     ApprovalDecided,
     ApprovalVoided,
-    HandedOver,
     StepEnded,
     StepWaited,
 )
-from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
 
 BATCH_MAX = 1_000
-# How long a recorded step may go unasked while the code asks for another: other branches of
-# the handler may still be about to ask for it.
-REPLAY_GRACE_S = 1.0
-PARK_GRACE_S = 0.02
 # What a turn wrote it also knows; a peek proves nothing.
 _KNOWN = (Mode.READ, Mode.WRITE, Mode.EXCLUSIVE)
 
 
-class HandlerRun(TurnRun):
+class HandlerRun(LineRun):
     """One life of a handler's turn."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
@@ -91,22 +79,10 @@ class HandlerRun(TurnRun):
         handler: Handler[..., Any],
         inputs: Mapping[str, Any],
     ) -> None:
-        super().__init__(
-            setting, log, memo, turn_id, session, handler.strength, handler.resources.delay_s
-        )
-        self.handler = handler
-        self.inputs = inputs
-        self.line = Line()
-        self.lines: dict[str, Line] = {}
-        self.branches = Branches()
+        super().__init__(setting, log, memo, turn_id, session, handler, inputs)
         self.done = Done(handler.watched)
         self.seen: dict[tuple[str, bytes], bytes] = {}
         self.waiting: list[Waiting] = []
-        self.parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Whether somebody has to decide before some of it can go on.
-        self.holding = False
-        self.busy = 0
-        self.broken: UndercroftError | None = None
 
     async def main(self) -> Finish:
         """Run the handler's code until it returns or has to wait.
@@ -144,7 +120,7 @@ class HandlerRun(TurnRun):
         except BaseException as error:
             if self.parked.done():
                 raise
-            return Finish(TurnStatus.FAILED, error=failure(self._own(error, CODE)))
+            return Finish(TurnStatus.FAILED, error=failure(self.own(error, CODE)))
         if self.memo.left:
             self.broken = self.broken or diverged(self.turn_id, self.memo, "")
         if self.broken is not None:
@@ -154,99 +130,15 @@ class HandlerRun(TurnRun):
             return Finish(TurnStatus.FAILED, error=ended.error)
         return Finish(TurnStatus.DONE, value, ended.raw)
 
-    # ------------------------------------------------------------------ the model
-
-    async def ask_model(self, line: Line) -> Answer:
-        """Assemble the prompt of a line, send it, and return the answer."""
-        model = self.setting.model
-        if model is None:
-            raise DeclarationError(
-                f"handler {self.handler.name!r}",
-                "it asks a model, and there is none",
-                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
-            )
-        _check_open(line)
-        fresh = line.window.delta()
-        for entry in fresh:
-            line.prompt.update(encode(entry.message))
-        fp = line.prompt.digest()
-        record = self.memo.take("model", fp) if self.memo.left else None
-        if record is None and self.memo.left:
-            await self._other_branches("model")
-        async with self._at_work():
-            if record is not None and record.ended is not None:
-                n, ended = record.n, end_of(record.ended)
-            else:
-                n = record.n if record else self.log.next_n()
-                args = encode({"prompt": [by_reference(e) for e in fresh]})
-                request = ModelRequest(line.window.messages, self.handler.specs)
-                step = Step(
-                    n,
-                    "model",
-                    model_body(model),
-                    "model",
-                    {"request": request},
-                    fp,
-                    line.last,
-                    (),
-                    msgspec.Raw(args),
-                    branch=line.name,
-                )
-                ended = await self.perform(step, record)
-                self.log.put()
-        if ended.status is not StepStatus.OK:
-            raise ModelError("model", str(ended.error), "Handle it, or let the turn fail.")
-        line.last = (n,)
-        answer = named_calls(read_answer(ended.raw), n)
-        line.window.add_answer(answer, n)
-        return answer
-
-    # ------------------------------------------------------------------ branches
-
-    def branch(self, line: Line, name: str) -> Line:
-        """Return a new branch of `line`."""
-        place = f"turn.branch({name!r})"
-        if not name or "/" in name:
-            raise DeclarationError(place, "it needs a name without a slash", "Give it one.")
-        _check_open(line)
-        full = f"{line.name}/{name}" if line.name else name
-        taken = self.lines.get(full)
-        if taken is not None and taken.open:
-            raise DeclarationError(place, "that name is taken", "Close that branch, or rename it.")
-        made = self.lines[full] = Line(full, line)
-        return made
-
-    def hand_over(self, giver: Line, key: str, taker: Line) -> None:
-        """Let another line of the turn write to `key`."""
-        place = f"turn.hand_over({key!r})"
-        try:
-            key = self.handler.resources.canonical_key(normal_key(key))
-        except KeyProblem as problem:
-            raise DeclarationError(place, str(problem), "Give a key such as crm/7.") from None
-        _check_open(taker)
-        third = self.branches.hand_over(key, giver.name, taker.name)
-        if third is not None:
-            owner = f"branch {third!r}" if third else "the turn itself"
-            raise DeclarationError(place, f"{owner} owns some of it", "Let its owner hand it over.")
-        self.log.note(HandedOver(key, giver.name, taker.name, self.wall_s()))
-
-    def close(self, line: Line) -> None:
-        """End a branch; what it owns falls to the line that it came from."""
-        if line.heir is not None and line.open:
-            line.open = False
-            for key in self.branches.close(line.name, line.heir.name):
-                self.log.note(HandedOver(key, line.name, line.heir.name, self.wall_s()))
-            line.heir.last = tuple(dict.fromkeys(line.heir.last + line.last))
-
     # ------------------------------------------------------------------ batches
 
     async def run_batch(self, line: Line, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
-        _check_open(line)
+        check_open(line)
         slots = [Slot(checked_call(call)) for call in batch]
         refusals = [self._prepare(line, slot, place) for place, slot in enumerate(slots)]
         await self._number(slots)
-        async with self._at_work():
+        async with self.at_work():
             for slot, refusal in zip(slots, refusals, strict=True):
                 if slot.record is not None and slot.record.ended is not None:
                     self._recall(line, slot, slot.record.ended)
@@ -263,7 +155,7 @@ class HandlerRun(TurnRun):
             self.log.put()
             if any(slot.result is None for slot in todo):
                 self._ask_also(line, todo)
-                await self._park()
+                await self.park()
             if self.log.crowded:
                 await self.log.durable()
         line.last = tuple(slot.n for slot in slots)
@@ -279,7 +171,7 @@ class HandlerRun(TurnRun):
                 slot.record = self.memo.take(slot.call.name, slot.fp)
             new = [slot for slot in slots if slot.record is None]
             if self.memo.left and new:
-                await self._other_branches(new[0].call.name)
+                await self.other_branches(new[0].call.name)
         for slot in slots:
             slot.n = slot.record.n if slot.record is not None else self.log.next_n()
 
@@ -537,57 +429,3 @@ class HandlerRun(TurnRun):
             if self._out_of_order(slot, tool) is None:
                 self._ask(line, slot)
         self.log.put()
-
-    @asynccontextmanager
-    async def _at_work(self) -> AsyncIterator[None]:
-        """Count a branch of the code as being at work, and stop it once the turn has to wait."""
-        if self.broken is not None:
-            raise self.broken
-        self.busy += 1
-        try:
-            yield
-        finally:
-            self.busy -= 1
-            if self.holding and not self.busy:
-                # The branch that goes on may ask again at once; else nothing is left to do.
-                asyncio.get_running_loop().call_later(PARK_GRACE_S, self._park_if_idle)
-
-    async def _park(self) -> None:
-        """Wait to be unwound: nothing more can run until somebody decides."""
-        self.busy -= 1
-        self._park_if_idle()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            self.busy += 1
-
-    def _park_if_idle(self) -> None:
-        if not self.busy and not self.parked.done():
-            self.parked.set_result(None)
-
-    # ------------------------------------------------------------------ replay
-
-    async def _other_branches(self, asked: str) -> None:
-        """Let other branches of the code claim what is recorded before something new begins.
-
-        Raises:
-            ReplayError: Nobody does: the code asks for something else than it did.
-        """
-        left = self.memo.left
-        give_up_s = self.now_s() + REPLAY_GRACE_S
-        while self.memo.left and self.broken is None:
-            if self.memo.left < left:
-                left, give_up_s = self.memo.left, self.now_s() + REPLAY_GRACE_S
-            if self.now_s() > give_up_s:
-                self.broken = diverged(self.turn_id, self.memo, asked)
-                break
-            await self.clock.sleep(REPLAY_GRACE_S / 100)
-        if self.broken is not None:
-            raise self.broken
-
-
-def _check_open(line: Line) -> None:
-    if not line.open:
-        raise DeclarationError(
-            f"branch {line.name!r}", "it is closed", "Open another one: turn.branch(…)."
-        )

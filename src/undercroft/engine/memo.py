@@ -16,6 +16,8 @@ from undercroft.model.event import (
     ApprovalAsked,
     ApprovalDecided,
     ApprovalVoided,
+    AttemptReserved,
+    AttemptSpent,
     DoubtSettled,
     StepEnded,
     StepRetried,
@@ -64,6 +66,9 @@ class Memo:
     parked: TurnParked | None = None
     lives: int = 1
     records: dict[int, Record] = field(default_factory=dict)
+    # What attempts spent; and by step, what was set aside for one of which no end is known.
+    spent: list[AttemptSpent] = field(default_factory=list)
+    reserved: dict[int, AttemptReserved] = field(default_factory=dict)
     _by_key: dict[tuple[str, bytes], deque[Record]] = field(default_factory=dict)
     _left: int = 0
 
@@ -113,6 +118,11 @@ def recall(events: Iterable[AnyEvent]) -> Memo:
                 memo.parked = event
             case TurnEnded():
                 memo.over = event
+            case AttemptReserved():
+                memo.reserved[event.n] = event
+            case AttemptSpent():
+                memo.spent.append(event)
+                memo.reserved.pop(event.n, None)
             case _:
                 _recall_step(memo.records, event)
     memo.index()

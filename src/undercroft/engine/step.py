@@ -47,6 +47,8 @@ class Ended(NamedTuple):
     version: str = ""
 
 
+# What a step's name ends in that stands in for the one before.
+FALLBACK = ".fallback"
 # Not an end: the body may be called (again).
 AGAIN = Ended(StepStatus.RUNNING)
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from undercroft.engine.body import Body, checked_expiry, make_body
 from undercroft.errors import DeclarationError
-from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.breakers.policy import RetryPolicy
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
 from undercroft.layers.sequencing.arguments import ArgumentCheck
@@ -93,7 +93,7 @@ def tool(
     read_first: bool = True,
     approval: bool = False,
     verify: Callable[..., Any] | None = None,
-    retry: Retry | None = None,
+    retry: RetryPolicy | None = None,
     timeout_s: float | None = None,
     version: Callable[[Any], object] | None = None,
     expires_s: float | None = None,
@@ -113,7 +113,7 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
     read_first: bool = True,
     approval: bool = False,
     verify: Callable[..., Any] | None = None,
-    retry: Retry | None = None,
+    retry: RetryPolicy | None = None,
     timeout_s: float | None = None,
     version: Callable[[Any], object] | None = None,
     expires_s: float | None = None,

@@ -8,63 +8,35 @@ whatever a step raises becomes its failure and never leaves through the loop.
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
 
-from undercroft.engine.body import Body, Verify
-from undercroft.engine.cancel import caught, loop_runs, may_be_a_person, take_back_cancel
-from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
+from undercroft.engine.body import Body
+from undercroft.engine.cancel import take_back_cancel
 from undercroft.engine.desk import Hold
+from undercroft.engine.doubt import DoubtRun
 from undercroft.engine.lane import Lane
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.owning import Ask, No, Owner, Reader, changing
 from undercroft.engine.step import AGAIN, Ended, Finish, Setting, Step
-from undercroft.engine.threads import in_thread
-from undercroft.errors import DeadlineError, EncodeError, StrayCancelError, UnknownOutcomeError
 from undercroft.layers.breakers.state import classify, next_wait_s
 from undercroft.layers.conflicts.guard import busy
 from undercroft.layers.conflicts.ownership import SESSION
 from undercroft.model.effect import Strength
-from undercroft.model.event import (
-    NIL_BYTES,
-    DoubtSettled,
-    StepEnded,
-    StepRetried,
-    StepStarted,
-    StepWaited,
-)
-from undercroft.model.ids import idempotency_key
-from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
-from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure, step_id
+from undercroft.model.event import StepEnded, StepRetried, StepStarted, StepWaited
+from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure
 
-log = logging.getLogger(__name__)
-
-CANCEL_GRACE_S = 1.0
 # A write that stays of unknown outcome is repeated under its key this often in one life.
 REPEATS_MAX = 3
-# How long a verify may take where its write has no timeout of its own.
-VERIFY_S = 60.0
-
-
 # Ends that were noted where they came about, or are none.
 _NOTED = (StepStatus.IN_DOUBT, StepStatus.REFUSED)
 
 
-class _Verdict(NamedTuple):
-    """What a verify said of a write."""
-
-    applied: bool
-    value: Any = None
-
-
-class TurnRun(ABC):
+class TurnRun(DoubtRun, ABC):
     """One life of one turn."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
@@ -77,24 +49,14 @@ class TurnRun(ABC):
         strength: Callable[[str], Strength],
         delay_s: Callable[[str], float],
     ) -> None:
-        self.setting = setting
+        super().__init__(setting, log, turn_id, session)
         self.desk = setting.desk
         self.store = setting.store
         self.tick = setting.ticks.__next__
-        self.clock = setting.clock
-        # Looked up once: they are asked several times a step.
-        self.now_s = setting.clock.now_s
-        self.wall_s = setting.clock.wall_s
-        self.log = log
         self.memo = memo
-        self.turn_id = turn_id
-        self.session = session
         self.lane = Lane(setting.limits.turn_max, setting.clock.now_s)
-        # What steps hold at the desk, by their numbers, and their fences.
+        # What steps hold at the desk, by their numbers.
         self.holds: dict[int, Hold] = {}
-        self.fences: dict[int, int] = {}
-        # Writes that are done again although they may have happened, under their key.
-        self.unsure: set[int] = set()
         self.owner = Owner(
             setting.store,
             setting.clock,
@@ -109,11 +71,6 @@ class TurnRun(ABC):
         )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
-        self.doubts: dict[int, Step] = {}
-        # Stopping: nothing new begins, writes may end. Halted: everything is being cancelled.
-        self.stopping = False
-        self.halted = False
-        self.deadline_at_s = math.inf
         # Journal position up to which the turn had come in earlier lives.
         self.resumed_at = 0
 
@@ -186,13 +143,13 @@ class TurnRun(ABC):
         began_s = self.now_s()
         if ended is not AGAIN:
             self.note_end(step, ended)  # no end: it says why there is a doubt
-            settled = await self._settle(step, None, live=True)
+            settled = await self.settle(step, None, live=True)
             ended = await self._out_of_doubt(step, 1, settled)
         else:
             attempt = record.attempts if record is not None else 0
             begin: Ended | None = AGAIN
             if record is not None and record.in_doubt:
-                begin = await self._settle(step, record.settled, live=False)
+                begin = await self.settle(step, record.settled, live=False)
             ended = await self._out_of_doubt(step, attempt, begin)
         if ended.status not in _NOTED:
             ended = ended._replace(took_s=self.now_s() - began_s)
@@ -221,7 +178,7 @@ class TurnRun(ABC):
             if task is not None and task.cancelling() and not self.halted:
                 await take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
-            error = self._own(raised, body)
+            error = self.own(raised, body)
             ended = self._failed_call(body, error, classify(error, changes=body.changes))
         else:
             ended = self.encoded(body, value, self.now_s() - began_s)
@@ -259,7 +216,7 @@ class TurnRun(ABC):
             attempt, ended = await self._attempts(step, attempt + 1)
             if ended.status is StepStatus.IN_DOUBT:
                 self.note_end(step, ended)
-                ended = await self._settle(step, None, live=True)
+                ended = await self.settle(step, None, live=True)
         if ended is None or ended is AGAIN:
             self.doubts[step.n] = step
             return Ended(StepStatus.IN_DOUBT)
@@ -377,12 +334,12 @@ class TurnRun(ABC):
         while True:
             position = self.store.position
             try:
-                value = await self._call(step, attempt)
+                value = await self.call(step, attempt, body.timeout_s)
                 task = asyncio.current_task()
                 if task is not None and task.cancelling() and not self.halted:
                     await take_back_cancel(task)
             except BaseException as raised:  # noqa: BLE001  a tool may raise anything
-                error = self._own(raised, body)
+                error = self.own(raised, body)
                 error_class = classify(error, changes=body.changes)
                 wait_s = next_wait_s(
                     body.retry, error_class, attempt=attempt, jitter=self.setting.ids.jitter()
@@ -407,166 +364,3 @@ class TurnRun(ABC):
         doubt = error_class is ErrorClass.UNKNOWN and body.changes
         status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
         return Ended(status, error=failure(error, error_class, body.name))
-
-    async def _call(self, step: Step, attempt: int) -> Any:
-        body, kwargs = step.body, dict(step.kwargs)
-        for parameter, kind in body.injected.items():
-            kwargs[parameter] = self._injection(kind, step, attempt)
-        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
-        if body.timeout_s is None:
-            return await call
-        return await self._bounded(body, call, body.timeout_s)
-
-    async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
-        """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
-        body = reader.body
-        step = Step(0, f"{name} (checking {body.name})", body, "check", reader.kwargs)
-        kwargs = dict(reader.kwargs)
-        for parameter, kind in body.injected.items():
-            kwargs[parameter] = self._injection(kind, step, 1)
-        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
-        value = await self._bounded(body, call, body.timeout_s or VERIFY_S)
-        return value, encode(value)
-
-    def _injection(self, kind: type, step: Step, attempt: int) -> Any:
-        if kind is IdempotencyKey:
-            return self.key_of(step)
-        if kind is Fence:
-            return Fence(self.fences.get(step.n, 0))
-        if kind is TurnInfo:
-            return TurnInfo(self.turn_id, step_id(step.name, step.n), self.session, attempt)
-        now_s = self.now_s()
-        limit_s = step.body.timeout_s
-        at_s = min(self.deadline_at_s, math.inf if limit_s is None else now_s + limit_s)
-        return Deadline(at_s, at_s - now_s)
-
-    def key_of(self, step: Step) -> IdempotencyKey:
-        """Return the key of a step: the same in every life of the turn."""
-        return IdempotencyKey(idempotency_key(self.turn_id, step.name, step.fp, step.n))
-
-    async def _bounded(self, body: Body, call: Coroutine[Any, Any, Any], limit_s: float) -> Any:
-        """Await `call` for `limit_s`; one that ignores being cancelled is left behind."""
-        task = asyncio.ensure_future(caught(call))
-        try:
-            done, _ = await asyncio.wait({task}, timeout=limit_s)
-            if not done:
-                task.cancel()
-                done, _ = await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
-                if not done:
-                    log.warning("step %s ignores its deadline and was left behind", body.name)
-                raise DeadlineError(
-                    body.name,
-                    f"it did not return within {limit_s:g} s",
-                    "Raise timeout_s, or make the call itself stop in time.",
-                )
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        value, error = task.result()
-        if error is not None:
-            raise error
-        return value
-
-    def _own(self, raised: BaseException, body: Body) -> BaseException:
-        """Return what to record of `raised`, or raise what is not the step's to raise.
-
-        Raises:
-            asyncio.CancelledError: The turn is halted.
-        """
-        if isinstance(raised, GeneratorExit) and not loop_runs():
-            raise raised  # left behind, and collected when the loop is gone
-        if self.halted:
-            raise asyncio.CancelledError from raised
-        if isinstance(raised, KeyboardInterrupt) and may_be_a_person():
-            raise raised
-        if isinstance(raised, asyncio.CancelledError):
-            task = asyncio.current_task()
-            while task is not None and task.cancelling():
-                task.uncancel()
-            problem = "it cancelled itself"
-            mend = "Raise an error instead; only the runtime cancels steps."
-            stray = StrayCancelError(body.name, problem, mend)
-            if not body.changes:
-                return stray
-            unknown = UnknownOutcomeError(str(stray))
-            unknown.__cause__ = raised
-            return unknown
-        return raised
-
-    def encoded(self, body: Body, value: Any, took_s: float = 0.0) -> Ended:
-        """Return `value` as the end of a step; a failure where it cannot be written."""
-        try:
-            return Ended(StepStatus.OK, value, encode(value), None, took_s)
-        except ENCODE_ERRORS as error:
-            happened = "; its effect has happened" if body.changes else ""
-            problem = EncodeError(
-                body.name,
-                f"what it returned cannot be recorded ({describe_problem(value, error)}){happened}",
-                "Return plain data, dataclasses or pydantic models.",
-            )
-            return Ended(StepStatus.FAILED, error=failure(problem, step=body.name))
-
-    # ------------------------------------------------------------------ doubt
-
-    async def _settle(self, step: Step, said: DoubtSettled | None, *, live: bool) -> Ended | None:
-        """Find out what became of a write; `AGAIN` where it may be done again.
-
-        Returns None where only a person can say.
-
-        Args:
-            step: The write.
-            said: A person's word, given while nobody ran the turn.
-            live: Whether it was begun in this life, so that it may still be under way.
-        """
-        body = step.body
-        if said is not None:
-            if not said.applied:
-                return AGAIN
-            raw = bytes(said.value)
-            return Ended(StepStatus.OK, None if raw == NIL_BYTES else body.decode(raw), raw)
-        if body.verify is not None:
-            answer = await self._verified(step, body.verify)
-            # Just after a live failure the request may still be under way: then only "it
-            # happened" is news, and "it did not" may be said too early.
-            if answer is not None and (answer.applied or not live):
-                ended = self.encoded(body, answer.value) if answer.applied else AGAIN
-                self._note_settled(
-                    step, "verify", body.verify.name, ended.raw, applied=answer.applied
-                )
-                return ended
-        if body.keyed:
-            self.unsure.add(step.n)
-            self._note_settled(step, "key", str(self.key_of(step)), NIL_BYTES, applied=None)
-            return AGAIN
-        return None
-
-    def _note_settled(
-        self, step: Step, how: str, by: str, raw: bytes, *, applied: bool | None
-    ) -> None:
-        self.log.note(DoubtSettled(step.n, applied, how, by, self.wall_s(), msgspec.Raw(raw)))
-        self.log.changes()
-        self.log.put()
-
-    async def _verified(self, step: Step, verify: Verify) -> _Verdict | None:
-        """Return whether the write happened and its value, or None if that cannot be said."""
-        kwargs = {p: step.kwargs[p] for p in verify.parameters if p in step.kwargs}
-        for parameter, kind in verify.injected.items():
-            kwargs[parameter] = self._injection(kind, step, 1)
-        limit_s = step.body.timeout_s or VERIFY_S
-        try:
-            call = verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
-            answer = await self._bounded(step.body, call, limit_s)
-            raw = encode(answer)
-        except BaseException as raised:  # noqa: BLE001  a verify that fails settles nothing
-            error = self._own(raised, step.body)
-            log.warning("verify %s of %s failed: %r", verify.name, step.body.name, error)
-            return None
-        if answer is None or answer is False:
-            return _Verdict(applied=False)
-        if answer is True:
-            return _Verdict(applied=True)
-        if not verify.reads:
-            return _Verdict(applied=True, value=answer)
-        if step.before is None:
-            return None
-        return _Verdict(applied=raw != step.before, value=answer)

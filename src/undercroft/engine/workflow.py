@@ -18,7 +18,7 @@ from undercroft.engine.body import (
 )
 from undercroft.engine.codec import decoder
 from undercroft.errors import DeclarationError, GraphError
-from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.breakers.policy import RetryPolicy
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, PlainKeys, declare, modes_of
 from undercroft.layers.conflicts.resource import Resource, Resources
@@ -236,7 +236,7 @@ class Workflow:
         each: str | None = None,
         optional: bool = False,
         verify: Callable[..., Any] | None = None,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         timeout_s: float | None = None,
         version: Callable[[Any], object] | None = None,
         expires_s: float | None = None,

@@ -98,6 +98,41 @@ class StepWaited(Event, frozen=True, array_like=True, gc=False, tag="waited"):
     behind: str
 
 
+class AttemptReserved(Event, frozen=True, array_like=True, gc=False, tag="reserved"):
+    """What an attempt of a step may spend was set aside, before it was begun.
+
+    If no `AttemptSpent` follows, because the process died, it counts as spent.
+
+    Attributes:
+        nano_usd: Money, in billionths of a dollar.
+    """
+
+    n: int
+    attempts: int
+    time_s: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int = 0
+
+
+class AttemptSpent(Event, frozen=True, array_like=True, gc=False, tag="spent"):
+    """What an attempt of a step did spend.
+
+    Attributes:
+        service: What was called; empty where that has no name.
+        attempts: On the wire, those of a client library included.
+        nano_usd: Money, in billionths of a dollar; None where the price is not known.
+    """
+
+    n: int
+    service: str
+    attempts: int
+    time_s: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int | None = None
+
+
 class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
     """An attempt failed and another follows after `wait_s`."""
 
@@ -278,6 +313,8 @@ AnyEvent = (
     | TurnResumed
     | StepStarted
     | StepWaited
+    | AttemptReserved
+    | AttemptSpent
     | StepRetried
     | StepEnded
     | ApprovalAsked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -42,6 +43,33 @@ class TurnInfo:
     step_id: str
     session: str | None
     attempt: int
+
+
+class Missing(Mapping[str, str]):
+    """Steps that a step uses and that are absent: by name, why, in words.
+
+    True where anything is missing; `str` names it for a reader.
+    """
+
+    __slots__ = ("_why",)
+
+    def __init__(self, why: Mapping[str, str] | None = None) -> None:
+        self._why = dict(why or {})
+
+    def __getitem__(self, name: str) -> str:
+        return self._why[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._why)
+
+    def __len__(self) -> int:
+        return len(self._why)
+
+    def __repr__(self) -> str:
+        return f"Missing({self._why!r})"
+
+    def __str__(self) -> str:
+        return "; ".join(f"{name}: {why}" for name, why in self._why.items())
 
 
 @dataclass(frozen=True, slots=True)

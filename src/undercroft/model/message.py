@@ -60,7 +60,12 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One request to a model: the whole prompt and the tools on offer."""
+    """One request to a model: the whole prompt and the tools on offer.
+
+    Attributes:
+        output_tokens_max: The most that the answer may have; None: as the client is set up.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
+    output_tokens_max: int | None = None

@@ -52,6 +52,24 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What the attempts of a step spent, added up.
+
+    Attributes:
+        service: What was called; empty where that has no name.
+        attempts: On the wire, those of a client library included.
+        usd: Money; None where a price is not known.
+    """
+
+    service: str
+    attempts: int
+    time_s: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A person's or a verifying tool's word about a step.
 
@@ -83,6 +101,7 @@ class StepTrace:
         branch: Name of the branch of the handler's code; empty for the turn itself.
         waits: What it had to wait for before it began.
         owned: What the turn became the owner of with it.
+        spent: Of calls that cost something, or for which there is a budget; else None.
     """
 
     step_id: str
@@ -105,6 +124,7 @@ class StepTrace:
     branch: str = ""
     waits: tuple[Wait, ...] = ()
     owned: tuple[Owned, ...] = ()
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undercroft.errors import DeadlineError, EncodeError, SettingError, UnknownOutcomeError
-from undercroft.layers.breakers.policy import ONCE, Retry, checked_timeout
+from undercroft.layers.breakers.policy import ONCE, checked_timeout
+from undercroft.layers.breakers.policy import RetryPolicy as Retry
 from undercroft.layers.breakers.state import classify, next_wait_s
 from undercroft.model.step import ErrorClass
 

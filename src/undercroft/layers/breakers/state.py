@@ -8,7 +8,7 @@ Source of the wait: Brooker, "Exponential Backoff and Jitter", AWS Architecture 
 from __future__ import annotations
 
 from undercroft.errors import DeadlineError, UnknownOutcomeError
-from undercroft.layers.breakers.policy import Retry
+from undercroft.layers.breakers.policy import RetryPolicy
 from undercroft.model.step import ErrorClass
 
 _RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.OVERLOADED})
@@ -29,7 +29,7 @@ def classify(error: BaseException, *, changes: bool) -> ErrorClass:
 
 
 def next_wait_s(
-    policy: Retry, error_class: ErrorClass, *, attempt: int, jitter: float
+    policy: RetryPolicy, error_class: ErrorClass, *, attempt: int, jitter: float
 ) -> float | None:
     """Return how long to wait before the attempt after `attempt`; None for no more.
 

@@ -6,7 +6,7 @@ never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -18,6 +18,8 @@ from undercroft.model.event import (
     ApprovalAsked,
     ApprovalDecided,
     ApprovalVoided,
+    AttemptReserved,
+    AttemptSpent,
     DoubtSettled,
     HandedOver,
     ResourceOwned,
@@ -34,7 +36,7 @@ from undercroft.model.event import (
 )
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus, step_id
-from undercroft.model.trace import Decision, Life, Owned, Retry, StepTrace, Trace, Wait
+from undercroft.model.trace import Decision, Life, Owned, Retry, Spent, StepTrace, Trace, Wait
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -72,6 +74,7 @@ class _Fold:
         self.life_began: float | None = None
         # Waits of steps, which are known before the step has begun.
         self.early: dict[int, list[Wait]] = {}
+        self.spent: dict[int, list[AttemptSpent]] = {}
         self.end: TurnEnded | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -93,6 +96,10 @@ class _Fold:
                 self.status, self.end = event.status, event
             case HandedOver():
                 pass  # between branches of the code; the steps say who did what
+            case AttemptReserved():
+                pass  # what came of it is told by its end, or it was cut off
+            case AttemptSpent():
+                self.spent.setdefault(event.n, []).append(event)
             case _:
                 self._take_step(event)
 
@@ -225,6 +232,7 @@ class _Fold:
                 decisions=tuple(step.decisions),
                 waits=tuple(self.early.get(n, ())),
                 owned=tuple(step.owned),
+                spent=_total(self.spent.get(n, ())),
                 **step.facts,
             )
             for n, step in sorted(self.steps.items())
@@ -248,3 +256,18 @@ class _Fold:
             error=end.error if end else None,
             missing=end.missing if end else (),
         )
+
+
+def _total(spent: Sequence[AttemptSpent]) -> Spent | None:
+    """Return what the attempts of a step spent together."""
+    if not spent:
+        return None
+    known = [one.nano_usd for one in spent if one.nano_usd is not None]
+    return Spent(
+        spent[-1].service,
+        sum(one.attempts for one in spent),
+        sum(one.time_s for one in spent),
+        sum(one.input_tokens for one in spent),
+        sum(one.output_tokens for one in spent),
+        sum(known) / 1e9 if len(known) == len(spent) else None,
+    )

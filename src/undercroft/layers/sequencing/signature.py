@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from undercroft.errors import DeclarationError
-from undercroft.model.inject import Deadline, Fence, IdempotencyKey, TurnInfo
+from undercroft.model.inject import Deadline, Fence, IdempotencyKey, Missing, TurnInfo
 
-INJECTED: tuple[type, ...] = (IdempotencyKey, Fence, Deadline, TurnInfo)
+INJECTED: tuple[type, ...] = (IdempotencyKey, Fence, Deadline, TurnInfo, Missing)
 # What `run` takes for itself, beside the inputs.
-RESERVED = ("session", "timeout_s")
+RESERVED = ("session", "timeout_s", "budget")
 REQUIRED: Any = inspect.Parameter.empty
 
 

@@ -1,0 +1,160 @@
+"""Calling a body: what it is given, how long it may take, and what of its errors is its own.
+
+Keeps: whatever a body raises becomes its failure and never leaves through the loop; one that
+ignores being cancelled is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Coroutine
+from typing import Any
+
+from undercroft.engine.body import Body
+from undercroft.engine.cancel import caught, loop_runs, may_be_a_person
+from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
+from undercroft.engine.log import TurnLog
+from undercroft.engine.owning import Reader
+from undercroft.engine.step import Ended, Setting, Step
+from undercroft.engine.threads import in_thread
+from undercroft.errors import DeadlineError, EncodeError, StrayCancelError, UnknownOutcomeError
+from undercroft.model.ids import idempotency_key
+from undercroft.model.inject import Deadline, Fence, IdempotencyKey, Missing, TurnInfo
+from undercroft.model.step import StepStatus, failure, step_id
+
+log = logging.getLogger(__name__)
+
+CANCEL_GRACE_S = 1.0
+# How long a verify may take where its write has no timeout of its own.
+VERIFY_S = 60.0
+
+
+class CallRun:
+    """What of a turn's life its bodies get to see."""
+
+    def __init__(self, setting: Setting, log: TurnLog, turn_id: str, session: str | None) -> None:
+        self.setting = setting
+        self.clock = setting.clock
+        # Looked up once: they are asked several times a step.
+        self.now_s = setting.clock.now_s
+        self.wall_s = setting.clock.wall_s
+        self.log = log
+        self.turn_id = turn_id
+        self.session = session
+        # Fences of writes, by their numbers.
+        self.fences: dict[int, int] = {}
+        # Stopping: nothing new begins, writes may end. Halted: everything is being cancelled.
+        self.stopping = False
+        self.halted = False
+        self.deadline_at_s = math.inf
+        # What the turn has to do without: by name of the step or tool, why.
+        self.lacking: dict[str, str] = {}
+
+    def missing(self, step: Step) -> Missing:
+        """Return what `step` has to do without."""
+        del step
+        return Missing(self.lacking)
+
+    async def call(self, step: Step, attempt: int, limit_s: float | None) -> Any:
+        """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises."""
+        body, kwargs = step.body, dict(step.kwargs)
+        for parameter, kind in body.injected.items():
+            kwargs[parameter] = self.injection(kind, step, attempt)
+        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
+        if limit_s is None:
+            return await call
+        return await self.bounded(body, call, limit_s)
+
+    async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
+        """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
+        body = reader.body
+        step = Step(0, f"{name} (checking {body.name})", body, "check", reader.kwargs)
+        kwargs = dict(reader.kwargs)
+        for parameter, kind in body.injected.items():
+            kwargs[parameter] = self.injection(kind, step, 1)
+        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
+        value = await self.bounded(body, call, body.timeout_s or VERIFY_S)
+        return value, encode(value)
+
+    def injection(self, kind: type, step: Step, attempt: int) -> Any:
+        """Return what a parameter of `kind` is given."""
+        if kind is IdempotencyKey:
+            return self.key_of(step)
+        if kind is Fence:
+            return Fence(self.fences.get(step.n, 0))
+        if kind is TurnInfo:
+            return TurnInfo(self.turn_id, step_id(step.name, step.n), self.session, attempt)
+        if kind is Missing:
+            return self.missing(step)
+        now_s = self.now_s()
+        limit_s = step.body.timeout_s
+        at_s = min(self.deadline_at_s, math.inf if limit_s is None else now_s + limit_s)
+        return Deadline(at_s, at_s - now_s)
+
+    def key_of(self, step: Step) -> IdempotencyKey:
+        """Return the key of a step: the same in every life of the turn."""
+        return IdempotencyKey(idempotency_key(self.turn_id, step.name, step.fp, step.n))
+
+    async def bounded(self, body: Body, call: Coroutine[Any, Any, Any], limit_s: float) -> Any:
+        """Await `call` for `limit_s`; one that ignores being cancelled is left behind."""
+        task = asyncio.ensure_future(caught(call))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=limit_s)
+            if not done:
+                task.cancel()
+                done, _ = await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
+                if not done:
+                    log.warning("step %s ignores its deadline and was left behind", body.name)
+                raise DeadlineError(
+                    body.name,
+                    f"it did not return within {limit_s:g} s",
+                    "Raise timeout_s, or make the call itself stop in time.",
+                )
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        value, error = task.result()
+        if error is not None:
+            raise error
+        return value
+
+    def own(self, raised: BaseException, body: Body) -> BaseException:
+        """Return what to record of `raised`, or raise what is not the step's to raise.
+
+        Raises:
+            asyncio.CancelledError: The turn is halted.
+        """
+        if isinstance(raised, GeneratorExit) and not loop_runs():
+            raise raised  # left behind, and collected when the loop is gone
+        if self.halted:
+            raise asyncio.CancelledError from raised
+        if isinstance(raised, KeyboardInterrupt) and may_be_a_person():
+            raise raised
+        if isinstance(raised, asyncio.CancelledError):
+            task = asyncio.current_task()
+            while task is not None and task.cancelling():
+                task.uncancel()
+            problem = "it cancelled itself"
+            mend = "Raise an error instead; only the runtime cancels steps."
+            stray = StrayCancelError(body.name, problem, mend)
+            if not body.changes:
+                return stray
+            unknown = UnknownOutcomeError(str(stray))
+            unknown.__cause__ = raised
+            return unknown
+        return raised
+
+    def encoded(self, body: Body, value: Any, took_s: float = 0.0) -> Ended:
+        """Return `value` as the end of a step; a failure where it cannot be written."""
+        try:
+            return Ended(StepStatus.OK, value, encode(value), None, took_s)
+        except ENCODE_ERRORS as error:
+            happened = "; its effect has happened" if body.changes else ""
+            problem = EncodeError(
+                body.name,
+                f"what it returned cannot be recorded ({describe_problem(value, error)}){happened}",
+                "Return plain data, dataclasses or pydantic models.",
+            )
+            return Ended(StepStatus.FAILED, error=failure(problem, step=body.name))

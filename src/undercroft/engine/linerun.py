@@ -1,0 +1,207 @@
+"""The lines of a handler's code: what each asks its model, and which of them is at work.
+
+Keeps: a line that asks the model sends all that it sent before, and more; the turn is parked
+once somebody has to decide and no line can go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from undercroft.engine.calls import by_reference, end_of, model_body, read_answer
+from undercroft.engine.codec import encode
+from undercroft.engine.handler import Handler
+from undercroft.engine.log import TurnLog
+from undercroft.engine.memo import Memo, diverged
+from undercroft.engine.step import Setting, Step
+from undercroft.engine.turn import Line
+from undercroft.engine.turnrun import TurnRun
+from undercroft.errors import DeclarationError, ModelError, UndercroftError
+from undercroft.layers.conflicts.branches import Branches
+from undercroft.layers.conflicts.keys import KeyProblem, normal_key
+from undercroft.layers.context.state import named_calls
+from undercroft.model.event import HandedOver
+from undercroft.model.message import Answer, ModelRequest
+from undercroft.model.step import StepStatus
+
+# How long a recorded step may go unasked while the code asks for another: other branches of
+# the handler may still be about to ask for it.
+REPLAY_GRACE_S = 1.0
+PARK_GRACE_S = 0.02
+
+
+class LineRun(TurnRun):
+    """What of a handler's turn its lines of code share."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
+        self,
+        setting: Setting,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        handler: Handler[..., Any],
+        inputs: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            setting, log, memo, turn_id, session, handler.strength, handler.resources.delay_s
+        )
+        self.handler = handler
+        self.inputs = inputs
+        self.line = Line()
+        self.lines: dict[str, Line] = {}
+        self.branches = Branches()
+        self.parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whether somebody has to decide before some of it can go on.
+        self.holding = False
+        self.busy = 0
+        self.broken: UndercroftError | None = None
+
+    async def ask_model(self, line: Line) -> Answer:
+        """Assemble the prompt of a line, send it, and return the answer."""
+        model = self.setting.model
+        if model is None:
+            raise DeclarationError(
+                f"handler {self.handler.name!r}",
+                "it asks a model, and there is none",
+                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
+            )
+        check_open(line)
+        fresh = line.window.delta()
+        for entry in fresh:
+            line.prompt.update(encode(entry.message))
+        fp = line.prompt.digest()
+        record = self.memo.take("model", fp) if self.memo.left else None
+        if record is None and self.memo.left:
+            await self.other_branches("model")
+        async with self.at_work():
+            if record is not None and record.ended is not None:
+                n, ended = record.n, end_of(record.ended)
+            else:
+                n = record.n if record else self.log.next_n()
+                args = encode({"prompt": [by_reference(e) for e in fresh]})
+                request = ModelRequest(line.window.messages, self.handler.specs)
+                step = Step(
+                    n,
+                    "model",
+                    model_body(model),
+                    "model",
+                    {"request": request},
+                    fp,
+                    line.last,
+                    (),
+                    msgspec.Raw(args),
+                    branch=line.name,
+                )
+                ended = await self.perform(step, record)
+                self.log.put()
+        if ended.status is not StepStatus.OK:
+            raise ModelError("model", str(ended.error), "Handle it, or let the turn fail.")
+        line.last = (n,)
+        answer = named_calls(read_answer(ended.raw), n)
+        line.window.add_answer(answer, n)
+        return answer
+
+    # ------------------------------------------------------------------ branches
+
+    def branch(self, line: Line, name: str) -> Line:
+        """Return a new branch of `line`."""
+        place = f"turn.branch({name!r})"
+        if not name or "/" in name:
+            raise DeclarationError(place, "it needs a name without a slash", "Give it one.")
+        check_open(line)
+        full = f"{line.name}/{name}" if line.name else name
+        taken = self.lines.get(full)
+        if taken is not None and taken.open:
+            raise DeclarationError(place, "that name is taken", "Close that branch, or rename it.")
+        made = self.lines[full] = Line(full, line)
+        return made
+
+    def hand_over(self, giver: Line, key: str, taker: Line) -> None:
+        """Let another line of the turn write to `key`."""
+        place = f"turn.hand_over({key!r})"
+        try:
+            key = self.handler.resources.canonical_key(normal_key(key))
+        except KeyProblem as problem:
+            raise DeclarationError(place, str(problem), "Give a key such as crm/7.") from None
+        check_open(taker)
+        third = self.branches.hand_over(key, giver.name, taker.name)
+        if third is not None:
+            owner = f"branch {third!r}" if third else "the turn itself"
+            raise DeclarationError(place, f"{owner} owns some of it", "Let its owner hand it over.")
+        self.log.note(HandedOver(key, giver.name, taker.name, self.wall_s()))
+
+    def close(self, line: Line) -> None:
+        """End a branch; what it owns falls to the line that it came from."""
+        if line.heir is not None and line.open:
+            line.open = False
+            for key in self.branches.close(line.name, line.heir.name):
+                self.log.note(HandedOver(key, line.name, line.heir.name, self.wall_s()))
+            line.heir.last = tuple(dict.fromkeys(line.heir.last + line.last))
+
+    # ------------------------------------------------------------------ at work
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Count a branch of the code as being at work, and stop it once the turn has to wait."""
+        if self.broken is not None:
+            raise self.broken
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            if self.holding and not self.busy:
+                # The branch that goes on may ask again at once; else nothing is left to do.
+                asyncio.get_running_loop().call_later(PARK_GRACE_S, self.park_if_idle)
+
+    async def park(self) -> None:
+        """Wait to be unwound: nothing more can run until somebody decides."""
+        self.busy -= 1
+        self.park_if_idle()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.busy += 1
+
+    def park_if_idle(self) -> None:
+        """Have `main` park the turn, unless some line is still at work."""
+        if not self.busy and not self.parked.done():
+            self.parked.set_result(None)
+
+    # ------------------------------------------------------------------ replay
+
+    async def other_branches(self, asked: str) -> None:
+        """Let other branches of the code claim what is recorded before something new begins.
+
+        Raises:
+            ReplayError: Nobody does: the code asks for something else than it did.
+        """
+        left = self.memo.left
+        give_up_s = self.now_s() + REPLAY_GRACE_S
+        while self.memo.left and self.broken is None:
+            if self.memo.left < left:
+                left, give_up_s = self.memo.left, self.now_s() + REPLAY_GRACE_S
+            if self.now_s() > give_up_s:
+                self.broken = diverged(self.turn_id, self.memo, asked)
+                break
+            await self.clock.sleep(REPLAY_GRACE_S / 100)
+        if self.broken is not None:
+            raise self.broken
+
+
+def check_open(line: Line) -> None:
+    """Raise if `line` was closed.
+
+    Raises:
+        DeclarationError: It was.
+    """
+    if not line.open:
+        raise DeclarationError(
+            f"branch {line.name!r}", "it is closed", "Open another one: turn.branch(…)."
+        )

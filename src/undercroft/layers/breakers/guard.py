@@ -1,0 +1,102 @@
+"""What the engine says where a call may not be made: refusals to act on.
+
+Keeps: each says which rule, what it saw, and the move that would mend the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undercroft.model.step import Refusal
+
+
+def is_open(tool: str, service: str, state: str, retry_in_s: float | None) -> Refusal:
+    """Return the refusal of a call to a service that keeps failing."""
+    again = "" if retry_in_s is None else f"; it is tried again in {retry_in_s:.3g} s"
+    why = "was closed off by a person" if state == "forced_open" else "keeps failing"
+    return Refusal(
+        rule="breakers.open",
+        message=f"{tool} was not called: {service} {why}{again}.",
+        next="Go on without it, and tell the user what is missing.",
+        facts={"service": service, "state": state, "retry_in_s": retry_in_s},
+    )
+
+
+def overloaded(tool: str, service: str, waited_s: float, pause_s: float) -> Refusal:
+    """Return the refusal of a call to a service that asked to be left alone."""
+    return Refusal(
+        rule="breakers.overloaded",
+        message=f"{tool} was not called: {service} has more calls of ours than it takes, and "
+        f"{waited_s:.3g} s did not free a place.",
+        next="Go on without it, or propose fewer calls at once, later.",
+        facts={"service": service, "waited_s": waited_s, "pause_s": pause_s},
+    )
+
+
+def over_budget(  # noqa: PLR0913, PLR0917  a refusal has as many facts
+    tool: str, budget: str, unit: str, asked: str, left: str, limit: str
+) -> Refusal:
+    """Return the refusal of a call that might spend more than is left."""
+    return Refusal(
+        rule="breakers.budget",
+        message=f"{tool} was not called: it may take {asked} {unit}, and of the budget of "
+        f"{budget} {left} of {limit} are left.",
+        next="Finish with what is there, and tell the user what is missing.",
+        facts={"budget": budget, "unit": unit, "asked": asked, "left": left, "limit": limit},
+    )
+
+
+def unpriced(tool: str, model: str) -> Refusal:
+    """Return the refusal of a call under a budget of money whose price nobody knows."""
+    return Refusal(
+        rule="breakers.unpriced",
+        message=f"{tool} was not called: money is limited, and {model or 'this model'} has no "
+        "price.",
+        next="Give it one, Runtime(prices={…}), or limit tokens instead of usd.",
+        facts={"model": model},
+    )
+
+
+def out_of_time(tool: str, left_s: float) -> Refusal:
+    """Return the refusal of a call that could not come to its end in time."""
+    return Refusal(
+        rule="breakers.deadline",
+        message=f"{tool} was not called: {max(left_s, 0.0):.3g} s are left, which is too little.",
+        next="Finish with what is there, and tell the user what is missing.",
+        facts={"left_s": left_s},
+    )
+
+
+def looping(
+    tool: str, kind: str, tools: Sequence[str], count: int, result: str, *, last: bool
+) -> Refusal:
+    """Return the refusal of a call that leads round in circles."""
+    match kind:
+        case "repeat":
+            what = f"was called {count} times with the same arguments, each time {result}"
+        case "cycle":
+            what = f"would begin {' → '.join(tools)} once more, after {count} times"
+        case _:
+            what = f"follows {count} answers that led to nothing new"
+    end = " The turn is ended." if last else ""
+    return Refusal(
+        rule="breakers.loop",
+        message=f"{tool} {what}; that will not change.{end}",
+        next="Do something else, or answer the user with what is known and say what is not.",
+        facts={"kind": kind, "tools": list(tools), "count": count, "result": result},
+    )
+
+
+def withdrawn(open_services: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return what a model is told of services whose tools it is not offered.
+
+    Args:
+        open_services: By service, the names of its tools.
+    """
+    if not open_services:
+        return "[undercroft] All services answer again; every tool is on offer."
+    said = "; ".join(f"{service} ({', '.join(tools)})" for service, tools in open_services)
+    return (
+        f"[undercroft] Not answering now, and so not on offer: {said}. Go on without, and tell "
+        "the user what is missing."
+    )

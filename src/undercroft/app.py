@@ -7,7 +7,7 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,21 @@ from typing import Any, Self
 from undercroft.engine.desk import Desk
 from undercroft.engine.owning import Silences, Turns
 from undercroft.engine.runner import Runner
+from undercroft.engine.services import Services
+from undercroft.engine.sharing import Sharing
 from undercroft.engine.step import Setting
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
-from undercroft.layers.breakers.policy import checked_timeout
+from undercroft.layers.breakers.policy import (
+    DEFAULT_LOOPS,
+    Budget,
+    Budgets,
+    LoopPolicy,
+    checked_timeout,
+)
+from undercroft.layers.breakers.prices import Price, Prices, PriceTable
+from undercroft.layers.breakers.service import Service, named
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
@@ -56,6 +66,12 @@ class SystemIds:
         return random.random()  # noqa: S311  spreads retries; guards nothing
 
 
+def _known_prices(given: Prices | Mapping[str, Price] | None) -> Prices | None:
+    if given is None or isinstance(given, Prices):
+        return given
+    return PriceTable(given)
+
+
 class Runtime:
     """Runs workflows and handlers on one journal.
 
@@ -72,6 +88,10 @@ class Runtime:
         limits: How much may be in flight, of a turn and at a service.
         ownership: What a turn does about a resource that another turn owns.
         turn_timeout_s: Seconds after which a turn is ended as failed.
+        services: What is known of what tools talk to; of others, defaults.
+        budgets: What steps, turns and sessions may spend.
+        loops: When a handler's turn goes round in circles; None: that is nobody's business.
+        prices: What models cost: by name, a `Price`; or whoever knows, such as `GenaiPrices`.
         clock: Time.
         ids: Names of turns, and the randomness of retries.
 
@@ -89,6 +109,10 @@ class Runtime:
         limits: Limits | None = None,
         ownership: Ownership | None = None,
         turn_timeout_s: float | None = 3600.0,
+        services: Iterable[Service] = (),
+        budgets: Budgets | None = None,
+        loops: LoopPolicy | None = DEFAULT_LOOPS,
+        prices: Prices | Mapping[str, Price] | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
@@ -106,8 +130,12 @@ class Runtime:
         self._turn_timeout_s = math.inf if limit_s is None else limit_s
         self._targets = [checked(target) for target in targets]
         self._model, self._limits = model, limits or Limits()
+        self._services, self._budgets = named(services), budgets or Budgets()
+        self._loops, self._prices = loops, _known_prices(prices)
         self._clock, self._ids = clock, ids or SystemIds()
         self._runner: Runner
+        self._gates: Services
+        self._sharing: Sharing
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -118,6 +146,8 @@ class Runtime:
         """
         await self._store.open()
         clock = self._clock or SystemClock()
+        self._sharing = Sharing(self._store.board, clock)
+        self._gates = Services(clock, self._services.values(), self._sharing)
         setting = Setting(
             self._store,
             clock,
@@ -129,8 +159,13 @@ class Runtime:
             Turns(),
             Silences(clock.now_s),
             count(1),
+            self._gates,
+            self._budgets,
+            self._loops,
+            self._prices,
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
+        await self._sharing.start()
         self._open = True
         return self
 
@@ -144,6 +179,7 @@ class Runtime:
         self._open = False
         try:
             await self._runner.stop()
+            await self._sharing.stop()
         finally:
             await self._store.close()
 
@@ -154,6 +190,7 @@ class Runtime:
         *,
         session: str | None = None,
         timeout_s: float | None = None,
+        budget: Budget | None = None,
         **inputs: Any,
     ) -> Outcome:
         """Run a new turn of a workflow or handler until it ends or has to wait.
@@ -165,6 +202,7 @@ class Runtime:
             target: A workflow or a handler.
             session: The conversation that the turn belongs to.
             timeout_s: Seconds after which it is ended as failed; the runtime's if left out.
+            budget: What it may spend, in all its lives; the runtime's if left out.
             inputs: What it takes, by name.
 
         Raises:
@@ -174,7 +212,9 @@ class Runtime:
         """
         self._check_open()
         limit_s = checked_timeout(timeout_s)
-        return await self._runner.run(checked(target), inputs, session, limit_s)
+        if not isinstance(budget, Budget | None):
+            raise SettingError("budget", budget, "an uc.Budget")
+        return await self._runner.run(checked(target), inputs, session, limit_s, budget)
 
     async def resume(self, turn_id: str) -> Outcome:
         """Go on with a turn; if it is over or waits, say so. Safe at any time, any number of times.

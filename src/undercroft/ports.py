@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
+from undercroft.model.circuit import News, Post
 from undercroft.model.lease import Denied, Granted
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.outcome import TurnStatus
@@ -64,6 +65,10 @@ class Store(Protocol):
     @property
     def runtime(self) -> int:
         """The number under which this process records; only grows over a journal's life."""
+
+    @property
+    def board(self) -> Board | None:
+        """What is shared of breakers, from `open` to `close`; None: each process for itself."""
 
     async def open(self) -> None:
         """Make ready. Raises a `StoreError` that names the place and the mend."""
@@ -164,3 +169,44 @@ class Store(Protocol):
 
     def unfinished(self) -> list[str]:
         """Return the ids of turns that are neither over nor waiting nor held, oldest first."""
+
+
+class Board(Protocol):
+    """What the processes on one journal tell each other of the services that they call.
+
+    It never touches the event loop's thread for longer than it takes to hand work over, and
+    answers within a fraction of a second or raises; nothing of it is needed for a call.
+    """
+
+    @property
+    def runtime(self) -> int:
+        """The number under which this process tells."""
+
+    async def exchange(self, post: Post) -> News:
+        """Tell and be told, in one transaction; one exchange at a time.
+
+        A chain is written only if nobody wrote a transition of its service since: of several
+        processes that see the same, one writes it. The right to try a service is one process's
+        from the moment that it is given until the next transition that another one writes, the
+        end of the process, or until somebody else watched its beat for long enough.
+
+        Raises:
+            StoreError: Nothing could be read. What could be read although nothing could be
+                written is returned, with the error.
+        """
+
+    async def gauges(self) -> list[tuple[int, bytes]]:
+        """Return the figures of all live processes, with the number of each.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+
+    def listen(self, wake: Callable[[], None]) -> bool:
+        """Have `wake` called when others wrote a transition, or want to see figures.
+
+        Returns False where that cannot be told: whoever wants to know must ask.
+        """
+
+    async def close(self) -> None:
+        """Take back all figures and rights of this process, if it can be done at once."""

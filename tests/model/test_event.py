@@ -111,9 +111,9 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     VersionChecked: st.builds(
         VersionChecked, NUMBERS, TEXTS, st.booleans(), TEXT, TIMES, TIMES, NUMBERS
     ),
-    AttemptReserved: st.builds(AttemptReserved, NUMBERS, NUMBERS, TIMES, NUMBERS, NUMBERS, NUMBERS),
+    AttemptReserved: st.builds(AttemptReserved, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
     AttemptSpent: st.builds(
-        AttemptSpent, NUMBERS, TEXT, NUMBERS, TIMES, NUMBERS, NUMBERS, st.none() | NUMBERS
+        AttemptSpent, NUMBERS, TEXT, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.none() | NUMBERS
     ),
     HandedOver: st.builds(HandedOver, TEXT, TEXT, TEXT, TIMES),
     ApprovalDecided: st.builds(ApprovalDecided, NUMBERS, st.booleans(), TEXT, TIMES, TEXT),
@@ -216,20 +216,20 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
         "reserved",
         "n",
         "attempts",
-        "time_s",
+        "time_us",
         "input_tokens",
         "output_tokens",
-        "nano_usd",
+        "usd_nano",
     ),
     AttemptSpent: (
         "spent",
         "n",
         "service",
         "attempts",
-        "time_s",
+        "time_us",
         "input_tokens",
         "output_tokens",
-        "nano_usd",
+        "usd_nano",
     ),
     HandedOver: ("handed", "key", "giver", "taker", "at"),
     ApprovalDecided: ("decided", "n", "granted", "by", "at", "reason"),

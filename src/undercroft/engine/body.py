@@ -9,7 +9,14 @@ from typing import Any
 
 from undercroft.engine.codec import decoder
 from undercroft.errors import DeclarationError, SettingError
-from undercroft.layers.breakers.policy import ONCE, RetryPolicy, checked_timeout
+from undercroft.layers.breakers.policy import (
+    NO_BUDGET,
+    Budget,
+    RetryPolicy,
+    checked_number,
+    checked_timeout,
+)
+from undercroft.layers.breakers.spend import to_nano
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared
 from undercroft.layers.conflicts.resource import Resource, Resources
@@ -32,10 +39,14 @@ class Body:
         changes: Whether it may change the world.
         verify: What can say whether this write happened.
         keyed: Whether it takes an idempotency key, so that repeating it is safe.
-        plain: Whether nothing surrounds the call: async, no injection, retry or timeout.
+        retry: When to try again; None: as its service has it.
+        plain: Whether nothing surrounds the call: async, no injection, retry, timeout, budget
+            or service.
         decode: Reads a recorded value back as the function's annotation says.
         service: Name of what it talks to, or None.
         version: What makes of its result what tells one state of a resource from another.
+        budget: For all attempts of one step; what the runtime says if nothing is limited.
+        usd_nano: What an attempt costs, in billionths of a dollar.
     """
 
     name: str
@@ -44,13 +55,15 @@ class Body:
     injected: Mapping[str, type]
     changes: bool
     timeout_s: float | None
-    retry: RetryPolicy
+    retry: RetryPolicy | None
     verify: Verify | None
     keyed: bool
     plain: bool
     decode: Decoder
     service: str | None = None
     version: Version | None = None
+    budget: Budget = NO_BUDGET
+    usd_nano: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +97,20 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
     verify: Callable[..., Any] | None,
     version: Version | None,
     names: Mapping[str, Any],
+    budget: Budget | None = None,
+    usd: float = 0.0,
 ) -> Body:
     """Return the body of a step.
 
     Raises:
         DeclarationError: Its verify or its version cannot be used.
-        SettingError: The timeout is not above 0.
+        SettingError: The timeout is not above 0, or the price is below it.
     """
-    policy = retry or ONCE
+    checked_number("usd", usd, least=0)
+    if not isinstance(budget, Budget | None):
+        raise SettingError("budget", budget, "an uc.Budget")
+    if not isinstance(retry, RetryPolicy | None):
+        raise SettingError("retry", retry, "an uc.Retry")
     limit_s = checked_timeout(timeout_s)
     place = signature.place
     reads = bool(declared.effect.keys(Mode.READ))
@@ -102,15 +121,22 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
         injected=signature.injected,
         changes=declared.effect.changes,
         timeout_s=limit_s,
-        retry=policy,
+        retry=retry,
         verify=make_verify(place, verify, signature, names),
         keyed=IdempotencyKey in signature.injected.values(),
         plain=(
-            signature.is_async and not signature.injected and limit_s is None and policy is ONCE
+            signature.is_async
+            and not signature.injected
+            and limit_s is None
+            and retry is None
+            and service is None
+            and not budget
         ),
         decode=decoder(signature.returns),
         service=service,
         version=checked_version(place, version, reads=reads),
+        budget=budget or NO_BUDGET,
+        usd_nano=to_nano(usd),
     )
 
 

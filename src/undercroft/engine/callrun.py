@@ -57,9 +57,11 @@ class CallRun:
         del step
         return Missing(self.lacking)
 
-    async def call(self, step: Step, attempt: int, limit_s: float | None) -> Any:
+    async def call(
+        self, step: Step, kwargs: dict[str, Any], attempt: int, limit_s: float | None
+    ) -> Any:
         """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises."""
-        body, kwargs = step.body, dict(step.kwargs)
+        body = step.body
         for parameter, kind in body.injected.items():
             kwargs[parameter] = self.injection(kind, step, attempt)
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)

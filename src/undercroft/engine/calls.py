@@ -12,14 +12,12 @@ from undercroft.engine.body import Body
 from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
-from undercroft.engine.step import Ended
+from undercroft.engine.step import MODEL
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
-from undercroft.layers.breakers.policy import ONCE
-from undercroft.layers.context.state import Entry
+from undercroft.layers.context.state import NOTICE, Entry
 from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
 from undercroft.model.effect import Mode
-from undercroft.model.event import StepEnded
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import Call, Result
@@ -37,10 +35,12 @@ class Slot:
         "fp",
         "go",
         "held",
+        "looped",
         "n",
         "place",
         "record",
         "result",
+        "stood_in",
         "tool",
     )
 
@@ -57,6 +57,9 @@ class Slot:
         self.record: Record | None = None
         self.result: Result | None = None
         self.data: Any = None
+        # What stood in for the tool; and whether it was refused since it leads in circles.
+        self.stood_in = ""
+        self.looped = False
 
     def keys(self, *modes: Mode) -> tuple[str, ...]:
         """Return the keys that it claims in one of `modes`."""
@@ -84,14 +87,11 @@ def checked_call(call: object) -> Call:
 def by_reference(entry: Entry) -> list[Any]:
     """Return a message as the journal keeps it: what a step said is not said twice."""
     message = entry.message
+    if entry.notice:
+        return [NOTICE, message.content]
     if entry.step is None:
         return [message.role, message.content]
     return [message.role, entry.step, message.call_id]
-
-
-def end_of(ended: StepEnded) -> Ended:
-    """Return a recorded end as a live one."""
-    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s, ended.refusal)
 
 
 def needed(slot: Slot, earlier: Sequence[Slot]) -> list[Place]:
@@ -121,10 +121,10 @@ def model_body(model: ModelClient) -> Body:
             raise TypeError(msg)
         return answer
 
-    return _body("model", complete)
+    return _body(MODEL, complete, service=str(getattr(model, "service", "") or MODEL))
 
 
-def _body(name: str, fn: Any) -> Body:
+def _body(name: str, fn: Any, *, service: str | None = None) -> Body:
     return Body(
         name=name,
         fn=fn,
@@ -132,11 +132,12 @@ def _body(name: str, fn: Any) -> Body:
         injected={},
         changes=False,
         timeout_s=None,
-        retry=ONCE,
+        retry=None,
         verify=None,
         keyed=False,
-        plain=True,
+        plain=service is None,
         decode=decode,
+        service=service,
     )
 
 

@@ -21,9 +21,10 @@ from undercroft.engine.graphrun import WHOLE, GraphRun, Pairs, refused
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
 from undercroft.engine.owning import changing
-from undercroft.engine.step import Ended, Finish, Step
+from undercroft.engine.step import Ended, Finish, Step, end_of
 from undercroft.engine.workflow import Op
 from undercroft.errors import EncodeError, ReplayError
+from undercroft.layers.breakers.exits import came_to_nothing, in_words
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.sequencing.guard import rejected
 from undercroft.model.event import NIL, ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
@@ -178,14 +179,21 @@ class FlowRun(GraphRun):
 
     async def _run_op(self, op: Op, claims: Pairs, place: Place) -> list[Op] | None:
         record = self.memo.take(op.name, b"") if self.memo.left else None
-        if record is not None and record.ended is not None:
-            return self._recorded(op, record, record.ended, claims)
+        recorded = record.ended if record is not None else None
+        if record is not None and recorded is not None and not _falls_back(op, recorded):
+            return self._recorded(op, record, recorded, claims)
         n = record.n if record else self.log.next_n()
         self.numbers[op.index] = (n,)
-        step = self._step(op, n, op.name, self.kwargs(op), claims)
-        if place.claim:
-            self._note_wait(place, n)
-        ended = await self.perform(step, record)
+        kwargs = self.kwargs(op)
+        step = self._step(op, n, op.name, kwargs, claims)
+        if recorded is not None:
+            ended = end_of(recorded)
+        else:
+            if place.claim:
+                self._note_wait(place, n)
+            ended = await self.perform(step, record)
+        if op.stand_in is not None and _falls_back(op, ended):
+            ended, self.numbers[op.index] = await self._stands_in(op, step, kwargs, ended)
         if ended.status is StepStatus.OK:
             self.values[op.index] = ended.value
             return self.settled(op, State.OK)
@@ -225,6 +233,17 @@ class FlowRun(GraphRun):
             "",
             watched,
         )
+
+    async def _stands_in(
+        self, op: Op, step: Step, kwargs: Mapping[str, Any], ended: Ended
+    ) -> tuple[Ended, tuple[int, ...]]:
+        """Call what stands in for a step; return how that ended, and whose value it is."""
+        assert op.stand_in is not None  # noqa: S101  the caller looked
+        other, now = await self.fall_back(step, op.stand_in, kwargs, ended)
+        if now.status is not StepStatus.OK:
+            return now, (step.n,)
+        self.lacking[op.name] = in_words(ended.error, ended.refusal)
+        return now, (other.n,)
 
     def _note_wait(self, place: Place, n: int) -> None:
         """Note how long a step that was ready waited for others of the turn."""
@@ -301,8 +320,9 @@ class FlowRun(GraphRun):
         record = self.memo.take(name, fp) if self.memo.left else None
         kwargs = self.kwargs(op)
         kwargs[op.item or ""] = item
-        if record is not None and record.ended is not None:
-            ended = record.ended
+        recorded = record.ended if record is not None else None
+        if record is not None and recorded is not None and not _falls_back(op, recorded):
+            ended = recorded
             fan.numbers[at] = record.n
             if ended.status is StepStatus.OK:
                 fan.values[at] = op.body.decode(ended.value)
@@ -314,7 +334,9 @@ class FlowRun(GraphRun):
         if place.claim:
             self._note_wait(place, n)
         step = self._step(op, n, name, kwargs, claims, fp)
-        ended_now = await self.perform(step, record)
+        ended_now = end_of(recorded) if recorded is not None else await self.perform(step, record)
+        if op.stand_in is not None and _falls_back(op, ended_now):
+            ended_now, (fan.numbers[at],) = await self._stands_in(op, step, kwargs, ended_now)
         if ended_now.status is StepStatus.IN_DOUBT:
             return None
         if ended_now.refusal is not None:
@@ -425,6 +447,13 @@ class FlowRun(GraphRun):
         refusal = rejected(op.name, said.by, said.reason)
         self.log.note(StepEnded(record.n, StepStatus.REFUSED, took_s, refusal=refusal))
         return self.lost(op, refused(op, refusal))
+
+
+def _falls_back(op: Op, ended: Ended | StepEnded) -> bool:
+    """Whether something stands in for a step that ended like this."""
+    if op.stand_in is None:
+        return False
+    return came_to_nothing(ended.status, ended.error, ended.refusal)
 
 
 def _listed(names: set[str]) -> str:

@@ -43,9 +43,7 @@ class GraphRun(TurnRun):
         program: Program,
         inputs: Mapping[str, Any],
     ) -> None:
-        super().__init__(
-            setting, log, memo, turn_id, session, program.strength, program.resources.delay_s
-        )
+        super().__init__(setting, log, memo, turn_id, session, program.strength, program.resources)
         self.program = program
         self.inputs = inputs
         count = len(program.ops)

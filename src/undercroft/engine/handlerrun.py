@@ -21,18 +21,17 @@ from undercroft.engine.calls import (
     call_fingerprint,
     checked_call,
     chosen_arguments,
-    end_of,
     needed,
     shown,
 )
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
-from undercroft.engine.linerun import LineRun, check_open
+from undercroft.engine.linerun import LineRun, check_open, check_spinning, looped
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.owning import changing
-from undercroft.engine.step import Ended, Finish, Setting, Step
+from undercroft.engine.step import MODEL, Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
 from undercroft.errors import (
@@ -41,6 +40,8 @@ from undercroft.errors import (
     StoreError,
     TurnError,
 )
+from undercroft.layers.breakers.exits import came_to_nothing, in_words, is_missing
+from undercroft.layers.breakers.guard import looping
 from undercroft.layers.conflicts.guard import owned_by_branch
 from undercroft.layers.conflicts.keys import KeyProblem, covers
 from undercroft.layers.sequencing.guard import (
@@ -58,6 +59,7 @@ from undercroft.model.event import (
     StepEnded,
     StepWaited,
 )
+from undercroft.model.ids import fingerprint
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
 
@@ -83,6 +85,8 @@ class HandlerRun(LineRun):
         self.done = Done(handler.watched)
         self.seen: dict[tuple[str, bytes], bytes] = {}
         self.waiting: list[Waiting] = []
+        # Calls that the turn has to do without, and why.
+        self._absent: dict[tuple[str, bytes], str] = {}
 
     async def main(self) -> Finish:
         """Run the handler's code until it returns or has to wait.
@@ -116,7 +120,7 @@ class HandlerRun(LineRun):
             self.broken = self.broken or error
             raise
         except ModelError as error:
-            return Finish(TurnStatus.FAILED, error=failure(error, step="model"))
+            return Finish(TurnStatus.FAILED, error=failure(error, step=MODEL))
         except BaseException as error:
             if self.parked.done():
                 raise
@@ -128,20 +132,24 @@ class HandlerRun(LineRun):
         ended = self.encoded(CODE, value)
         if ended.error is not None:
             return Finish(TurnStatus.FAILED, error=ended.error)
-        return Finish(TurnStatus.DONE, value, ended.raw)
+        status = TurnStatus.DEGRADED if self.lacking else TurnStatus.DONE
+        return Finish(status, value, ended.raw, missing=tuple(self.lacking))
 
     # ------------------------------------------------------------------ batches
 
     async def run_batch(self, line: Line, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
         check_open(line)
+        check_spinning(line)
         slots = [Slot(checked_call(call)) for call in batch]
         refusals = [self._prepare(line, slot, place) for place, slot in enumerate(slots)]
+        self._check_loops(line, slots, refusals)
         await self._number(slots)
         async with self.at_work():
             for slot, refusal in zip(slots, refusals, strict=True):
-                if slot.record is not None and slot.record.ended is not None:
-                    self._recall(line, slot, slot.record.ended)
+                recorded = slot.record.ended if slot.record is not None else None
+                if recorded is not None and not _falls_back(slot, end_of(recorded)):
+                    self._recall(line, slot, recorded)
                 elif refusal is not None:
                     self._refuse(slot, refusal)
             todo = [slot for slot in slots if slot.result is None]
@@ -159,10 +167,48 @@ class HandlerRun(LineRun):
             if self.log.crowded:
                 await self.log.durable()
         line.last = tuple(slot.n for slot in slots)
+        self._note_loops(line, slots)
         results = [slot.result for slot in slots if slot.result is not None]
         for slot, result in zip(slots, results, strict=True):
             line.window.add_result(result, slot.data, slot.n)
         return results
+
+    @staticmethod
+    def _check_loops(line: Line, slots: list[Slot], refusals: list[Refusal | None]) -> None:
+        """Refuse calls that lead round in circles, recorded ones too, so that a replay knows.
+
+        Raises:
+            LoopError: The model was told before, and goes on.
+        """
+        if line.loops is None:
+            return
+        for place, slot in enumerate(slots):
+            polls = slot.tool is not None and slot.tool.polls
+            found = line.loops.ask(slot.call.name, slot.fp, polls=polls)
+            if found is None:
+                continue
+            if found.end:
+                line.spun = looped(found, slot.call.name)
+                raise line.spun
+            slot.looped = True
+            refusals[place] = refusals[place] or looping(slot.call.name, found)
+
+    @staticmethod
+    def _note_loops(line: Line, slots: list[Slot]) -> None:
+        """Let the guard of loops know what the calls of a batch came to, in their order."""
+        for slot in slots:
+            result, tool = slot.result, slot.tool
+            if line.loops is None or slot.looped or result is None:
+                continue
+            done = result.status is StepStatus.OK
+            line.loops.note(
+                slot.call.name,
+                slot.fp,
+                _class_of(result),
+                fingerprint(slot.data if done else _class_of(result)),
+                changed=done and tool is not None and tool.body.changes,
+                polls=tool is not None and tool.polls,
+            )
 
     async def _number(self, slots: list[Slot]) -> None:
         """Find the calls of a batch in the journal; number those that are new, in their order."""
@@ -208,7 +254,7 @@ class HandlerRun(LineRun):
         record, tool, place = slot.record, slot.tool, slot.place
         assert tool is not None  # noqa: S101  only prepared slots come here
         assert place is not None  # noqa: S101  likewise
-        begun = record is not None and record.started is not None
+        begun = record is not None and (record.started is not None or record.ended is not None)
         refusal = None if begun else self._out_of_order(slot, tool)
         if refusal is None and not begun and tool.rules.approval:
             said = record.decided if record is not None else None
@@ -222,7 +268,7 @@ class HandlerRun(LineRun):
         if refusal is not None:
             self._refuse(slot, refusal)
         else:
-            ended = await self._call_tool(line, slot, tool)
+            ended = await self._tried(line, slot, tool)
             if ended.status is StepStatus.IN_DOUBT:
                 self._stand(line, slot, ask=False)
                 return
@@ -325,6 +371,34 @@ class HandlerRun(LineRun):
             else (),
         )
 
+    async def _tried(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Ended:
+        """Call the tool, or what stands in for it where it came to nothing."""
+        recorded = slot.record.ended if slot.record is not None else None
+        if recorded is not None:
+            ended = end_of(recorded)
+        else:
+            ended = await self._call_tool(line, slot, tool)
+        if tool.stand_in is None or not _falls_back(slot, ended):
+            return ended
+        assert slot.accepted is not None  # noqa: S101  only prepared slots come here
+        step = self._step(line, slot, tool)
+        other, now = await self.fall_back(step, tool.stand_in, slot.accepted.passed, ended)
+        if now.status is StepStatus.OK:
+            slot.stood_in = tool.stand_in.name or "a value"
+            self._lacks(slot, in_words(ended.error, ended.refusal))
+        elif now.status is StepStatus.IN_DOUBT:
+            self.doubts[other.n] = other
+        return now
+
+    def _lacks(self, slot: Slot, why: str | None) -> None:
+        """Take note that the turn has to do without a call, or has it after all."""
+        at = (slot.call.name, slot.fp)
+        if why is not None:
+            self._absent[at] = why
+        elif self._absent.pop(at, None) is None:
+            return
+        self.lacking = {name: said for (name, _), said in self._absent.items()}
+
     async def _call_tool(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Ended:
         step = self._step(line, slot, tool)
         if tool.body.changes:
@@ -351,8 +425,18 @@ class HandlerRun(LineRun):
         if ended.status is StepStatus.OK:
             slot.data = decode(ended.raw)
             # Read back also where it is at hand, so that a replay is given the very same.
-            value = tool.body.decode(ended.raw) if tool is not None else slot.data
-            self._note_done(slot, ended.raw)
+            if tool is None:
+                value = slot.data
+            elif slot.stood_in and tool.stand_in is not None:
+                value = tool.stand_in.body.decode(ended.raw)
+            else:
+                value = tool.body.decode(ended.raw)
+                self._note_done(slot, ended.raw)
+                self._lacks(slot, None)
+        elif tool is not None and is_missing(
+            ended.status, ended.error, ended.refusal, tool.service
+        ):
+            self._lacks(slot, in_words(ended.error, ended.refusal))
         slot.result = Result(
             ended.status,
             value,
@@ -361,6 +445,7 @@ class HandlerRun(LineRun):
             step_id(slot.call.name, slot.n),
             slot.call.name,
             slot.call.id,
+            slot.stood_in,
         )
 
     def _note_done(self, slot: Slot, raw: bytes) -> None:
@@ -429,3 +514,20 @@ class HandlerRun(LineRun):
             if self._out_of_order(slot, tool) is None:
                 self._ask(line, slot)
         self.log.put()
+
+
+def _falls_back(slot: Slot, ended: Ended) -> bool:
+    """Whether something stands in for a call that ended like this."""
+    tool = slot.tool
+    if tool is None or tool.stand_in is None:
+        return False
+    return came_to_nothing(ended.status, ended.error, ended.refusal)
+
+
+def _class_of(result: Result) -> str:
+    """Return what a call came to, without what differs from time to time."""
+    if result.refusal is not None:
+        return f"refused: {result.refusal.rule}"
+    if result.error is not None:
+        return f"failed: {result.error.type}"
+    return str(result.status)

@@ -13,19 +13,23 @@ from typing import Any
 
 import msgspec
 
-from undercroft.engine.calls import by_reference, end_of, model_body, read_answer
-from undercroft.engine.codec import encode
+from undercroft.engine.calls import by_reference, model_body, read_answer
+from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, diverged
-from undercroft.engine.step import Setting, Step
+from undercroft.engine.memo import Memo, Record, diverged
+from undercroft.engine.step import MODEL, Setting, Step, end_of
 from undercroft.engine.turn import Line
 from undercroft.engine.turnrun import TurnRun
-from undercroft.errors import DeclarationError, ModelError, UndercroftError
+from undercroft.errors import DeclarationError, LoopError, ModelError, UndercroftError
+from undercroft.layers.breakers.exits import in_words
+from undercroft.layers.breakers.guard import withdrawn
+from undercroft.layers.breakers.loops import Looping, Loops
 from undercroft.layers.conflicts.branches import Branches
 from undercroft.layers.conflicts.keys import KeyProblem, normal_key
-from undercroft.layers.context.state import named_calls
+from undercroft.layers.context.state import NOTICE, named_calls
 from undercroft.model.event import HandedOver
+from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import StepStatus
 
@@ -48,12 +52,10 @@ class LineRun(TurnRun):
         handler: Handler[..., Any],
         inputs: Mapping[str, Any],
     ) -> None:
-        super().__init__(
-            setting, log, memo, turn_id, session, handler.strength, handler.resources.delay_s
-        )
+        super().__init__(setting, log, memo, turn_id, session, handler.strength, handler.resources)
         self.handler = handler
         self.inputs = inputs
-        self.line = Line()
+        self.line = self._line("", None)
         self.lines: dict[str, Line] = {}
         self.branches = Branches()
         self.parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -61,6 +63,10 @@ class LineRun(TurnRun):
         self.holding = False
         self.busy = 0
         self.broken: UndercroftError | None = None
+
+    def _line(self, name: str, heir: Line | None) -> Line:
+        loops = self.setting.loops
+        return Line(name, heir, None if loops is None else Loops(loops))
 
     async def ask_model(self, line: Line) -> Answer:
         """Assemble the prompt of a line, send it, and return the answer."""
@@ -72,40 +78,79 @@ class LineRun(TurnRun):
                 "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
             )
         check_open(line)
+        check_spinning(line)
         fresh = line.window.delta()
         for entry in fresh:
             line.prompt.update(encode(entry.message))
         fp = line.prompt.digest()
-        record = self.memo.take("model", fp) if self.memo.left else None
+        record = self.memo.take(MODEL, fp) if self.memo.left else None
         if record is None and self.memo.left:
-            await self.other_branches("model")
+            await self.other_branches(MODEL)
+        shut, notices = self._news(line, record)
+        # No part of the fingerprint: a resumed turn meets other services than the first life.
+        fresh += [line.window.notice(text) for text in notices]
         async with self.at_work():
             if record is not None and record.ended is not None:
                 n, ended = record.n, end_of(record.ended)
             else:
                 n = record.n if record else self.log.next_n()
-                args = encode({"prompt": [by_reference(e) for e in fresh]})
-                request = ModelRequest(line.window.messages, self.handler.specs)
+                asked: dict[str, Any] = {"prompt": [by_reference(e) for e in fresh]}
+                if shut:
+                    asked["withdrawn"] = shut
+                away = {name for names in shut.values() for name in names}
+                offered = tuple(spec for spec in self.handler.specs if spec.name not in away)
+                request = ModelRequest(line.window.messages, offered)
                 step = Step(
                     n,
-                    "model",
+                    MODEL,
                     model_body(model),
-                    "model",
+                    MODEL,
                     {"request": request},
                     fp,
                     line.last,
                     (),
-                    msgspec.Raw(args),
+                    msgspec.Raw(encode(asked)),
                     branch=line.name,
                 )
                 ended = await self.perform(step, record)
                 self.log.put()
         if ended.status is not StepStatus.OK:
-            raise ModelError("model", str(ended.error), "Handle it, or let the turn fail.")
+            why = in_words(ended.error, ended.refusal)
+            raise ModelError(MODEL, why, "Handle it, or let the turn fail.")
         line.last = (n,)
         answer = named_calls(read_answer(ended.raw), n)
         line.window.add_answer(answer, n)
+        if line.loops is not None and not answer.calls:
+            line.loops.said(fingerprint(answer.text))
         return answer
+
+    def _news(self, line: Line, record: Record | None) -> tuple[dict[str, list[str]], list[str]]:
+        """Return which tools are withdrawn, by service, and what the model is to be told.
+
+        What a recorded prompt said, it says again.
+
+        Raises:
+            LoopError: It was told before that it gets nowhere.
+        """
+        stale = line.loops.model_step() if line.loops is not None else None
+        if stale is not None and stale.end:
+            line.spun = looped(stale, MODEL)
+            raise line.spun
+        if record is not None and record.started is not None:
+            said = decode(record.started.args)
+            line.told = said.get("withdrawn", {})
+            texts = [entry[1] for entry in said["prompt"] if entry[0] == NOTICE]
+            return line.told, texts
+        shut: dict[str, list[str]] = {}
+        for name, tool in self.handler.tools.items():
+            gate = self.setting.services.gates.get(tool.service or "")
+            if gate is not None and gate.shut and tool.stand_in is None:
+                shut.setdefault(gate.name, []).append(name)
+        notices = [] if stale is None else [f"[undercroft] {stale.problem}. {stale.mend}"]
+        if shut != line.told:
+            line.told = shut
+            notices.append(withdrawn(list(shut.items())))
+        return shut, notices
 
     # ------------------------------------------------------------------ branches
 
@@ -119,7 +164,7 @@ class LineRun(TurnRun):
         taken = self.lines.get(full)
         if taken is not None and taken.open:
             raise DeclarationError(place, "that name is taken", "Close that branch, or rename it.")
-        made = self.lines[full] = Line(full, line)
+        made = self.lines[full] = self._line(full, line)
         return made
 
     def hand_over(self, giver: Line, key: str, taker: Line) -> None:
@@ -193,6 +238,21 @@ class LineRun(TurnRun):
             await self.clock.sleep(REPLAY_GRACE_S / 100)
         if self.broken is not None:
             raise self.broken
+
+
+def check_spinning(line: Line) -> None:
+    """Raise once a line was told for the last time that it goes round in circles.
+
+    Raises:
+        LoopError: It was.
+    """
+    if line.spun is not None:
+        raise line.spun
+
+
+def looped(found: Looping, tool: str) -> LoopError:
+    """Return the error that ends a line."""
+    return LoopError(tool, found.problem, found.mend)
 
 
 def check_open(line: Line) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from undercroft.engine.accounts import SessionSpending, turn_account
 from undercroft.engine.body import Body, Decoder
-from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
+from undercroft.engine.codec import ENCODE_ERRORS, decode, decoder, encode
 from undercroft.engine.decide import (
     approval,
     check_name,
@@ -44,8 +45,10 @@ from undercroft.errors import (
     TurnBusyError,
     TurnNotFoundError,
 )
+from undercroft.layers.breakers.policy import Budget
 from undercroft.model.event import (
     NIL,
+    NIL_BYTES,
     DoubtSettled,
     StepEnded,
     TurnEnded,
@@ -74,11 +77,13 @@ class _Live:
 
     Attributes:
         waiters: What those who asked for the turn wait for, one each.
+        budget: What it may spend; None: as all turns.
         why: Why it was told to stop, or None.
     """
 
     turn_id: str
     run: TurnRun
+    budget: Budget | None = None
     task: asyncio.Task[None] | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     waiters: list[asyncio.Future[Outcome]] = field(default_factory=list)
@@ -87,6 +92,7 @@ class _Live:
     closed: bool = False
 
 
+_read_budget = decoder(Budget)
 # What a journal holds of a turn that begins; never changed.
 NOTHING = Memo()
 
@@ -102,12 +108,18 @@ class Runner:
         # What ran here, by name: one that is made anew for each turn takes its own place.
         self._met: dict[str, Target] = {}
         self._turn_timeout_s = turn_timeout_s
+        self._sessions = SessionSpending(setting.store)
         self._live: dict[str, _Live] = {}
 
     # ------------------------------------------------------------------ begin
 
     async def run(
-        self, target: Target, inputs: dict[str, Any], session: str | None, timeout_s: float | None
+        self,
+        target: Target,
+        inputs: dict[str, Any],
+        session: str | None,
+        timeout_s: float | None,
+        budget: Budget | None,
     ) -> Outcome:
         """Run a new turn until it ends or has to wait."""
         name = self._name_of(target)
@@ -120,10 +132,13 @@ class Runner:
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
         log = TurnLog(self._store, 0, 0, head)
-        started = msgspec.Raw(raw)
-        log.note(TurnStarted(turn_id, kind, name, code, started, session, at, self._store.runtime))
+        runtime, said = self._store.runtime, NIL
+        if budget is not None:
+            said = msgspec.Raw(encode(budget))
+        raw_input = msgspec.Raw(raw)
+        log.note(TurnStarted(turn_id, kind, name, code, raw_input, session, at, runtime, said))
         run = self._make(target, log, NOTHING, turn_id, session, inputs)
-        return await self._join(self._begin(turn_id, run, timeout_s))
+        return await self._join(self._begin(turn_id, run, timeout_s, budget))
 
     def _name_of(self, target: Target) -> str:
         name = import_name(target)
@@ -158,9 +173,20 @@ class Runner:
             setting = replace(setting, model=model)
         return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
 
-    def _begin(self, turn_id: str, run: TurnRun, timeout_s: float | None) -> _Live:
+    def _allow(self, run: TurnRun, budget: Budget | None) -> None:
+        """Let a turn spend what was said of it, or else of all turns; and its session."""
+        budgets = self._setting.budgets
+        of_turn = turn_account(run.memo, budgets.turn if budget is None else budget)
+        of_session = None
+        if run.session is not None and budgets.session:
+            of_session = self._sessions.account(run.session, run.turn_id, run.memo, budgets.session)
+        run.allow((of_turn, of_session))
+
+    def _begin(
+        self, turn_id: str, run: TurnRun, timeout_s: float | None, budget: Budget | None
+    ) -> _Live:
         loop = asyncio.get_running_loop()
-        live = _Live(turn_id, run)
+        live = _Live(turn_id, run, budget)
         limit_s = self._turn_timeout_s if timeout_s is None else timeout_s
         if limit_s < math.inf:
             run.deadline_at_s = self._clock.now_s() + limit_s
@@ -190,6 +216,8 @@ class Runner:
         try:
             refusal = await live.run.take_session()
             if refusal is None:
+                # Only now nobody else can spend for the session.
+                self._allow(live.run, live.budget)
                 finish = await live.run.main()
             else:
                 finish = Finish(TurnStatus.FAILED, error=Failure("SessionBusy", str(refusal)))
@@ -384,7 +412,9 @@ class Runner:
         inputs = decoded_inputs(target, started.input)
         run = self._make(target, log, memo, turn_id, started.session, inputs)
         run.resumed_at = claimed.position
-        return self._begin(turn_id, run, None)
+        said = started.budget
+        budget = None if bytes(said) == NIL_BYTES else _read_budget(said)
+        return self._begin(turn_id, run, None, budget)
 
     def memo(self, turn_id: str) -> Memo:
         """Return what the journal holds of a turn.

@@ -11,9 +11,12 @@ import msgspec
 from undercroft.engine.body import Body
 from undercroft.engine.desk import Desk
 from undercroft.engine.owning import Silences, Turns
+from undercroft.engine.services import Services
+from undercroft.layers.breakers.policy import Budgets, LoopPolicy
+from undercroft.layers.breakers.prices import Prices
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.parallelism.policy import Limits
-from undercroft.model.event import NIL, NIL_BYTES
+from undercroft.model.event import NIL, NIL_BYTES, StepEnded
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Failure, Refusal, StepStatus
 from undercroft.ports import Clock, Ids, ModelClient, Store
@@ -33,6 +36,10 @@ class Setting:
     turns: Turns
     silences: Silences
     ticks: Iterator[int]
+    services: Services
+    budgets: Budgets
+    loops: LoopPolicy | None
+    prices: Prices | None
 
 
 class Ended(NamedTuple):
@@ -47,8 +54,17 @@ class Ended(NamedTuple):
     version: str = ""
 
 
+# The kind of step that asks a model.
+MODEL = "model"
 # What a step's name ends in that stands in for the one before.
 FALLBACK = ".fallback"
+
+
+def end_of(ended: StepEnded) -> Ended:
+    """Return a recorded end as a live one."""
+    return Ended(ended.status, None, bytes(ended.value), ended.error, ended.took_s, ended.refusal)
+
+
 # Not an end: the body may be called (again).
 AGAIN = Ended(StepStatus.RUNNING)
 

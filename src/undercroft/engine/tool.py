@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from undercroft.engine.body import Body, checked_expiry, make_body
+from undercroft.engine.standin import StandIn, make_stand_in
 from undercroft.errors import DeclarationError
-from undercroft.layers.breakers.policy import RetryPolicy
+from undercroft.layers.breakers.policy import Budget, RetryPolicy
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
 from undercroft.layers.sequencing.arguments import ArgumentCheck
@@ -36,6 +37,8 @@ class Tool(Generic[P, R]):
         description: The function's docstring.
         effect: Its claims, with templates as keys.
         service: Name of what it talks to, or None.
+        stand_in: What is called where it failed, or None.
+        polls: Whether asking again and again is what it is for.
         schema: JSON schema of its arguments, injected ones left out.
     """
 
@@ -47,12 +50,16 @@ class Tool(Generic[P, R]):
         rules: CallRules,
         body: Body,
         service: str | None,
+        stand_in: StandIn | None = None,
+        *,
+        polls: bool = False,
     ) -> None:
         self.fn = fn
         self.name = rules.tool
         self.description = inspect.getdoc(fn) or ""
         self.effect: Effect = declared.effect
         self.service = service
+        self.stand_in, self.polls = stand_in, polls
         self.signature, self.declared, self.rules, self.body = signature, declared, rules, body
         self.check = ArgumentCheck(signature)
         functools.update_wrapper(self, fn)
@@ -97,6 +104,10 @@ def tool(
     timeout_s: float | None = None,
     version: Callable[[Any], object] | None = None,
     expires_s: float | None = None,
+    budget: Budget | None = None,
+    usd: float = 0.0,
+    polls: bool = False,
+    fallback: Any = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(  # noqa: PLR0913  each keyword is one word of a declaration
     fn: Callable[..., Any] | None = None,
@@ -117,6 +128,10 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
     timeout_s: float | None = None,
     version: Callable[[Any], object] | None = None,
     expires_s: float | None = None,
+    budget: Budget | None = None,
+    usd: float = 0.0,
+    polls: bool = False,
+    fallback: Any = None,
 ) -> Any:
     """Declare a function as a tool.
 
@@ -129,21 +144,27 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         appends: Resources added to, in any order.
         writes: Resources changed.
         exclusive: Resources that nobody else may touch meanwhile.
-        service: Name of what it talks to.
+        service: Name of what it talks to; all its tools share a breaker.
         needs: Tools that must have succeeded in this turn for the same arguments.
         read_first: Whether a write needs a read of its resource, where some tool reads it.
         approval: Whether a person must agree to each call.
         verify: What can say, after a crash, whether this write happened: a function of its
             arguments or key that answers True or the result, False or None; or a reading tool.
-        retry: When to try again; not at all if left out.
+        retry: When to try again; as its service has it if left out, which is not at all.
         timeout_s: Seconds that one attempt may take.
         version: Makes of the result of a reading tool what tells one state of the resource
             from another, such as an etag; a hash of the result if left out.
         expires_s: Seconds for which an approval counts; for ever if left out.
+        budget: What all attempts of one call may spend; the runtime's for a step if left out.
+        usd: What an attempt costs, in dollars.
+        polls: Whether calling it again and again with the same arguments is what it is for.
+        fallback: What stands in where it failed or its service is given up: another tool, a
+            function of some of the same arguments, or a value. The turn is degraded then.
 
     Raises:
-        DeclarationError: A parameter, an annotation or a key template cannot be used.
-        SettingError: `timeout_s` or `expires_s` is not above 0, or nobody has to approve.
+        DeclarationError: A parameter, an annotation, a key template or the fallback cannot be
+            used.
+        SettingError: A number is outside its range, or nobody has to approve.
     """
     names = sys._getframe(1).f_locals  # noqa: SLF001  for annotations that name local types
     modes = modes_of(peeks, reads, appends, writes, exclusive)
@@ -164,8 +185,11 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
             verify=verify,
             version=version,
             names=names,
+            budget=budget,
+            usd=usd,
         )
-        return Tool(fn, signature, declared, rules, body, service)
+        stand_in = make_stand_in(signature.place, title, fallback, signature, names)
+        return Tool(fn, signature, declared, rules, body, service, stand_in, polls=polls)
 
     return decorate if fn is None else decorate(fn)
 

@@ -7,8 +7,11 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Protocol, Self
 
+from undercroft.errors import LoopError
+from undercroft.layers.breakers.loops import Loops
 from undercroft.layers.context.state import Window
 from undercroft.model.ids import FINGERPRINT_BYTES
+from undercroft.model.inject import Missing
 from undercroft.model.message import Answer
 from undercroft.model.step import Call, Result
 
@@ -22,12 +25,29 @@ class Line:
         last: Numbers of the steps that its next one follows.
         prompt: Of all that its model was asked so far.
         open: Whether it may still ask for anything.
+        loops: What tells whether it goes round in circles; None: nobody asks.
+        spun: It was told so for the last time, with this.
+        told: Tools that its model knows to be withdrawn, by service.
     """
 
-    __slots__ = ("heir", "last", "name", "open", "prompt", "window")
+    __slots__ = (
+        "heir",
+        "last",
+        "loops",
+        "name",
+        "open",
+        "prompt",
+        "spun",
+        "told",
+        "window",
+    )
 
-    def __init__(self, name: str = "", heir: Line | None = None) -> None:
-        self.name, self.heir = name, heir
+    def __init__(
+        self, name: str = "", heir: Line | None = None, loops: Loops | None = None
+    ) -> None:
+        self.name, self.heir, self.loops = name, heir, loops
+        self.spun: LoopError | None = None
+        self.told: dict[str, list[str]] = {}
         self.window = Window()
         self.last: tuple[int, ...] = heir.last if heir is not None else ()
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)
@@ -39,6 +59,7 @@ class Running(Protocol):
 
     turn_id: str
     session: str | None
+    lacking: dict[str, str]
 
     async def ask_model(self, line: Line) -> Answer:
         """Send the prompt of `line`."""
@@ -88,11 +109,19 @@ class Turn:
         """Close the branch; what it owns falls to the line that it came from."""
         self.close()
 
+    @property
+    def missing(self) -> Missing:
+        """What the turn has to do without so far: by tool, why."""
+        return Missing(self._run.lacking)
+
     async def model(self) -> Answer:
         """Assemble the prompt, send it, and return the answer.
 
+        Tools of a service that is given up are not offered meanwhile, and the model is told.
+
         Raises:
-            ModelError: The model did not answer.
+            ModelError: The model did not answer, or may not be asked any more.
+            LoopError: It was told before that it goes round in circles, and went on.
             DeclarationError: There is no model.
         """
         return await self._run.ask_model(self._line)
@@ -102,6 +131,9 @@ class Turn:
 
         Calls that conflict run in that order, others together. Nothing that a tool does or a
         call lacks is raised: a result says what came of it.
+
+        Raises:
+            LoopError: The model was told before that it goes round in circles, and goes on.
         """
         return await self._run.run_batch(self._line, batch)
 

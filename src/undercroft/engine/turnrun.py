@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from undercroft.engine.accounts import spent_before
 from undercroft.engine.body import Body
 from undercroft.engine.cancel import take_back_cancel
+from undercroft.engine.codec import encode
 from undercroft.engine.desk import Hold
 from undercroft.engine.doubt import DoubtRun
 from undercroft.engine.lane import Lane
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.owning import Ask, No, Owner, Reader, changing
-from undercroft.engine.step import AGAIN, Ended, Finish, Setting, Step
-from undercroft.layers.breakers.state import classify, next_wait_s
+from undercroft.engine.parts.wire import counting
+from undercroft.engine.passing import Passing
+from undercroft.engine.standin import StandIn
+from undercroft.engine.step import AGAIN, FALLBACK, Ended, Finish, Setting, Step, end_of
+from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
+from undercroft.layers.breakers.exits import in_words
+from undercroft.layers.breakers.spend import Account
 from undercroft.layers.conflicts.guard import busy
+from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.ownership import SESSION
+from undercroft.layers.conflicts.resource import Resources
 from undercroft.model.effect import Strength
 from undercroft.model.event import StepEnded, StepRetried, StepStarted, StepWaited
 from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure
@@ -47,13 +57,14 @@ class TurnRun(DoubtRun, ABC):
         turn_id: str,
         session: str | None,
         strength: Callable[[str], Strength],
-        delay_s: Callable[[str], float],
+        resources: Resources,
     ) -> None:
         super().__init__(setting, log, turn_id, session)
         self.desk = setting.desk
         self.store = setting.store
         self.tick = setting.ticks.__next__
         self.memo = memo
+        self.resources = resources
         self.lane = Lane(setting.limits.turn_max, setting.clock.now_s)
         # What steps hold at the desk, by their numbers.
         self.holds: dict[int, Hold] = {}
@@ -66,11 +77,15 @@ class TurnRun(DoubtRun, ABC):
             log,
             turn_id,
             strength,
-            delay_s,
+            resources.delay_s,
             self.tick,
         )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
+        # What the turn, and its session, may spend; and steps, by their numbers.
+        self.accounts: list[Account] = []
+        self.step_accounts: dict[int, Account] = {}
+        self.limited = bool(setting.budgets.step)
         # Journal position up to which the turn had come in earlier lives.
         self.resumed_at = 0
 
@@ -83,6 +98,11 @@ class TurnRun(DoubtRun, ABC):
         if self.session is None:
             return None
         return await self.owner.session(SESSION + quote(self.session, safe=""))
+
+    def allow(self, accounts: Iterable[Account | None]) -> None:
+        """Let the turn spend no more than `accounts` have."""
+        self.accounts = [account for account in accounts if account is not None]
+        self.limited = self.limited or bool(self.accounts)
 
     # ------------------------------------------------------------------ one step
 
@@ -104,7 +124,7 @@ class TurnRun(DoubtRun, ABC):
             if refusal is not None:
                 return self.note_refused(step, refusal, begun=False)
         try:
-            if record is None and body.plain:
+            if record is None and body.plain and not self.limited:
                 ended = await self.once(step)
                 if ended.status is not StepStatus.IN_DOUBT:
                     return ended
@@ -179,7 +199,8 @@ class TurnRun(DoubtRun, ABC):
                 await take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
             error = self.own(raised, body)
-            ended = self._failed_call(body, error, classify(error, changes=body.changes))
+            judged = DEFAULT_TABLE.judge(error, changes=body.changes, wall_s=self.wall_s())
+            ended = self._failed_call(body, error, judged)
         else:
             ended = self.encoded(body, value, self.now_s() - began_s)
             if step.watched:
@@ -210,10 +231,11 @@ class TurnRun(DoubtRun, ABC):
         for _ in range(REPEATS_MAX):
             if ended is not AGAIN:
                 break
-            refused = await self._begin(step, attempt + 1)
+            passing = self._passing(step)
+            refused = await self._begin(step, attempt + 1, passing)
             if refused is not None:
                 return refused
-            attempt, ended = await self._attempts(step, attempt + 1)
+            attempt, ended = await self._attempts(step, attempt + 1, passing)
             if ended.status is StepStatus.IN_DOUBT:
                 self.note_end(step, ended)
                 ended = await self.settle(step, None, live=True)
@@ -222,23 +244,99 @@ class TurnRun(DoubtRun, ABC):
             return Ended(StepStatus.IN_DOUBT)
         return ended
 
+    async def fall_back(
+        self, step: Step, stand_in: StandIn, given: Mapping[str, Any], ended: Ended
+    ) -> tuple[Step, Ended]:
+        """Call what stands in for `step`, which came to nothing; return how that ended.
+
+        Args:
+            step: What came to nothing.
+            stand_in: What is called.
+            given: The arguments of `step`, by name.
+            ended: How it did.
+        """
+        name = step.name + FALLBACK
+        record = self.memo.take(name, step.fp) if self.memo.left else None
+        kwargs = {p: given[p] for p in stand_in.parameters if p in given}
+        n = record.n if record is not None else self.log.next_n()
+        try:
+            declared = stand_in.declared.under(self.resources)
+            claims = declared.pairs({**stand_in.defaults, **kwargs})
+        except KeyProblem as problem:
+            return step, _neither(ended, f"its fallback names no resource: {problem}")
+        other = Step(
+            n,
+            name,
+            stand_in.body,
+            "fallback",
+            kwargs,
+            step.fp,
+            (step.n,),
+            claims,
+            msgspec.Raw(encode(kwargs)),
+            None,
+            claims + declared.implicit,
+            step.branch,
+        )
+        if record is not None and record.ended is not None:
+            now = end_of(record.ended)
+            if now.status is StepStatus.OK:
+                now = now._replace(value=stand_in.body.decode(now.raw))
+        else:
+            now = await self.perform(other, record)
+        if now.status in (StepStatus.OK, StepStatus.IN_DOUBT):
+            return other, now
+        return other, _neither(
+            ended, f"its fallback failed too: {in_words(now.error, now.refusal)}"
+        )
+
     async def called(self, step: Step, record: Record | None) -> Ended:
         """Begin `step` and call its body; its end is the caller's to note."""
         began_s = self.now_s()
         attempt = (record.attempts if record else 0) + 1
-        refused = await self._begin(step, attempt)
+        passing = self._passing(step)
+        refused = await self._begin(step, attempt, passing)
         if refused is not None:
             return refused
-        _, ended = await self._attempts(step, attempt)
+        _, ended = await self._attempts(step, attempt, passing)
         return ended._replace(took_s=self.now_s() - began_s)
 
-    async def _begin(self, step: Step, attempt: int) -> Ended | None:
-        """Note that `step` begins; return how it ended where it must not."""
-        if step.body.changes:
-            return await self._intend(step, attempt)
-        self.log.note(self.begun(step, attempt))
-        self.log.put_start()
-        return None
+    def _passing(self, step: Step) -> Passing:
+        """Return what `step` has to pass before each attempt."""
+        accounts = self.accounts
+        budget = step.body.budget or self.setting.budgets.step
+        if budget:
+            account = self.step_accounts.get(step.n)
+            if account is None:
+                place = f"budget= of {step.body.name}" if step.body.budget else "Budgets(step=…)"
+                account = Account(f"step {step.name}", budget, setting=place)
+                account.restore(*spent_before(self.memo, step.n))
+                self.step_accounts[step.n] = account
+            accounts = [account, *accounts]
+        return Passing(self.setting, self.log, step, accounts, self.deadline_at_s)
+
+    async def _begin(self, step: Step, attempt: int, passing: Passing) -> Ended | None:
+        """Note that `step` begins, once it may pass; return how it ended where it must not."""
+        refusal = await passing.enter()
+        if refusal is not None:
+            begun = attempt > 1
+            if begun and step.n in self.unsure:
+                # It may have happened, and cannot be repeated now.
+                self.doubts[step.n] = step
+                return Ended(StepStatus.IN_DOUBT)
+            return self.note_refused(step, refusal, begun=begun and step.body.changes)
+        if not step.body.changes:
+            self.log.note(self.begun(step, attempt))
+            self.log.put_start()
+            return None
+        try:
+            refused = await self._intend(step, attempt)
+        except BaseException:
+            passing.called_off()
+            raise
+        if refused is not None:
+            passing.called_off()
+        return refused
 
     async def _intend(self, step: Step, attempt: int) -> Ended | None:
         """Make the intent of a write durable; return how it ended where it must not happen."""
@@ -327,31 +425,35 @@ class TurnRun(DoubtRun, ABC):
         self.log.outcome(wants, wrote=True)
         self.owner.changed(wants, self.fences.pop(step.n, 0))
 
-    async def _attempts(self, step: Step, attempt: int) -> tuple[int, Ended]:
-        """Call the body until it succeeds or may not be tried again."""
+    async def _attempts(self, step: Step, attempt: int, passing: Passing) -> tuple[int, Ended]:
+        """Call the body, which may pass, until it succeeds or may not be tried again."""
         body = step.body
         self.running[step.n] = step
         while True:
             position = self.store.position
             try:
-                value = await self.call(step, attempt, body.timeout_s)
-                task = asyncio.current_task()
-                if task is not None and task.cancelling() and not self.halted:
-                    await take_back_cancel(task)
+                value = await self._attempt(step, attempt, passing)
             except BaseException as raised:  # noqa: BLE001  a tool may raise anything
-                error = self.own(raised, body)
-                error_class = classify(error, changes=body.changes)
-                wait_s = next_wait_s(
-                    body.retry, error_class, attempt=attempt, jitter=self.setting.ids.jitter()
-                )
-                ended = self._failed_call(body, error, error_class)
+                try:
+                    error = self.own(raised, body)
+                except BaseException:
+                    passing.called_off()
+                    raise
+                judged = passing.failed(error)
+                ended = self._failed_call(body, error, judged)
+                wait_s = passing.next_wait_s(judged, attempt)
                 if wait_s is None or ended.error is None:
                     break
                 self.log.note(StepRetried(step.n, attempt, self.wall_s(), wait_s, ended.error))
                 self.log.put()
                 await self.clock.sleep(wait_s)
+                refusal = await passing.enter()
+                if refusal is not None:
+                    ended = _given_up(ended, refusal)
+                    break
                 attempt += 1
             else:
+                passing.succeeded(value)
                 ended = self.encoded(body, value)
                 if step.watched:
                     ended = self._saw(step, ended, position)
@@ -359,8 +461,37 @@ class TurnRun(DoubtRun, ABC):
         del self.running[step.n]
         return attempt, ended
 
+    async def _attempt(self, step: Step, attempt: int, passing: Passing) -> Any:
+        """Call the body once; raises also what a service answered as though all were well."""
+        with counting(passing.wire):
+            value = await self.call(step, dict(passing.kwargs), attempt, passing.limit_s)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and not self.halted:
+            await take_back_cancel(task)
+        said = passing.failed_body(value)
+        if said is not None:
+            raise said
+        return value
+
     @staticmethod
-    def _failed_call(body: Body, error: BaseException, error_class: ErrorClass) -> Ended:
-        doubt = error_class is ErrorClass.UNKNOWN and body.changes
+    def _failed_call(body: Body, error: BaseException, judged: Judged) -> Ended:
+        doubt = judged.error_class is ErrorClass.UNKNOWN and body.changes
         status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
-        return Ended(status, error=failure(error, error_class, body.name))
+        return Ended(status, error=failure(error, judged.error_class, body.name, judged.blame))
+
+
+def _given_up(ended: Ended, refusal: Refusal) -> Ended:
+    """Return the end of a step that failed, and may not be tried again after all."""
+    assert ended.error is not None  # noqa: S101  it failed
+    message = f"{ended.error.message} (not tried again: {refusal.message})"
+    return ended._replace(error=msgspec.structs.replace(ended.error, message=message))
+
+
+def _neither(ended: Ended, why: str) -> Ended:
+    """Return the end of a step for which nothing could stand in."""
+    if ended.error is None:
+        assert ended.refusal is not None  # noqa: S101  it came to nothing
+        message = f"{ended.refusal.message} And {why}."
+        return ended._replace(refusal=msgspec.structs.replace(ended.refusal, message=message))
+    message = f"{ended.error.message} (and {why})"
+    return ended._replace(error=msgspec.structs.replace(ended.error, message=message))

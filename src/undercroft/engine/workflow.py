@@ -17,8 +17,9 @@ from undercroft.engine.body import (
     use_of,
 )
 from undercroft.engine.codec import decoder
+from undercroft.engine.standin import StandIn, is_changing, make_stand_in
 from undercroft.errors import DeclarationError, GraphError
-from undercroft.layers.breakers.policy import RetryPolicy
+from undercroft.layers.breakers.policy import Budget, RetryPolicy
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, PlainKeys, declare, modes_of
 from undercroft.layers.conflicts.resource import Resource, Resources
@@ -48,6 +49,7 @@ class _Declaration:
     declared: Declared
     service: str | None
     expires_s: float | None
+    stand_in: StandIn | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Op:
         key_inputs: Names of inputs in keys.
         key_item: The name that stands for the item of a fan-out in keys, or None.
         expires_s: Of a gate, the seconds for which a person's word counts; for ever if None.
+        stand_in: What is called where it failed, or None.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Op:
     key_inputs: tuple[str, ...]
     key_item: str | None
     expires_s: float | None = None
+    stand_in: StandIn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,9 @@ class Workflow:
         timeout_s: float | None = None,
         version: Callable[[Any], object] | None = None,
         expires_s: float | None = None,
+        budget: Budget | None = None,
+        usd: float = 0.0,
+        fallback: Any = None,
         names: Mapping[str, Any] | None = None,
     ) -> None:
         """Declare `fn` as a step of `phase`; what the decorators call.
@@ -261,6 +268,11 @@ class Workflow:
             timeout_s: Seconds that one attempt may take.
             version: Makes of what it reads what tells its states apart; a hash if left out.
             expires_s: Of a gate, the seconds for which a person's word counts.
+            budget: What all attempts may spend; the runtime's for a step if left out.
+            usd: What an attempt costs, in dollars.
+            fallback: What stands in where it failed or its service is given up: a function of
+                some of the same parameters, a tool that only reads, or a value. The turn is
+                degraded then.
             names: Local names that annotations may use.
 
         Raises:
@@ -286,10 +298,13 @@ class Workflow:
             verify=verify,
             version=version,
             names=names or {},
+            budget=budget,
+            usd=usd,
         )
+        stand_in = _stand_in(phase, title, fallback, signature, names or {})
         node = Node(title, phase, signature, declared.parameters, body.changes, optional, each)
         word_s = checked_expiry(expires_s, asks=phase is Phase.APPROVE)
-        self._declarations.append(_Declaration(node, body, declared, service, word_s))
+        self._declarations.append(_Declaration(node, body, declared, service, word_s, stand_in))
         self._program = None
 
     def _check_name(self, title: str) -> None:
@@ -377,6 +392,21 @@ def _declared(
     return declared
 
 
+def _stand_in(
+    phase: Phase, title: str, given: Any, signature: Signature, names: Mapping[str, Any]
+) -> StandIn | None:
+    place = signature.place
+    if given is not None and phase is Phase.APPROVE:
+        raise DeclarationError(place, "nothing stands in for a person", "Leave fallback= out.")
+    if is_changing(given):
+        raise DeclarationError(
+            place,
+            f"its fallback {given.name!r} changes the world",
+            "Make that a step of its own, after this one made optional.",
+        )
+    return make_stand_in(place, title, given, signature, names)
+
+
 def _op(step: PlanStep, declaration: _Declaration, resources: Resources) -> Op:
     node = declaration.node
     declared = respelled(f"step {node.name!r}", declaration.declared, resources)
@@ -401,6 +431,7 @@ def _op(step: PlanStep, declaration: _Declaration, resources: Resources) -> Op:
         key_inputs=tuple(p for p, s in step.key_sources.items() if s.kind == "input"),
         key_item=next((p for p, s in step.key_sources.items() if s.kind == "item"), None),
         expires_s=declaration.expires_s,
+        stand_in=declaration.stand_in,
     )
 
 

@@ -33,6 +33,7 @@ class TurnStarted(Event, frozen=True, array_like=True, gc=False, tag="turn"):
         code: Fingerprint of the graph, or of the handler's tools.
         input: The named arguments, encoded.
         runtime: Number of the process that began it; 0 where an older one did not say.
+        budget: What the turn may spend, if that was said of this one, encoded.
     """
 
     turn_id: str
@@ -43,6 +44,7 @@ class TurnStarted(Event, frozen=True, array_like=True, gc=False, tag="turn"):
     session: str | None
     at: float
     runtime: int = 0
+    budget: msgspec.Raw = NIL
 
 
 class TurnResumed(Event, frozen=True, array_like=True, gc=False, tag="resumed"):
@@ -104,15 +106,16 @@ class AttemptReserved(Event, frozen=True, array_like=True, gc=False, tag="reserv
     If no `AttemptSpent` follows, because the process died, it counts as spent.
 
     Attributes:
-        nano_usd: Money, in billionths of a dollar.
+        time_us: Microseconds of calls under way.
+        usd_nano: Money, in billionths of a dollar.
     """
 
     n: int
     attempts: int
-    time_s: float
+    time_us: int
     input_tokens: int = 0
     output_tokens: int = 0
-    nano_usd: int = 0
+    usd_nano: int = 0
 
 
 class AttemptSpent(Event, frozen=True, array_like=True, gc=False, tag="spent"):
@@ -121,16 +124,17 @@ class AttemptSpent(Event, frozen=True, array_like=True, gc=False, tag="spent"):
     Attributes:
         service: What was called; empty where that has no name.
         attempts: On the wire, those of a client library included.
-        nano_usd: Money, in billionths of a dollar; None where the price is not known.
+        time_us: Microseconds of calls under way.
+        usd_nano: Money, in billionths of a dollar; None where the price is not known.
     """
 
     n: int
     service: str
     attempts: int
-    time_s: float
+    time_us: int
     input_tokens: int = 0
     output_tokens: int = 0
-    nano_usd: int | None = None
+    usd_nano: int | None = None
 
 
 class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):

@@ -95,12 +95,15 @@ class Failure(msgspec.Struct, frozen=True):
         message: Its text, at most 2,000 characters.
         error_class: What it means for another attempt.
         step: Name of the step in which it was raised, or empty.
+        blame: Whose it was: `vendor`, `account`, `caller`, `unsure` or `nobody`; empty where
+            nothing was called.
     """
 
     type: str
     message: str
     error_class: ErrorClass = ErrorClass.PERMANENT
     step: str = ""
+    blame: str = ""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
@@ -117,6 +120,7 @@ class Result(msgspec.Struct, frozen=True):
         step_id: The step's id within its turn.
         name: The tool that was asked for.
         call_id: The provider's id of the call.
+        stood_in: Name of what stood in for the tool, which failed: `value` is of that.
     """
 
     status: StepStatus
@@ -126,6 +130,7 @@ class Result(msgspec.Struct, frozen=True):
     step_id: str = ""
     name: str = ""
     call_id: str | None = None
+    stood_in: str = ""
 
 
 def step_id(name: str, number: int) -> str:
@@ -137,7 +142,10 @@ MESSAGE_CHARS_MAX = 2_000
 
 
 def failure(
-    error: BaseException, error_class: ErrorClass = ErrorClass.PERMANENT, step: str = ""
+    error: BaseException,
+    error_class: ErrorClass = ErrorClass.PERMANENT,
+    step: str = "",
+    blame: str = "",
 ) -> Failure:
     """Return `error` as data, its text bounded."""
     try:
@@ -147,4 +155,4 @@ def failure(
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) > MESSAGE_CHARS_MAX:
         text = f"{text[:MESSAGE_CHARS_MAX]}… ({len(text):,} characters)"
-    return Failure(type(error).__name__, text, error_class, step)
+    return Failure(type(error).__name__, text, error_class, step, blame)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from undercroft.errors import StoreError
 from undercroft.model.lease import Denied, Granted
+from undercroft.model.turn import TurnHead
 from undercroft.ports import Wants
 from undercroft.storage.sqlite_leases import SqliteLeases
 
@@ -30,6 +31,12 @@ class Outcome(NamedTuple):
     place: int
     wants: Wants
     wrote: bool
+
+
+def begin_row(num: int, head: TurnHead, runtime: int) -> tuple[Any, ...]:
+    """Return the row of a turn that begins."""
+    named = (head.turn_id, head.kind, head.target, head.session)
+    return (num, *named, head.status, head.began_at, runtime)
 
 
 class Batch:

@@ -19,6 +19,7 @@ from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
+from undercroft.storage.board import MemoryBoard, Shared
 from undercroft.storage.leases import WITHDRAWN, LeaseBook, Writes, lapsed
 
 _PARKED = (TurnStatus.WAITING, TurnStatus.IN_DOUBT)
@@ -55,6 +56,7 @@ class MemoryJournal:
     # Turns that were taken from a process which had fallen silent.
     lost: dict[int, set[int]] = field(default_factory=dict)
     copy_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    shared: Shared = field(default_factory=Shared)
 
 
 class _Frame(NamedTuple):
@@ -129,6 +131,7 @@ class MemoryStore:
         self._leases = MemoryLeases(self.journal)
         self._beating: asyncio.TimerHandle | None = None
         self._lapsed: dict[int, StoreError] = {}
+        self._board: MemoryBoard | None = None
         self._runtime = 0
         self._turns = 0
         self._work: list[_Work] = []
@@ -155,6 +158,11 @@ class MemoryStore:
         return self.journal.copy_id
 
     @property
+    def board(self) -> MemoryBoard | None:
+        """What is shared of breakers."""
+        return self._board
+
+    @property
     def backlog_bytes(self) -> int:
         """Size of what is queued and not yet committed."""
         return self._size_bytes
@@ -166,12 +174,15 @@ class MemoryStore:
         self.journal.beats[self._runtime] = (0, self._lease_s)
         self._turns = self._runtime << 32
         self.journal.alive.add(self._runtime)
+        self._board = MemoryBoard(self.journal.shared, self._runtime, self.journal.alive)
 
     async def close(self) -> None:
         """Commit what is queued."""
         if self._beating is not None:
             self._beating.cancel()
         self._flush()
+        if self._board is not None:
+            await self._board.close()
         self.journal.alive.discard(self._runtime)
 
     def begin(self, head: TurnHead) -> int:

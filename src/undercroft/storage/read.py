@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from undercroft.errors import StoreError
+from undercroft.model.circuit import CircuitChanged, Stored
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import TurnHead
 from undercroft.storage import alive
+from undercroft.storage.circuits import living, read_history, read_last
 from undercroft.storage.schema import MIGRATIONS, checked_version, connect, translated
 
 _HEAD = "SELECT id, kind, target, session, status, began, ended, runtime FROM turn"
 _BUSY_MS = 5_000
+# Versions from this one on differ only by tables that were added; they are read as if empty.
+_OLDEST = 2
 _RUNNABLE = (TurnStatus.RUNNING, TurnStatus.STOPPED)
 
 
@@ -90,6 +94,35 @@ class SqliteReader:
             if (holder == by and num in given_up) or not self._held(holder)
         ]
 
+    def circuits(self) -> dict[str, CircuitChanged]:
+        """Return the last transition of each service's breaker."""
+        if not self._has("circuit"):
+            return {}
+        try:
+            _, last = read_last(self._connection, self._path)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+        return {service: stored.change for service, stored in last.items()}
+
+    def circuit_history(self, service: str | None = None, *, limit: int) -> list[Stored]:
+        """Return the last transitions of breakers, oldest first."""
+        if not self._has("circuit"):
+            return []
+        try:
+            return read_history(self._connection, self._path, service, limit)
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
+
+    def gauges(self) -> list[tuple[int, bytes]]:
+        """Return the live figures of services, by the processes that tell them."""
+        if not self._has("gauge"):
+            return []
+        rows = self._rows("SELECT runtime, data FROM gauge ORDER BY runtime, service")
+        return living([(row[0], row[1]) for row in rows], self._held)
+
+    def _has(self, table: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name=?", table))
+
     def _head(self, row: tuple[Any, ...]) -> TurnHead:
         turn_id, kind, target, session, status, began, ended, holder = row
         held = self._held(holder)
@@ -121,10 +154,10 @@ def open_reader(path: str) -> Iterator[SqliteReader]:
         version = checked_version(connection, path, len(MIGRATIONS))
         if version == 0:
             raise StoreError(path, "it is empty", "Run a turn on it first: undercroft run.")
-        if version < len(MIGRATIONS):
+        if version < _OLDEST:
             raise StoreError(
                 path,
-                f"its schema is version {version}, and this Undercroft reads {len(MIGRATIONS)}",
+                f"its schema is version {version}, and this Undercroft reads {_OLDEST} and newer",
                 "Run a turn on it, or open it with uc.Runtime: that brings it forward.",
             )
         yield SqliteReader(connection, path)

@@ -67,6 +67,40 @@ MIGRATIONS: tuple[str, ...] = (
         inode INTEGER NOT NULL
     );
     """,
+    # Of breakers, as all processes see them. `circuit` only grows, and its epochs make one
+    # writer of each transition; `prober` counts as long as its epoch is the last one.
+    """
+    CREATE TABLE circuit(
+        seq     INTEGER PRIMARY KEY,
+        service TEXT NOT NULL,
+        epoch   INTEGER NOT NULL,
+        data    BLOB NOT NULL,
+        UNIQUE(service, epoch)
+    );
+    CREATE TABLE prober(
+        service TEXT PRIMARY KEY,
+        epoch   INTEGER NOT NULL,
+        runtime INTEGER NOT NULL,
+        beat    INTEGER NOT NULL
+    );
+    CREATE TABLE gauge(
+        runtime INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        data    BLOB NOT NULL,
+        PRIMARY KEY(runtime, service)
+    );
+    CREATE TABLE spent(
+        scope         TEXT NOT NULL,
+        name          TEXT NOT NULL,
+        runtime       INTEGER NOT NULL,
+        attempts      INTEGER NOT NULL,
+        time_us       INTEGER NOT NULL,
+        input_tokens  INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        usd_nano      INTEGER NOT NULL,
+        PRIMARY KEY(scope, name, runtime)
+    );
+    """,
 )
 
 # A turn that was being parked while somebody said a word about it waits for no one: it is

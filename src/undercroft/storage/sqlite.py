@@ -9,8 +9,6 @@ a flush takes milliseconds, so it happens in a thread.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,9 +27,11 @@ from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
 from undercroft.storage import alive
-from undercroft.storage.batch import Batch, Intent, Outcome
+from undercroft.storage.batch import Batch, Intent, Outcome, begin_row
+from undercroft.storage.circuits import read_last
 from undercroft.storage.leases import WITHDRAWN, lapsed
 from undercroft.storage.read import SqliteReader
+from undercroft.storage.register import register
 from undercroft.storage.schema import (
     BEAT,
     BEGIN,
@@ -46,6 +46,7 @@ from undercroft.storage.schema import (
     prepare,
     translated,
 )
+from undercroft.storage.sqlite_board import SqliteBoard
 from undercroft.storage.sqlite_leases import SqliteLeases
 from undercroft.storage.wal import RELEASED_MAX, Checkpointer, Flusher, Releaser
 
@@ -111,6 +112,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection
         self._reader: SqliteReader
         self._leases: SqliteLeases
+        self._board: SqliteBoard | None = None
 
     @property
     def runtime(self) -> int:
@@ -126,6 +128,11 @@ class SqliteStore:
     def copy_id(self) -> str:
         """Which copy of the journal this is."""
         return self._copy_id
+
+    @property
+    def board(self) -> SqliteBoard | None:
+        """What is shared of breakers; on a connection and in a thread of its own, once used."""
+        return self._board
 
     @property
     def backlog_bytes(self) -> int:
@@ -169,16 +176,12 @@ class SqliteStore:
             await asyncio.sleep(_RETRY_S)
 
     def _register(self) -> None:
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
         execute = self._connection.execute
-        row = execute(
-            "INSERT INTO runtime(holder, began, lease_s) VALUES(?, ?, ?) RETURNING no",
-            (holder, time.time(), self._lease_s),
-        ).fetchone()
-        # Held before the row can be seen, or others would take us for dead.
-        alive.hold(self.path, row[0])
-        self._runtime = self._leases.runtime = row[0]
-        self._turns = row[0] << 32
+        self._runtime = register(self._connection, self.path, self._lease_s)
+        self._leases.runtime = self._runtime
+        known = read_last(self._connection, self.path)
+        self._board = SqliteBoard(self.path, self._runtime, self._lease_s, known)
+        self._turns = self._runtime << 32
         (self._position,) = execute(LAST).fetchone()
         self._copy_id = copy_id(self._connection, self.path)
 
@@ -186,6 +189,8 @@ class SqliteStore:
         """Commit what is queued, flush, and let go of the file."""
         if self._beating is not None:
             self._beating.cancel()
+        if self._board is not None:
+            await self._board.close()
         try:
             while self._scheduled:
                 if self._busy_since is None:
@@ -207,18 +212,7 @@ class SqliteStore:
             raise self._dead
         self._turns += 1
         self._mine[self._turns] = self._position
-        self._batch.begins.append(
-            (
-                self._turns,
-                head.turn_id,
-                head.kind,
-                head.target,
-                head.session,
-                head.status,
-                head.began_at,
-                self._runtime,
-            )
-        )
+        self._batch.begins.append(begin_row(self._turns, head, self._runtime))
         self._schedule()
         return self._turns
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from undercroft.layers.breakers.loops import Looping
+from undercroft.layers.breakers.spend import Short, Unpriced
 from undercroft.model.step import Refusal
 
 
@@ -33,27 +35,31 @@ def overloaded(tool: str, service: str, waited_s: float, pause_s: float) -> Refu
     )
 
 
-def over_budget(  # noqa: PLR0913, PLR0917  a refusal has as many facts
-    tool: str, budget: str, unit: str, asked: str, left: str, limit: str
-) -> Refusal:
+def over_budget(tool: str, short: Short) -> Refusal:
     """Return the refusal of a call that might spend more than is left."""
     return Refusal(
         rule="breakers.budget",
-        message=f"{tool} was not called: it may take {asked} {unit}, and of the budget of "
-        f"{budget} {left} of {limit} are left.",
+        message=f"{tool} was not called: {short.problem}.",
         next="Finish with what is there, and tell the user what is missing.",
-        facts={"budget": budget, "unit": unit, "asked": asked, "left": left, "limit": limit},
+        facts={
+            "budget": short.account,
+            "unit": short.unit,
+            "asked": short.asked,
+            "left": short.left,
+            "limit": short.limit,
+            "reserved": short.reserved,
+            "mend": short.mend,
+        },
     )
 
 
-def unpriced(tool: str, model: str) -> Refusal:
+def unpriced(tool: str, price: Unpriced) -> Refusal:
     """Return the refusal of a call under a budget of money whose price nobody knows."""
     return Refusal(
         rule="breakers.unpriced",
-        message=f"{tool} was not called: money is limited, and {model or 'this model'} has no "
-        "price.",
-        next="Give it one, Runtime(prices={…}), or limit tokens instead of usd.",
-        facts={"model": model},
+        message=f"{tool} was not called: {price.problem}.",
+        next="Finish with what is there, and tell the user what is missing.",
+        facts={"budget": price.account, "model": price.model, "mend": price.mend},
     )
 
 
@@ -67,23 +73,13 @@ def out_of_time(tool: str, left_s: float) -> Refusal:
     )
 
 
-def looping(
-    tool: str, kind: str, tools: Sequence[str], count: int, result: str, *, last: bool
-) -> Refusal:
+def looping(tool: str, found: Looping) -> Refusal:
     """Return the refusal of a call that leads round in circles."""
-    match kind:
-        case "repeat":
-            what = f"was called {count} times with the same arguments, each time {result}"
-        case "cycle":
-            what = f"would begin {' → '.join(tools)} once more, after {count} times"
-        case _:
-            what = f"follows {count} answers that led to nothing new"
-    end = " The turn is ended." if last else ""
     return Refusal(
-        rule="breakers.loop",
-        message=f"{tool} {what}; that will not change.{end}",
-        next="Do something else, or answer the user with what is known and say what is not.",
-        facts={"kind": kind, "tools": list(tools), "count": count, "result": result},
+        rule=found.rule,
+        message=f"{tool} was not called: {found.problem}.",
+        next=found.mend,
+        facts=found.facts,
     )
 
 

@@ -1,4 +1,4 @@
-"""What may be declared about calls that can fail: how often, how long, at what price, and then what.
+"""What may be declared about calls that can fail: how often, how long, at what price.
 
 Keeps: a setting that makes no sense fails where it is written, naming the field and its range.
 """
@@ -6,9 +6,7 @@ Keeps: a setting that makes no sense fails where it is written, naming the field
 from __future__ import annotations
 
 import math
-
 from dataclasses import dataclass, fields
-
 from typing import Any
 
 from undercroft.errors import SettingError
@@ -20,8 +18,15 @@ CALLS_MIN = 10
 DAY_S = 86_400.0
 
 
-def checked_number(name: str, value: Any, *, above: float = -math.inf, least: float | None = None,
-                   most: float = math.inf, whole: bool = False) -> None:  # fmt: skip
+def checked_number(  # noqa: PLR0913  each keyword is one part of a range
+    name: str,
+    value: Any,
+    *,
+    above: float = -math.inf,
+    least: float | None = None,
+    most: float = math.inf,
+    whole: bool = False,
+) -> None:
     """Raise unless `value` is a number in its range; NaN and booleans never are.
 
     Args:
@@ -165,7 +170,8 @@ class BreakerPolicy:
                 "window_calls", self.window_calls, least=1, most=WINDOW_CALLS_MAX, whole=True
             )
         elif self.window_calls is not None:
-            raise SettingError("window_calls", self.window_calls, "left out where window_s is given")
+            expected = "left out where window_s is given"
+            raise SettingError("window_calls", self.window_calls, expected)
         most = self.window_calls or math.inf
         if self.calls_min is None:
             object.__setattr__(self, "calls_min", int(min(CALLS_MIN, most)))
@@ -272,6 +278,9 @@ class LoopPolicy:
         checked_number("cycle_max", self.cycle_max, least=1, most=16, whole=True)
 
 
+DEFAULT_LOOPS = LoopPolicy()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitPolicy:
     """How many calls of this account may be in flight at a service once it says: too many.
@@ -296,6 +305,10 @@ class LimitPolicy:
         if self.backoff == 1:
             raise SettingError("backoff", self.backoff, "below 1")
         checked_number("pause_max_s", self.pause_max_s, least=0)
+
+
+DEFAULT_RATIO = RetryRatio()
+DEFAULT_LIMIT = LimitPolicy()
 
 
 def checked_timeout(timeout_s: float | None, name: str = "timeout_s") -> float | None:

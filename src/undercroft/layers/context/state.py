@@ -14,6 +14,9 @@ from undercroft.errors import DeclarationError
 from undercroft.model.message import Answer, Message
 from undercroft.model.step import Call, Result, StepStatus
 
+# What stands for the role of a notice in a journaled prompt.
+NOTICE = "notice"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -21,10 +24,12 @@ class Entry:
 
     Attributes:
         step: Number of the step whose answer or result it is; None for a literal message.
+        notice: Whether it is ours: the model is told something that nobody said.
     """
 
     message: Message
     step: int | None = None
+    notice: bool = False
 
 
 class Window:
@@ -60,6 +65,13 @@ class Window:
     def assistant(self, text: str) -> None:
         """Add what was said to the user earlier."""
         self._entries.append(Entry(Message("assistant", text)))
+
+    def notice(self, text: str) -> Entry:
+        """Tell the model something with the prompt that is being assembled; return the entry."""
+        entry = Entry(Message("user", text), notice=True)
+        self._entries.append(entry)
+        self._sent = len(self._entries)
+        return entry
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -120,6 +132,9 @@ def named_calls(answer: Answer, step: int) -> Answer:
 def render_result(result: Result, data: object) -> str:
     """Return the text that a model reads as the result of its call; `data` is its plain value."""
     if result.status == StepStatus.OK:
+        if result.stood_in:
+            note = f"{result.name} failed; this is what stood in for it"
+            return _json({"value": data, "note": note})
         return data if isinstance(data, str) else _json(data)
     if result.refusal is not None:
         return _json({"refused": msgspec.to_builtins(result.refusal)})

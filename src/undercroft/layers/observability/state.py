@@ -262,11 +262,11 @@ def _total(spent: Sequence[AttemptSpent]) -> Spent | None:
     """Return what the attempts of a step spent together."""
     if not spent:
         return None
-    known = [one.nano_usd for one in spent if one.nano_usd is not None]
+    known = [one.usd_nano for one in spent if one.usd_nano is not None]
     return Spent(
         spent[-1].service,
         sum(one.attempts for one in spent),
-        sum(one.time_s for one in spent),
+        sum(one.time_us for one in spent) / 1e6,
         sum(one.input_tokens for one in spent),
         sum(one.output_tokens for one in spent),
         sum(known) / 1e9 if len(known) == len(spent) else None,

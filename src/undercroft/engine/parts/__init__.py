@@ -1,0 +1,1 @@
+"""Parts of the breakers layer, each for any async function, with or without a runtime."""

@@ -1,0 +1,130 @@
+"""Counts what really goes over the wire, below the retries that client libraries make.
+
+Keeps: one place knows how often a service was asked, whoever asked; what is used up stays used
+up, however often a library tries.
+Leaves to whoever counts: how many attempts there are, and what follows.
+
+    client = httpx.AsyncClient(event_hooks={"request": [uc.wire_attempt]})
+
+(The same with `httpx2`, which recent clients of OpenAI and Anthropic are built on.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from undercroft.errors import BudgetError
+
+# Requests of one call that are told apart; beyond, only their sum is counted.
+REQUESTS_MAX = 1_000
+
+
+class Wire:
+    """The attempts that one call makes on the wire.
+
+    Attributes:
+        service: As errors say it.
+        allowed: Attempts in all; None: no limit.
+        repeats_allowed: Attempts of the same request, method and address; None: no limit.
+        count: Attempts so far.
+        repeats: Attempts so far of the request that was sent most often.
+        refused: Attempts that were not allowed.
+    """
+
+    __slots__ = (
+        "_by_request",
+        "allowed",
+        "count",
+        "refused",
+        "repeats",
+        "repeats_allowed",
+        "service",
+    )
+
+    def __init__(
+        self,
+        allowed: int | None = None,
+        *,
+        repeats_allowed: int | None = None,
+        service: str = "",
+    ) -> None:
+        self.allowed, self.repeats_allowed, self.service = allowed, repeats_allowed, service
+        self.count = self.repeats = self.refused = 0
+        self._by_request: dict[Hashable, int] = {}
+
+    def _short(self, request: Hashable) -> int | None:
+        """The limit that another attempt would break, if there is one."""
+        if self.allowed is not None and self.count >= self.allowed:
+            return self.allowed
+        sent = self._by_request.get(request, 0)
+        if self.repeats_allowed is not None and sent >= self.repeats_allowed:
+            return self.repeats_allowed
+        return None
+
+    def _sent(self, request: Hashable) -> None:
+        self.count += 1
+        if request in self._by_request or len(self._by_request) < REQUESTS_MAX:
+            sent = self._by_request.get(request, 0) + 1
+            self._by_request[request] = sent
+            self.repeats = max(self.repeats, sent)
+
+
+# Whatever counts here, the innermost last.
+_wires: ContextVar[tuple[Wire, ...]] = ContextVar("_wires", default=())
+
+
+@contextmanager
+def counting(wire: Wire) -> Iterator[Wire]:
+    """Count in `wire` what is sent inside, by tasks and threads that are begun inside as well.
+
+    Where that happens inside another, both count.
+    """
+    outer = _wires.get()
+    inside = outer if any(wire is other for other in outer) else (*outer, wire)
+    token = _wires.set(inside)
+    try:
+        yield wire
+    finally:
+        _wires.reset(token)
+
+
+async def wire_attempt(request: object = None) -> None:
+    """Count one attempt of the call that this code runs in; outside of any, nothing happens.
+
+    Args:
+        request: What is sent, if it has a `method` and a `url`: an attempt is told from another
+            request by them.
+
+    Raises:
+        BudgetError: The call's attempts are used up. A client library may wrap it, or even try
+            again: that is refused, too.
+    """
+    wire_attempt_sync(request)
+
+
+def wire_attempt_sync(request: object = None) -> None:
+    """Count as `wire_attempt` does, for clients that are not async.
+
+    Raises:
+        BudgetError: As there.
+    """
+    wires = _wires.get()
+    key = _key(request) if wires else None
+    for wire in wires:
+        limit = wire._short(key)  # noqa: SLF001  of the same file
+        if limit is not None:
+            wire.refused += 1
+            raise BudgetError(
+                wire.service or "the service",
+                f"it was not asked again, since the call's {limit} attempts are used up",
+                "Turn the retries of the client library off, or allow more attempts.",
+            )
+    for wire in wires:
+        wire._sent(key)  # noqa: SLF001  of the same file
+
+
+def _key(request: object) -> Hashable:
+    method, url = getattr(request, "method", None), getattr(request, "url", None)
+    return None if method is None and url is None else (str(method), str(url))

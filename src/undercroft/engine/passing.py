@@ -1,0 +1,287 @@
+"""One step on its way out: what it passes before each attempt, and what each came to.
+
+Keeps: what an attempt may spend is set aside before it begins, and a permit that was given is
+given back exactly once, however the attempt ends.
+Order: deadline, budgets, limit and breaker of the service, call; then whether, and when, again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from undercroft.engine.codec import encode
+from undercroft.engine.log import TurnLog
+from undercroft.engine.parts.wire import Wire
+from undercroft.engine.services import Gate
+from undercroft.engine.step import MODEL, Setting, Step
+from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
+from undercroft.layers.breakers.guard import out_of_time, over_budget, unpriced
+from undercroft.layers.breakers.policy import ONCE
+from undercroft.layers.breakers.spend import (
+    NOTHING,
+    Account,
+    Amount,
+    Reservation,
+    Short,
+    Unpriced,
+    most,
+    reserve,
+    reserve_answer,
+    to_us,
+)
+from undercroft.layers.breakers.waits import next_wait_s
+from undercroft.model.event import AttemptReserved, AttemptSpent
+from undercroft.model.message import Answer, ModelRequest
+from undercroft.model.step import ErrorClass, Refusal
+
+# Without these a call was made, or may have been, and is to be paid for.
+_ANSWERED = (ErrorClass.PERMANENT, ErrorClass.DOMAIN, ErrorClass.OVERLOADED)
+
+
+class Passing:
+    """One step on its way out, attempt after attempt.
+
+    Args:
+        setting: Of the runtime.
+        log: Of the turn.
+        step: What is to be done.
+        accounts: What it may spend, from the narrowest to the widest; only those with limits.
+        deadline_at_s: When the turn is over.
+
+    Attributes:
+        kwargs: What the body is given.
+        limit_s: Seconds that the attempt may take; None: as long as it does.
+        wire: Counts what goes out, also what a client library sends by itself.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        log: TurnLog,
+        step: Step,
+        accounts: list[Account],
+        deadline_at_s: float,
+    ) -> None:
+        self._setting, self._log, self._step = setting, log, step
+        self._now_s = setting.clock.now_s
+        self._gate: Gate | None = None
+        service = step.body.service
+        if service is not None:
+            gate = self._gate = setting.services.gate(service, model=step.kind == MODEL)
+            if gate.account.budget:
+                accounts = [*accounts, gate.account]
+            gate.calls += 1
+            gate.tokens.call(self._now_s())
+        self._accounts = accounts
+        self._deadline_at_s = deadline_at_s
+        self._permit = 0
+        self._began_s = 0.0
+        self._reservation: Reservation | None = None
+        self.kwargs: dict[str, Any] = dict(step.kwargs)
+        self.limit_s: float | None = None
+        self.wire = Wire()
+
+    # ------------------------------------------------------------------ before an attempt
+
+    async def enter(self) -> Refusal | None:
+        """Let one attempt pass; return why it must not be made.
+
+        Raises:
+            StoreError: What it may spend could not be written down.
+        """
+        step, gate = self._step, self._gate
+        left_s = self._deadline_at_s - self._now_s()
+        if left_s <= 0:
+            return out_of_time(step.name, left_s)
+        body = step.body
+        self.limit_s = body.timeout_s
+        if self.limit_s is None and gate is not None:
+            self.limit_s = gate.service.timeout_s
+        self.wire = Wire()
+        if self._accounts:
+            refusal = self._reserve()
+            if refusal is not None:
+                return refusal
+        try:
+            if gate is not None:
+                probe = body.keyed or not body.changes
+                entered = await gate.enter(step.name, probe=probe, left_s=left_s)
+                if isinstance(entered, Refusal):
+                    self._give_back()
+                    return entered
+                self._permit = entered
+            if self._reservation is not None:
+                self._log.note(AttemptReserved(step.n, *self._reservation.amount))
+                if not body.changes:  # the intent of a write takes it along
+                    await self._log.durable()
+        except BaseException:
+            self.called_off()
+            raise
+        self._began_s = self._now_s()
+        return None
+
+    def _reserve(self) -> Refusal | None:
+        """Set aside what the attempt may spend; return why that cannot be."""
+        step, accounts = self._step, self._accounts
+        time_us = 0
+        left_us = most(accounts, "time_s")
+        if left_us is not None:
+            # Without a timeout nobody knows how long it takes: then it may take all there is.
+            wanted_us = left_us if self.limit_s is None else to_us(self.limit_s)
+            time_us = max(1, min(wanted_us, left_us))
+        made: Reservation | Short | Unpriced
+        if step.kind == MODEL:
+            made = self._reserve_answer(time_us)
+        else:
+            made = reserve(accounts, Amount(1, time_us, usd_nano=step.body.usd_nano))
+        if isinstance(made, Unpriced):
+            return unpriced(step.name, made)
+        if isinstance(made, Short):
+            return over_budget(step.name, made)
+        self._reservation = made
+        if time_us:
+            self.limit_s = time_us / 1e6
+        return None
+
+    def _reserve_answer(self, time_us: int) -> Reservation | Short | Unpriced:
+        request: ModelRequest = self._step.kwargs["request"]
+        setting, gate = self._setting, self._gate
+        ratio = gate.ratio if gate is not None else None
+        size = _prompt_bytes(request)
+        tokens = size if ratio is None else ratio.estimate(size, len(request.messages))
+        made = reserve_answer(
+            self._accounts,
+            model=self._model,
+            input_tokens=tokens,
+            answer_tokens=setting.budgets.answer_tokens,
+            cost=self._cost if setting.prices is not None else None,
+            time_us=time_us,
+        )
+        if isinstance(made, Reservation):
+            limited = any(a.limits("output_tokens") or a.limits("usd") for a in self._accounts)
+            if limited:
+                asked = made.amount.output_tokens
+                self.kwargs["request"] = replace(request, output_tokens_max=asked)
+        return made
+
+    @property
+    def _model(self) -> str:
+        return str(getattr(self._setting.model, "name", "") or "")
+
+    def _cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        prices = self._setting.prices
+        if prices is None:
+            return None
+        provider = str(getattr(self._setting.model, "provider", "") or "")
+        return prices.cost_nano(self._model, provider, input_tokens, output_tokens)
+
+    # ------------------------------------------------------------------ after an attempt
+
+    def succeeded(self, value: Any) -> None:
+        """Take note of an attempt that went well."""
+        took_s = self._now_s() - self._began_s
+        if self._gate is not None and self._permit:
+            self._gate.succeeded(self._permit, took_s)
+            self._permit = 0
+        usage = value.usage if self._step.kind == MODEL and isinstance(value, Answer) else None
+        if usage is not None:
+            self._learn(usage.input_tokens)
+            usd_nano = self._cost(usage.input_tokens, usage.output_tokens)
+            spent = (max(0, usage.input_tokens), max(0, usage.output_tokens))
+            self._settle(took_s, spent, usd_nano)
+        else:
+            self._settle(took_s, None, None)
+
+    def failed(self, error: BaseException) -> Judged:
+        """Take note of an attempt that failed; return what the error means."""
+        took_s = self._now_s() - self._began_s
+        gate, changes = self._gate, self._step.body.changes
+        table = DEFAULT_TABLE if gate is None else gate.table
+        judged = table.judge(error, changes=changes, wall_s=self._setting.clock.wall_s())
+        if gate is not None and self._permit:
+            gate.failed(self._permit, judged, error, took_s)
+            self._permit = 0
+        # Of an error that the service answered with, nothing was read or written for money.
+        free = judged.error_class in _ANSWERED or judged.why.startswith("HTTP")
+        self._settle(took_s, (0, 0) if free and self._step.kind == MODEL else None, 0)
+        return judged
+
+    def failed_body(self, value: Any) -> BaseException | None:
+        """Return the error that `value` is, where a service said so in its answer."""
+        if self._gate is None:
+            return None
+        return self._gate.table.judge_value(value, service=self._gate.name)
+
+    def called_off(self) -> None:
+        """Take note that the attempt was not made, or is of no interest any more."""
+        if self._gate is not None and self._permit:
+            self._gate.released(self._permit)
+            self._permit = 0
+        self._give_back()
+
+    def next_wait_s(self, judged: Judged, attempt: int) -> float | None:
+        """Return how long to wait before the next attempt; None for no more."""
+        policy, typical_s = self._step.body.retry, 0.0
+        gate = self._gate
+        if gate is not None:
+            policy = policy or gate.service.retry
+            typical_s = gate.typical_s
+        now_s = self._now_s()
+        wait_s = next_wait_s(
+            policy or ONCE,
+            judged,
+            attempt=attempt,
+            jitter=self._setting.ids.jitter(),
+            remaining_s=self._deadline_at_s - now_s,
+            typical_s=typical_s,
+        )
+        if wait_s is None or gate is None:
+            return wait_s
+        if not gate.tokens.take(now_s):
+            return None
+        gate.retries += 1
+        return wait_s
+
+    def _learn(self, input_tokens: int) -> None:
+        if self._gate is not None and self._accounts:
+            request: ModelRequest = self._step.kwargs["request"]
+            self._gate.ratio.saw(_prompt_bytes(request), len(request.messages), input_tokens)
+
+    def _settle(self, took_s: float, tokens: tuple[int, int] | None, usd_nano: int | None) -> None:
+        """Pay for the attempt, and write down what it took where that is asked for.
+
+        Args:
+            took_s: How long it took.
+            tokens: In and out; None: as was set aside, or none.
+            usd_nano: What a model's answer cost; None: nobody knows.
+        """
+        step, made = self._step, self._reservation
+        aside = made.amount if made is not None else NOTHING
+        attempts = max(1, self.wire.count)
+        if step.kind != MODEL:
+            usd_nano = step.body.usd_nano * attempts
+            tokens = (0, 0)
+        elif tokens is None:
+            tokens, usd_nano = (aside.input_tokens, aside.output_tokens), aside.usd_nano
+        time_us = to_us(max(0.0, took_s))
+        if made is not None:
+            made.settle(Amount(attempts, time_us, *tokens, usd_nano or 0))
+            self._reservation = None
+        if self._gate is not None:
+            self._gate.took(attempts, usd_nano)
+        if made is not None or any(tokens) or usd_nano:
+            service = step.body.service or ""
+            self._log.note(AttemptSpent(step.n, service, attempts, time_us, *tokens, usd_nano))
+
+    def _give_back(self) -> None:
+        """Nothing was called, so nothing is spent."""
+        made, self._reservation = self._reservation, None
+        if made is not None:
+            made.cancel()
+
+
+def _prompt_bytes(request: ModelRequest) -> int:
+    """Return the size of all that a model is sent."""
+    tools = [[spec.name, spec.description, spec.parameters] for spec in request.tools]
+    return len(encode([request.messages, tools]))

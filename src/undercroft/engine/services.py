@@ -1,0 +1,226 @@
+"""Every service that a runtime calls: its breaker, its limit, what it was given and took.
+
+Keeps: a service is known by its name, made when it is first called, and the same for all turns
+of the runtime; nothing on the path of a call reads or writes the store while it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from undercroft.engine.sharing import Sharing
+from undercroft.layers.breakers.adaptive import AdaptiveLimit
+from undercroft.layers.breakers.board import LastError
+from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
+from undercroft.layers.breakers.guard import is_open, overloaded
+from undercroft.layers.breakers.policy import DEFAULT_BREAKER
+from undercroft.layers.breakers.service import MODEL_RETRY, Service, named
+from undercroft.layers.breakers.spend import Account, TokenRatio
+from undercroft.layers.breakers.state import BreakerState, Circuit
+from undercroft.layers.breakers.waits import RetryTokens
+from undercroft.model.step import Refusal
+from undercroft.ports import Clock
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"
+
+
+class Gate:
+    """One service, as all turns of a runtime meet it.
+
+    Attributes:
+        circuit: Its breaker.
+        tokens: Retries that it is given.
+        limit: Calls that it takes at a time.
+        account: What may be spent on it.
+        ratio: How many tokens its model makes of a prompt.
+        calls: Made so far, each with all its attempts; so are the next ones.
+        attempts: On the wire.
+        retries: Of these, those after the first.
+        usd_nano: Spent, in billionths of a dollar; None: nothing here has a price.
+    """
+
+    def __init__(self, service: Service, clock: Clock, sharing: Sharing | None) -> None:
+        self.service, self.name = service, service.name
+        self._clock, self._now_s, self._sharing = clock, clock.now_s, sharing
+        self.circuit = Circuit(
+            service.breaker or DEFAULT_BREAKER,
+            clock.now_s(),
+            name=service.name,
+            tell=None if sharing is None else partial(sharing.tell, service.name),
+            initial=BreakerState.CLOSED if service.breaker else BreakerState.DISABLED,
+        )
+        self.tokens = RetryTokens(service.ratio)
+        self.limit = AdaptiveLimit(service.limit)
+        self.account = Account(
+            f"service {service.name!r}",
+            service.budget,
+            setting=f"budget= of uc.Service({service.name!r})",
+        )
+        self.table = ErrorTable(service.errors, service.classify, on_bad=self._bad)
+        self.ratio = TokenRatio()
+        self.calls = self.attempts = self.retries = 0
+        self.usd_nano: int | None = None
+        self.last_error: LastError | None = None
+        self._complained = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def _bad(self, error: Exception) -> None:
+        """A rule of the user's failed; the table goes on without it."""
+        if not self._complained:
+            self._complained = True
+            log.warning(
+                "an error rule of service %s raised %r and was passed over", self.name, error
+            )
+
+    # ------------------------------------------------------------------ before a call
+
+    @property
+    def shut(self) -> bool:
+        """Whether a call would be refused now, and whoever could make it had better not."""
+        state = self.circuit.state_at(self._now_s())
+        if state is BreakerState.OPEN:
+            return not self.circuit.ready_to_probe(self._now_s())
+        return state is BreakerState.FORCED_OPEN
+
+    async def enter(self, tool: str, *, probe: bool, left_s: float) -> int | Refusal:
+        """Return a permit for one call, or why it may not be made.
+
+        Args:
+            tool: Who calls, for the refusal.
+            probe: Whether it may be a call that finds out whether the service is back.
+            left_s: Seconds in which it must have come to its end.
+        """
+        if self._waiting or not self.limit.free(self._now_s()):
+            refusal = await self._room(tool, left_s)
+            if refusal is not None:
+                return refusal
+        circuit = self.circuit
+        if (
+            circuit.state is BreakerState.OPEN
+            and self._sharing is not None
+            and probe
+            and circuit.ready_to_probe(self._now_s())
+        ):
+            # One process of all that share the journal finds out for the others.
+            probe = await self._sharing.may_probe(self.name)
+        permit = circuit.admit(self._now_s(), probe=probe)
+        if permit:
+            self.limit.began()
+            return permit
+        now_s = self._now_s()
+        return is_open(tool, self.name, circuit.state_at(now_s), circuit.retry_in_s(now_s))
+
+    async def _room(self, tool: str, left_s: float) -> Refusal | None:
+        """Wait until one more call may be in flight; whoever asked first goes first."""
+        began_s = self._now_s()
+        most_s = min(left_s, self.service.limit.pause_max_s)
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        try:
+            while self._waiting[0] is not mine or not self.limit.free(self._now_s()):
+                now_s = self._now_s()
+                pause_s = self.limit.pause_s(now_s)
+                rest_s = began_s + most_s - now_s
+                if rest_s <= 0 or pause_s > rest_s:
+                    return overloaded(tool, self.name, now_s - began_s, pause_s)
+                wake = mine
+                await asyncio.wait({wake}, timeout=pause_s or rest_s)
+                if wake.done():
+                    mine = asyncio.get_running_loop().create_future()
+                    self._waiting[self._waiting.index(wake)] = mine
+        finally:
+            self._waiting.remove(mine)
+            self._next()
+        return None
+
+    def _next(self) -> None:
+        """Let the first that waits look again."""
+        if self._waiting and not self._waiting[0].done():
+            self._waiting[0].set_result(None)
+
+    # ------------------------------------------------------------------ after a call
+
+    def succeeded(self, permit: int, took_s: float) -> None:
+        """Take note of a call that went well."""
+        now_s = self._now_s()
+        self.circuit.succeeded(permit, now_s, took_s)
+        self.limit.succeeded(now_s - took_s)
+        if self._waiting:
+            self._next()
+
+    def failed(self, permit: int, judged: Judged, error: BaseException, took_s: float) -> None:
+        """Take note of a call that failed, as far as that says something about the service."""
+        circuit, now_s = self.circuit, self._now_s()
+        match judged.blame:
+            case Blame.VENDOR:
+                circuit.failed(permit, now_s, took_s)
+            case Blame.CALLER:
+                circuit.succeeded(permit, now_s, took_s)
+            case _:
+                circuit.released(permit)
+        if judged.blame is Blame.ACCOUNT and not judged.quota:
+            self.limit.overloaded(now_s - took_s, now_s, judged.retry_after_s)
+        else:
+            self.limit.released()
+        if judged.blame is not Blame.CALLER:
+            self.last_error = LastError.of(judged.error_class, error, self._clock.wall_s())
+        self._next()
+
+    def released(self, permit: int) -> None:
+        """Take note of a call that was called off."""
+        self.circuit.released(permit)
+        self.limit.released()
+        self._next()
+
+    @property
+    def typical_s(self) -> float:
+        """Seconds that a call takes, in the middle; 0 where nobody knows."""
+        return self.circuit.metrics(self._now_s()).p50_s or 0.0
+
+    def took(self, attempts: int, usd_nano: int | None) -> None:
+        """Take note of what an attempt took."""
+        self.attempts += attempts
+        if usd_nano is not None:
+            self.usd_nano = (self.usd_nano or 0) + usd_nano
+
+
+class Services:
+    """The gates of a runtime, by name of the service."""
+
+    def __init__(
+        self, clock: Clock, settings: Iterable[Service] = (), sharing: Sharing | None = None
+    ) -> None:
+        """Know services.
+
+        Args:
+            clock: Time.
+            settings: What was declared; of others, defaults.
+            sharing: What other processes are told, and tell.
+
+        Raises:
+            DeclarationError: Something else was given, or a service twice.
+        """
+        self._settings: Mapping[str, Service] = named(settings)
+        self._clock, self.sharing = clock, sharing
+        self.gates: dict[str, Gate] = {}
+
+    def gate(self, name: str, *, model: bool = False) -> Gate:
+        """Return the gate of a service; of a `model`, with the retries of one."""
+        gate = self.gates.get(name)
+        if gate is None:
+            service = self._settings.get(name)
+            if service is None:
+                service = Service(name, retry=MODEL_RETRY) if model else Service(name)
+            elif model and service.retry is None:
+                service = replace(service, retry=MODEL_RETRY)
+            gate = self.gates[name] = Gate(service, self._clock, self.sharing)
+            if self.sharing is not None:
+                self.sharing.watch(name, gate)
+        return gate

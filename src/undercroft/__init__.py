@@ -7,51 +7,103 @@ from undercroft import testing
 from undercroft.app import Runtime
 from undercroft.engine.claims import Claims
 from undercroft.engine.handler import handler
+from undercroft.engine.parts.allowance import Allowance
+from undercroft.engine.parts.breaker import Breaker
+from undercroft.engine.parts.loop_guard import LoopGuard
+from undercroft.engine.parts.retry import Retry
+from undercroft.engine.parts.timeout import Timeout
+from undercroft.engine.parts.wire import wire_attempt
 from undercroft.engine.tool import tool
 from undercroft.engine.turn import Turn
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
+    BreakerOpenError,
+    BudgetError,
     BusyError,
+    CallRefusedError,
     DeclarationError,
+    DomainError,
     GraphError,
+    LoopError,
+    ModelError,
     ReplayError,
+    ServiceError,
     StoreError,
     UndercroftError,
     UnknownOutcomeError,
 )
-from undercroft.layers.breakers.policy import RetryPolicy as Retry
+from undercroft.layers.breakers.classes import ErrorRule
+from undercroft.layers.breakers.policy import (
+    BreakerPolicy,
+    Budget,
+    Budgets,
+    LimitPolicy,
+    LoopPolicy,
+    RetryRatio,
+)
+from undercroft.layers.breakers.prices import Price, PriceTable
+from undercroft.layers.breakers.service import Service
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.conflicts.resource import Resource
 from undercroft.layers.parallelism.policy import Limits
-from undercroft.model.inject import Approval, Deadline, Fence, IdempotencyKey, TurnInfo
+from undercroft.model.inject import (
+    Approval,
+    Deadline,
+    Fence,
+    IdempotencyKey,
+    Missing,
+    TurnInfo,
+)
 from undercroft.model.message import Answer, Message, ModelRequest, Usage
 from undercroft.model.outcome import Outcome
 from undercroft.model.step import Call, Refusal, Result
 from undercroft.model.trace import Trace
 
 __all__ = [
+    "Allowance",
     "Answer",
     "Approval",
+    "Breaker",
+    "BreakerOpenError",
+    "BreakerPolicy",
+    "Budget",
+    "BudgetError",
+    "Budgets",
     "BusyError",
     "Call",
+    "CallRefusedError",
     "Claims",
     "Deadline",
     "DeclarationError",
+    "DomainError",
+    "ErrorRule",
     "Fence",
     "GraphError",
     "IdempotencyKey",
+    "LimitPolicy",
     "Limits",
+    "LoopError",
+    "LoopGuard",
+    "LoopPolicy",
     "Message",
+    "Missing",
+    "ModelError",
     "ModelRequest",
     "Outcome",
     "Ownership",
+    "Price",
+    "PriceTable",
     "Refusal",
     "ReplayError",
     "Resource",
     "Result",
     "Retry",
+    "RetryRatio",
     "Runtime",
+    "Service",
+    "ServiceError",
     "StoreError",
+    "Timeout",
     "Trace",
     "Turn",
     "TurnInfo",
@@ -62,4 +114,5 @@ __all__ = [
     "handler",
     "testing",
     "tool",
+    "wire_attempt",
 ]

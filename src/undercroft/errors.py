@@ -159,7 +159,18 @@ class StrayCancelError(StepError):
 
 
 class ModelError(StepError):
-    """The model did not answer; what it raised is the recorded failure."""
+    """The model did not answer, or was not asked.
+
+    Attributes:
+        rule: Of the refusal, such as `breakers.budget`; empty where the model raised, and what
+            it raised is the recorded failure.
+    """
+
+    def __init__(self, step: str, problem: str, mend: str, rule: str = "") -> None:
+        super().__init__(step, problem, mend)
+        # All four, so that the error survives pickling.
+        self.args = (step, problem, mend, rule)
+        self.rule = rule
 
 
 class BusyError(UndercroftError):

@@ -20,7 +20,7 @@ TREE: list[type[UndercroftError]] = [
 ]
 
 
-FOR_PROGRAMS = {"step", "status", "code", "retry_after_s", "retry_in_s"}
+FOR_PROGRAMS = {"step", "rule", "status", "code", "retry_after_s", "retry_in_s"}
 
 
 def made(kind: type[UndercroftError]) -> UndercroftError:

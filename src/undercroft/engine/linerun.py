@@ -115,8 +115,9 @@ class LineRun(TurnRun):
                 ended = await self.perform(step, record)
                 self.log.put()
         if ended.status is not StepStatus.OK:
-            why = in_words(ended.error, ended.refusal)
-            raise ModelError(MODEL, why, "Handle it, or let the turn fail.")
+            why = in_words(ended.error, ended.refusal).removesuffix(".")
+            rule = ended.refusal.rule if ended.refusal is not None else ""
+            raise ModelError(MODEL, why, "Handle it, or let the turn fail.", rule)
         line.last = (n,)
         answer = named_calls(read_answer(ended.raw), n)
         line.window.add_answer(answer, n)

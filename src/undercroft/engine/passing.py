@@ -191,7 +191,7 @@ class Passing:
             spent = (max(0, usage.input_tokens), max(0, usage.output_tokens))
             self._settle(took_s, spent, usd_nano)
         else:
-            self._settle(took_s, None, None)
+            self._settle(took_s, None, None if self._setting.prices is None else 0)
 
     def failed(self, error: BaseException) -> Judged:
         """Take note of an attempt that failed; return what the error means."""
@@ -204,7 +204,8 @@ class Passing:
             self._permit = 0
         # Of an error that the service answered with, nothing was read or written for money.
         free = judged.error_class in _ANSWERED or judged.why.startswith("HTTP")
-        self._settle(took_s, (0, 0) if free and self._step.kind == MODEL else None, 0)
+        price = None if self._setting.prices is None else 0
+        self._settle(took_s, (0, 0) if free and self._step.kind == MODEL else None, price)
         return judged
 
     def failed_body(self, value: Any) -> BaseException | None:
@@ -260,10 +261,11 @@ class Passing:
         aside = made.amount if made is not None else NOTHING
         attempts = max(1, self.wire.count)
         if step.kind != MODEL:
-            usd_nano = step.body.usd_nano * attempts
+            usd_nano = step.body.usd_nano * attempts or None
             tokens = (0, 0)
         elif tokens is None:
-            tokens, usd_nano = (aside.input_tokens, aside.output_tokens), aside.usd_nano
+            tokens = (aside.input_tokens, aside.output_tokens)
+            usd_nano = None if usd_nano is None else aside.usd_nano
         time_us = to_us(max(0.0, took_s))
         if made is not None:
             made.settle(Amount(attempts, time_us, *tokens, usd_nano or 0))

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from undercroft.engine.decide import check_name
 from undercroft.engine.desk import Desk
 from undercroft.engine.owning import Silences, Turns
+from undercroft.engine.parts.guarded import Guarded
 from undercroft.engine.runner import Runner
 from undercroft.engine.services import Services
 from undercroft.engine.sharing import Sharing
@@ -22,6 +24,7 @@ from undercroft.engine.step import Setting
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
+from undercroft.layers.breakers.board import BoardRow
 from undercroft.layers.breakers.policy import (
     DEFAULT_LOOPS,
     Budget,
@@ -31,6 +34,7 @@ from undercroft.layers.breakers.policy import (
 )
 from undercroft.layers.breakers.prices import Price, Prices, PriceTable
 from undercroft.layers.breakers.service import Service, named
+from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
@@ -136,6 +140,7 @@ class Runtime:
         self._runner: Runner
         self._gates: Services
         self._sharing: Sharing
+        self._time: Clock
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -145,7 +150,7 @@ class Runtime:
             StoreError: It cannot be read or written; the message says why and what to do.
         """
         await self._store.open()
-        clock = self._clock or SystemClock()
+        clock = self._time = self._clock or SystemClock()
         self._sharing = Sharing(self._store.board, clock)
         self._gates = Services(clock, self._services.values(), self._sharing)
         setting = Setting(
@@ -339,6 +344,45 @@ class Runtime:
         """Return turns, newest first."""
         self._check_open()
         return self._store.heads(statuses=statuses, session=session, limit=limit)
+
+    def guard(self, service: str, *, probe: bool = True) -> Guarded:
+        """Return what lets code of your own call a service as the steps of this runtime do.
+
+        It is a decorator for async functions and an async context manager: what it guards
+        passes the same breaker and limit, and what it comes to counts for both.
+
+        Args:
+            service: Its name.
+            probe: Whether a call may find out whether the service is well again: not if it is
+                a write that would happen twice if it were repeated.
+        """
+        self._check_open()
+        return Guarded(self._gates.gate(service), self._time, probe=probe)
+
+    async def breakers(self) -> list[BoardRow]:
+        """Return how each service stands, over all processes on this journal."""
+        self._check_open()
+        return await self._sharing.rows()
+
+    def force_open(self, service: str, *, by: str) -> None:
+        """Have calls to a service refused, here and in all processes, until `reset_breaker`."""
+        self._order(service, BreakerState.FORCED_OPEN, by)
+
+    def force_closed(self, service: str, *, by: str) -> None:
+        """Have calls to a service pass whatever happens, still counted, until `reset_breaker`."""
+        self._order(service, BreakerState.OBSERVE_ONLY, by)
+
+    def reset_breaker(self, service: str, *, by: str) -> None:
+        """Have the breaker of a service begin anew, closed and with everything at zero."""
+        self._check_open()
+        check_name(by)
+        self._gates.gate(service).circuit.reset(self._time.now_s(), by=by)
+
+    def _order(self, service: str, state: BreakerState, by: str) -> None:
+        self._check_open()
+        check_name(by)
+        circuit = self._gates.gate(service).circuit
+        circuit.to(state, self._time.now_s(), why="forced", by=by)
 
     def _check_open(self) -> None:
         if not self._open:

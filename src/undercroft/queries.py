@@ -1,20 +1,40 @@
-"""The read side, shared by every face: turns, traces and answers from a journal on disk.
+"""The read side, shared by every face: turns, traces, answers and services from a journal on disk.
 
-Reading never runs anything, takes no turn over and needs no runtime.
+Reading never runs anything, takes no turn over and needs no runtime. The one thing that is written
+here is a person's word on a service, which the processes that call it follow.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
+
+import msgspec
+
 from undercroft.engine.audit import audit_frames
 from undercroft.engine.traces import trace_of
 from undercroft.errors import TurnNotFoundError
+from undercroft.layers.breakers.board import BoardRow, decode_gauge, rows
 from undercroft.layers.conflicts.anomalies import Anomaly
 from undercroft.layers.observability.answers import Answers, answer
+from undercroft.model.circuit import CLOSED, FORCED_OPEN, OBSERVE_ONLY, CircuitChanged
 from undercroft.model.event import AnyEvent, decode_frames
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
+from undercroft.storage.circuits import order
 from undercroft.storage.read import open_reader
+
+# What a person may say of a service, with the state and the reason that are recorded.
+ORDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "force-open": (FORCED_OPEN, "forced"),
+        "force-closed": (OBSERVE_ONLY, "forced"),
+        "reset": (CLOSED, "reset"),
+    }
+)
 
 
 def list_turns(
@@ -82,3 +102,63 @@ def audit_journal(path: str) -> list[Anomaly]:
 def six_answers(trace: Trace) -> Answers:
     """Return the six answers about a turn."""
     return answer(trace)
+
+
+def read_services(path: str) -> list[BoardRow]:
+    """Return how every service stands that was called on the journal at `path`, by name.
+
+    Figures are those of live processes, up to a second old.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    with open_reader(path) as reader:
+        changes, figures = reader.circuits(), reader.gauges()
+    gauges = []
+    for runtime, data in figures:
+        # Those of a newer Undercroft, perhaps; its transitions are told all the same.
+        with suppress(msgspec.DecodeError):
+            gauges.append((runtime, decode_gauge(data)))
+    return rows(gauges, changes)
+
+
+def read_transitions(
+    path: str, service: str | None = None, *, limit: int = 50
+) -> list[CircuitChanged]:
+    """Return the last transitions of breakers, of one service or of all, oldest first.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    with open_reader(path) as reader:
+        return [stored.change for stored in reader.circuit_history(service, limit=limit)]
+
+
+def order_service(
+    path: str, service: str, what: str, *, by: str, reason: str = ""
+) -> tuple[CircuitChanged, bool]:
+    """Say that calls to a service must stop, must go through, or are to be counted anew.
+
+    Live processes follow within a second, others when they begin.
+
+    Args:
+        path: Of the journal.
+        service: Its name; one that nobody called yet may be named too.
+        what: `force-open`, `force-closed` or `reset`.
+        by: Who says so, for the record.
+        reason: Why, for the record.
+
+    Returns:
+        What is recorded now, and whether it was not so before.
+
+    Raises:
+        StoreError: There is no such journal, or it cannot be written.
+    """
+    now, why = ORDERS[what]
+    change = CircuitChanged(service, CLOSED, now, why, time.time(), by=by, reason=reason)
+    last, written = order(path, change)
+    if last is None:
+        return change, written
+    if not written:
+        return last.change, written
+    return msgspec.structs.replace(change, was=last.change.now), written

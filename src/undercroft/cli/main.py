@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from undercroft.cli import reading, turns
+from undercroft.cli import breakers, reading, turns
 from undercroft.cli.console import complain
 from undercroft.cli.demo import story
 from undercroft.errors import UndercroftError
@@ -103,6 +103,12 @@ _COMMANDS = (
 
 for panel, function, example in _COMMANDS:
     app.command(rich_help_panel=panel, epilog=f"Example: {example}")(function)
+app.add_typer(
+    breakers.app,
+    name="breakers",
+    rich_help_panel="Look",
+    epilog="Example: undercroft breakers --watch",
+)
 
 
 def main() -> None:

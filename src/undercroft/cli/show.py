@@ -18,6 +18,7 @@ from undercroft.cli.console import colour, columns, put, say, sign, word
 from undercroft.cli.failures import print_failures, print_moves
 from undercroft.cli.outcome import bounded, print_text
 from undercroft.cli.safe import brief, clock, cut, named, safe, took
+from undercroft.cli.spending import spent_words, total_spent
 from undercroft.cli.timeline import Scale, ends, outcome_lost, pace_lines, scale_line
 from undercroft.cli.where import Where
 from undercroft.layers.observability.answers import QUESTIONS, Answers
@@ -173,6 +174,9 @@ def _took(page: Page) -> None:
     _rows(page, page.trace.steps, row)
     _print_lives(page, now_s)
     _print_pace(page)
+    spent = total_spent(page.trace.steps)
+    if spent is not None:
+        put(page.console, [Text(), Text(f"    spent {spent_words(spent)}", style="dim")])
 
 
 def _duration(page: Page, scale: Scale, step: StepTrace) -> Text:

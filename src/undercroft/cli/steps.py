@@ -12,6 +12,7 @@ from undercroft.cli.console import colour, put, say, sign, word
 from undercroft.cli.outcome import bounded
 from undercroft.cli.problem import CannotRunError
 from undercroft.cli.safe import clock, cut, pretty, safe, took
+from undercroft.cli.spending import spent_words
 from undercroft.model.effect import Strength
 from undercroft.model.trace import Decision, Owned, StepTrace, Trace
 
@@ -95,6 +96,8 @@ def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
         tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
         _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
     _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
+    if step.spent is not None:
+        _row(console, "spent", spent_words(step.spent))
     for place, wait in enumerate(step.waits[:_LISTED_MAX]):
         after = f", behind {wait.behind}" if wait.behind else ""
         _row(console, "" if place else "waited", f"{took(wait.waited_s)} for {wait.claim}{after}")

@@ -12,9 +12,11 @@ from typing import Any, Union, get_args, get_origin
 from uuid import UUID
 
 from undercroft.engine.handler import Handler
+from undercroft.engine.standin import StandIn
 from undercroft.engine.targets import checked
 from undercroft.engine.workflow import Op, Program, Workflow
 from undercroft.errors import DeclarationError, GraphError
+from undercroft.layers.breakers.lint import lint_fallback
 from undercroft.layers.conflicts.keys import Template
 from undercroft.layers.conflicts.lint import lint_effect, lint_overlap, lint_races
 from undercroft.layers.conflicts.races import Claimant
@@ -87,6 +89,7 @@ def _workflow(flow: Workflow) -> list[Finding]:
             verified=op.body.verify is not None,
             keyed=op.body.keyed,
         )
+        findings += _fallback(place, op.body.service, op.stand_in)
         findings += lint_value(place, used=_used(op), annotated=_annotated(op))
     return findings + lint_races(flow.name, [_claimant(program, op) for op in program.ops])
 
@@ -146,6 +149,12 @@ def _annotated(op: Op) -> bool:
     return "return" in getattr(op.body.fn, "__annotations__", {})
 
 
+def _fallback(place: str, service: str | None, other: StandIn | None) -> list[Finding]:
+    if other is None:
+        return []
+    return lint_fallback(place, service, other.body.service, other.name)
+
+
 def _handler(handler: Handler[..., object]) -> list[Finding]:
     findings: list[Finding] = []
     for tool in handler.tools.values():
@@ -159,5 +168,6 @@ def _handler(handler: Handler[..., object]) -> list[Finding]:
             verified=tool.body.verify is not None,
             keyed=tool.body.keyed,
         )
+        findings += _fallback(place, tool.service, tool.stand_in)
         findings += lint_description(tool.name, tool.description)
     return findings

@@ -292,7 +292,7 @@ class SqliteBoard:
             right = right_of(connection, service)
             if right is not None and right.runtime == own:
                 beaten = right._replace(beat=right.beat + 1)
-                set_right(connection, service, beaten if service in post.beats else None)
+                set_right(connection, service, None if service in post.gives_back else beaten)
         for service in (*post.asks, *post.beats):
             last, right = last_of(connection, self._path, service), right_of(connection, service)
             if service in post.asks:

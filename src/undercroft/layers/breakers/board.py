@@ -37,7 +37,7 @@ RANKS: Mapping[str, int] = {
 }
 
 
-class LastError(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class LastError(msgspec.Struct, frozen=True, gc=False):
     """The last error of a service, and when, for people.
 
     Attributes:
@@ -156,8 +156,8 @@ class BoardRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bad(self) -> bool:
-        """Whether a person should have a look."""
-        return self.suspect or RANKS.get(self.state, 1) > 0
+        """Whether a person should have a look: it is not closed, or about to fail."""
+        return self.suspect or self.state not in (CLOSED, DISABLED)
 
 
 def rows(

@@ -52,7 +52,8 @@ class Judged:
         retry_after_s: Seconds after which the service wants to be asked again, if it said so;
             of a call that was refused, when it may be made.
         quota: Whether a person has to pay or to raise a limit before it can go on.
-        why: What decided, such as `HTTP 529`, `overloaded_error` or `ConnectError`.
+        why: What decided, such as `HTTP 500`, `HTTP 529 overloaded_error` or `ConnectError`; it
+            begins with `HTTP` where the service answered with a status.
     """
 
     error_class: ErrorClass

@@ -158,20 +158,21 @@ def _answered(
 def _said_in(body: ErrorBody, status: int | None) -> tuple[Kind | None, str]:
     """What the words of a body and the status mean together, and which of them decided."""
     status = body.status if status is None else status
+    http = "" if status is None else f"HTTP {status}"
     refused = status is None or status < 500  # noqa: PLR2004
     if refused and body.message:
         text = body.message.lower()
         for phrase, kind in known.PHRASES:
             if phrase in text:
-                return kind, phrase
+                return kind, f"{http} {phrase}".lstrip()
     for kind in (known.QUOTA, known.OVERLOAD, known.TOO_MANY):
         for word in body.words:
             if known.WORDS.get(word) is kind:
                 # Whoever answers "too much" with 5xx is short of capacity for everybody.
                 ours = kind is not known.TOO_MANY or refused
-                return kind if ours else known.OVERLOAD, word
+                return kind if ours else known.OVERLOAD, f"{http} {word}".lstrip()
     if status is not None:
-        return known.of_status(status), f"HTTP {status}"
+        return known.of_status(status), http
     return next(((known.WORDS[w], w) for w in body.words if w in known.WORDS), (None, ""))
 
 

@@ -357,7 +357,7 @@ class Runtime:
                 a write that would happen twice if it were repeated.
         """
         self._check_open()
-        return Guarded(self._gates.gate(service), self._time, probe=probe)
+        return Guarded(self._gates.gate(service), probe=probe)
 
     async def breakers(self) -> list[BoardRow]:
         """Return how each service stands, over all processes on this journal."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from undercroft.engine.body import Body
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 CANCEL_GRACE_S = 1.0
 # How long a verify may take where its write has no timeout of its own.
 VERIFY_S = 60.0
+
+
+def _called(body: Body, kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    return body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
 
 
 class CallRun:
@@ -76,9 +81,29 @@ class CallRun:
         kwargs = dict(reader.kwargs)
         for parameter, kind in body.injected.items():
             kwargs[parameter] = self.injection(kind, step, 1)
-        call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
-        value = await self.bounded(body, call, body.timeout_s or VERIFY_S)
+        value = await self.aside(body, body.service, name, partial(_called, body, kwargs))
         return value, encode(value)
+
+    async def aside(
+        self,
+        body: Body,
+        service: str | None,
+        name: str,
+        call: Callable[[], Coroutine[Any, Any, Any]],
+    ) -> Any:
+        """Make a call that is no step of the turn, past the breaker of its service.
+
+        Raises:
+            BreakerOpenError: The service is given up.
+            OverloadedError: It asked to be left alone.
+            Exception: Whatever the call raises.
+        """
+        if service is None:
+            return await self.bounded(body, call(), body.timeout_s or VERIFY_S)
+        gate = self.setting.services.gate(service)
+        limit_s = body.timeout_s or gate.service.timeout_s or VERIFY_S
+        async with gate.passing(name, limit_s):
+            return await self.bounded(body, call(), limit_s)
 
     def injection(self, kind: type, step: Step, attempt: int) -> Any:
         """Return what a parameter of `kind` is given."""

@@ -7,12 +7,13 @@ its idempotency key; else it stays in doubt.
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
 import msgspec
 
 from undercroft.engine.body import Verify
-from undercroft.engine.callrun import VERIFY_S, CallRun
+from undercroft.engine.callrun import CallRun
 from undercroft.engine.codec import encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.step import AGAIN, Ended, Setting, Step
@@ -83,10 +84,12 @@ class DoubtRun(CallRun):
         kwargs = {p: step.kwargs[p] for p in verify.parameters if p in step.kwargs}
         for parameter, kind in verify.injected.items():
             kwargs[parameter] = self.injection(kind, step, 1)
-        limit_s = step.body.timeout_s or VERIFY_S
+
+        def call() -> Coroutine[Any, Any, Any]:
+            return verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
+
         try:
-            call = verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
-            answer = await self.bounded(step.body, call, limit_s)
+            answer = await self.aside(step.body, step.body.service, verify.name, call)
             raw = encode(answer)
         except BaseException as raised:  # noqa: BLE001  a verify that fails settles nothing
             error = self.own(raised, step.body)

@@ -15,9 +15,9 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.parts.wire import Wire
 from undercroft.engine.services import Gate
 from undercroft.engine.step import MODEL, Setting, Step
-from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
+from undercroft.layers.breakers.classes import DEFAULT_TABLE, Blame, Judged
 from undercroft.layers.breakers.guard import out_of_time, over_budget, unpriced
-from undercroft.layers.breakers.policy import ONCE
+from undercroft.layers.breakers.policy import ONCE, RetryPolicy
 from undercroft.layers.breakers.spend import (
     NOTHING,
     Account,
@@ -48,6 +48,7 @@ class Passing:
         step: What is to be done.
         accounts: What it may spend, from the narrowest to the widest; only those with limits.
         deadline_at_s: When the turn is over.
+        again: Whether it was let pass before, and only repeats that.
 
     Attributes:
         kwargs: What the body is given.
@@ -55,13 +56,15 @@ class Passing:
         wire: Counts what goes out, also what a client library sends by itself.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a passing is made of
         self,
         setting: Setting,
         log: TurnLog,
         step: Step,
         accounts: list[Account],
         deadline_at_s: float,
+        *,
+        again: bool = False,
     ) -> None:
         self._setting, self._log, self._step = setting, log, step
         self._now_s = setting.clock.now_s
@@ -71,16 +74,20 @@ class Passing:
             gate = self._gate = setting.services.gate(service, model=step.kind == MODEL)
             if gate.account.budget:
                 accounts = [*accounts, gate.account]
-            gate.calls += 1
-            gate.tokens.call(self._now_s())
+            if not again:
+                gate.calls += 1
+                gate.tokens.call(self._now_s())
         self._accounts = accounts
         self._deadline_at_s = deadline_at_s
         self._permit = 0
+        # Whether the body was called in this attempt; since when.
+        self._begun = False
         self._began_s = 0.0
         self._reservation: Reservation | None = None
         self.kwargs: dict[str, Any] = dict(step.kwargs)
         self.limit_s: float | None = None
         self.wire = Wire()
+        self._judged: Judged | None = None
 
     # ------------------------------------------------------------------ before an attempt
 
@@ -98,7 +105,7 @@ class Passing:
         self.limit_s = body.timeout_s
         if self.limit_s is None and gate is not None:
             self.limit_s = gate.service.timeout_s
-        self.wire = Wire()
+        self.wire = Wire(service=body.service or step.name, more=self._more)
         if self._accounts:
             refusal = self._reserve()
             if refusal is not None:
@@ -118,8 +125,19 @@ class Passing:
         except BaseException:
             self.called_off()
             raise
-        self._began_s = self._now_s()
         return None
+
+    def begin(self) -> None:
+        """Say that the body is called now."""
+        self._begun, self._began_s = True, self._now_s()
+
+    def _more(self) -> str | None:
+        """Set aside another attempt, which a client library makes; say why that cannot be."""
+        made = self._reservation
+        if made is None:
+            return None
+        short = made.extend(Amount(1, usd_nano=self._step.body.usd_nano))
+        return None if short is None else short.problem
 
     def _reserve(self) -> Refusal | None:
         """Set aside what the attempt may spend; return why that cannot be."""
@@ -199,6 +217,7 @@ class Passing:
         gate, changes = self._gate, self._step.body.changes
         table = DEFAULT_TABLE if gate is None else gate.table
         judged = table.judge(error, changes=changes, wall_s=self._setting.clock.wall_s())
+        self._judged = judged
         if gate is not None and self._permit:
             gate.failed(self._permit, judged, error, took_s)
             self._permit = 0
@@ -215,7 +234,10 @@ class Passing:
         return self._gate.table.judge_value(value, service=self._gate.name)
 
     def called_off(self) -> None:
-        """Take note that the attempt was not made, or is of no interest any more."""
+        """Take note that the attempt was not made, or cut off: then it is paid for in full."""
+        if self._begun:
+            usd_nano = None if self._setting.prices is None else 0
+            self._settle(self._now_s() - self._began_s, None, usd_nano)
         if self._gate is not None and self._permit:
             self._gate.released(self._permit)
             self._permit = 0
@@ -223,14 +245,18 @@ class Passing:
 
     def next_wait_s(self, judged: Judged, attempt: int) -> float | None:
         """Return how long to wait before the next attempt; None for no more."""
-        policy, typical_s = self._step.body.retry, 0.0
-        gate = self._gate
-        if gate is not None:
-            policy = policy or gate.service.retry
+        policy = self._step.body.retry
+        if policy is None and self._gate is not None:
+            policy = self._gate.service.retry
+        return self._wait_s(policy or ONCE, judged, attempt)
+
+    def _wait_s(self, policy: RetryPolicy, judged: Judged, attempt: int) -> float | None:
+        gate, typical_s = self._gate, 0.0
+        if gate is not None and policy.attempts > 1:
             typical_s = gate.typical_s
         now_s = self._now_s()
         wait_s = next_wait_s(
-            policy or ONCE,
+            policy,
             judged,
             attempt=attempt,
             jitter=self._setting.ids.jitter(),
@@ -243,6 +269,21 @@ class Passing:
             return None
         gate.retries += 1
         return wait_s
+
+    def repeat_wait_s(self, attempt: int, most: int) -> float | None:
+        """Return how long to wait before a write of unknown outcome is repeated under its key.
+
+        Args:
+            attempt: How often it was made by now.
+            most: How often it may be made.
+        """
+        policy = self._step.body.retry
+        if policy is None and self._gate is not None:
+            policy = self._gate.service.retry
+        policy = replace(policy or RetryPolicy(), attempts=most)
+        judged = self._judged or Judged(ErrorClass.TRANSIENT, Blame.VENDOR)
+        judged = replace(judged, error_class=ErrorClass.TRANSIENT)
+        return self._wait_s(policy, judged, attempt)
 
     def _learn(self, input_tokens: int) -> None:
         if self._gate is not None and self._accounts:
@@ -258,6 +299,7 @@ class Passing:
             usd_nano: What a model's answer cost; None: nobody knows.
         """
         step, made = self._step, self._reservation
+        self._begun = False
         aside = made.amount if made is not None else NOTHING
         attempts = max(1, self.wire.count)
         if step.kind != MODEL:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+from undercroft.engine.parts.wire import Wire, counting
 from undercroft.engine.sharing import Sharing
+from undercroft.errors import BreakerOpenError, OverloadedError
 from undercroft.layers.breakers.adaptive import AdaptiveLimit
 from undercroft.layers.breakers.board import LastError
 from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
@@ -44,11 +48,12 @@ class Gate:
         attempts: On the wire.
         retries: Of these, those after the first.
         usd_nano: Spent, in billionths of a dollar; None: nothing here has a price.
+        simple: Whether it says nothing of retries, time or money.
     """
 
     def __init__(self, service: Service, clock: Clock, sharing: Sharing | None) -> None:
         self.service, self.name = service, service.name
-        self._clock, self._now_s, self._sharing = clock, clock.now_s, sharing
+        self._clock, self.now_s, self._sharing = clock, clock.now_s, sharing
         self.circuit = Circuit(
             service.breaker or DEFAULT_BREAKER,
             clock.now_s(),
@@ -70,6 +75,8 @@ class Gate:
         self.last_error: LastError | None = None
         self._complained = False
         self._waiting: deque[asyncio.Future[None]] = deque()
+        # Whether there is nothing but a breaker and a limit, as with most services.
+        self.simple = service.retry is None and service.timeout_s is None and not service.budget
 
     def _bad(self, error: Exception) -> None:
         """A rule of the user's failed; the table goes on without it."""
@@ -84,10 +91,25 @@ class Gate:
     @property
     def shut(self) -> bool:
         """Whether a call would be refused now, and whoever could make it had better not."""
-        state = self.circuit.state_at(self._now_s())
+        state = self.circuit.state_at(self.now_s())
         if state is BreakerState.OPEN:
-            return not self.circuit.ready_to_probe(self._now_s())
+            return not self.circuit.ready_to_probe(self.now_s())
         return state is BreakerState.FORCED_OPEN
+
+    def quick(self, usd_nano: int | None) -> Quick | None:
+        """Let a call pass where nothing but a closed breaker is in the way; else None.
+
+        Args:
+            usd_nano: What it costs, if that is known.
+        """
+        circuit, limit = self.circuit, self.limit
+        if circuit.state is not BreakerState.CLOSED or limit.limited or not self.simple:
+            return None
+        now_s = self.now_s()
+        self.calls += 1
+        self.tokens.call(now_s)
+        limit.began()
+        return Quick(self, circuit.admit(now_s), usd_nano)
 
     async def enter(self, tool: str, *, probe: bool, left_s: float) -> int | Refusal:
         """Return a permit for one call, or why it may not be made.
@@ -97,7 +119,7 @@ class Gate:
             probe: Whether it may be a call that finds out whether the service is back.
             left_s: Seconds in which it must have come to its end.
         """
-        if self._waiting or not self.limit.free(self._now_s()):
+        if self._waiting or not self.limit.free(self.now_s()):
             refusal = await self._room(tool, left_s)
             if refusal is not None:
                 return refusal
@@ -106,26 +128,26 @@ class Gate:
             circuit.state is BreakerState.OPEN
             and self._sharing is not None
             and probe
-            and circuit.ready_to_probe(self._now_s())
+            and circuit.ready_to_probe(self.now_s())
         ):
             # One process of all that share the journal finds out for the others.
             probe = await self._sharing.may_probe(self.name)
-        permit = circuit.admit(self._now_s(), probe=probe)
+        permit = circuit.admit(self.now_s(), probe=probe)
         if permit:
             self.limit.began()
             return permit
-        now_s = self._now_s()
+        now_s = self.now_s()
         return is_open(tool, self.name, circuit.state_at(now_s), circuit.retry_in_s(now_s))
 
     async def _room(self, tool: str, left_s: float) -> Refusal | None:
         """Wait until one more call may be in flight; whoever asked first goes first."""
-        began_s = self._now_s()
+        began_s = self.now_s()
         most_s = min(left_s, self.service.limit.pause_max_s)
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(mine)
         try:
-            while self._waiting[0] is not mine or not self.limit.free(self._now_s()):
-                now_s = self._now_s()
+            while self._waiting[0] is not mine or not self.limit.free(self.now_s()):
+                now_s = self.now_s()
                 pause_s = self.limit.pause_s(now_s)
                 rest_s = began_s + most_s - now_s
                 if rest_s <= 0 or pause_s > rest_s:
@@ -149,7 +171,7 @@ class Gate:
 
     def succeeded(self, permit: int, took_s: float) -> None:
         """Take note of a call that went well."""
-        now_s = self._now_s()
+        now_s = self.now_s()
         self.circuit.succeeded(permit, now_s, took_s)
         self.limit.succeeded(now_s - took_s)
         if self._waiting:
@@ -157,7 +179,7 @@ class Gate:
 
     def failed(self, permit: int, judged: Judged, error: BaseException, took_s: float) -> None:
         """Take note of a call that failed, as far as that says something about the service."""
-        circuit, now_s = self.circuit, self._now_s()
+        circuit, now_s = self.circuit, self.now_s()
         match judged.blame:
             case Blame.VENDOR:
                 circuit.failed(permit, now_s, took_s)
@@ -182,13 +204,84 @@ class Gate:
     @property
     def typical_s(self) -> float:
         """Seconds that a call takes, in the middle; 0 where nobody knows."""
-        return self.circuit.metrics(self._now_s()).p50_s or 0.0
+        return self.circuit.metrics(self.now_s()).p50_s or 0.0
 
     def took(self, attempts: int, usd_nano: int | None) -> None:
         """Take note of what an attempt took."""
         self.attempts += attempts
         if usd_nano is not None:
             self.usd_nano = (self.usd_nano or 0) + usd_nano
+
+    @asynccontextmanager
+    async def passing(self, name: str, left_s: float, *, probe: bool = True) -> AsyncIterator[None]:
+        """Let one call pass that is no step of a turn, and take note of what it came to.
+
+        Args:
+            name: Who calls, for the refusal.
+            left_s: Seconds in which it must have come to its end.
+            probe: As for `enter`.
+
+        Raises:
+            BreakerOpenError: The service keeps failing, and is left alone.
+            OverloadedError: It asked to be left alone for longer than we wait.
+        """
+        entered = await self.enter(name, probe=probe, left_s=left_s)
+        if isinstance(entered, Refusal):
+            kind = BreakerOpenError if entered.rule == "breakers.open" else OverloadedError
+            wait_s = entered.facts.get("retry_in_s", entered.facts.get("pause_s"))
+            raise kind(self.name, entered.message.removesuffix("."), "Try again later.", wait_s)
+        self.calls += 1
+        self.tokens.call(self.now_s())
+        quick = Quick(self, entered, None)
+        try:
+            with counting(quick.wire):
+                yield
+        except Exception as error:
+            quick.failed(error, changes=False, wall_s=self._clock.wall_s())
+            raise
+        else:
+            quick.succeeded(self.now_s() - quick.began_s)
+        finally:
+            quick.over()
+
+
+class Quick:
+    """One call on the short way out: no retry, no timeout and no budget, just a breaker."""
+
+    __slots__ = ("_gate", "_permit", "_usd_nano", "began_s", "wire")
+
+    def __init__(self, gate: Gate, permit: int, usd_nano: int | None) -> None:
+        self._gate, self._permit, self._usd_nano = gate, permit, usd_nano
+        self.wire, self.began_s = Wire(), gate.now_s()
+
+    async def call(self, fn: Callable[..., Awaitable[Any]], kwargs: Mapping[str, Any]) -> Any:
+        """Call `fn`; raises also what a service answered as though all were well."""
+        with counting(self.wire):
+            value = await fn(**kwargs)
+        said = self._gate.table.judge_value(value, service=self._gate.name)
+        if said is not None:
+            raise said
+        return value
+
+    def succeeded(self, took_s: float) -> None:
+        """Take note that it went well."""
+        permit, self._permit = self._permit, 0
+        self._gate.succeeded(permit, took_s)
+        self._gate.took(self.wire.count or 1, self._usd_nano)
+
+    def failed(self, error: BaseException, *, changes: bool, wall_s: float) -> Judged:
+        """Take note that it failed; return what the error means."""
+        judged = self._gate.table.judge(error, changes=changes, wall_s=wall_s)
+        permit, self._permit = self._permit, 0
+        self._gate.failed(permit, judged, error, self._gate.now_s() - self.began_s)
+        self._gate.took(self.wire.count or 1, self._usd_nano)
+        return judged
+
+    def over(self) -> None:
+        """Give the permit back, if the call was never made or is of no interest any more."""
+        permit, self._permit = self._permit, 0
+        if permit:
+            self._gate.released(permit)
 
 
 class Services:

@@ -127,7 +127,7 @@ class Sharing:
         self._totals: dict[Account, Spent] = {}
         self._wanted: dict[Account, asyncio.Future[None]] = {}
         self._muted = self._listens = self._stopping = False
-        self._failing = False
+        self._failing = self._unwritten = False
         self._lost = 0
         self._gauged_s = float("-inf")
         self._wake, self._heard = asyncio.Event(), asyncio.Event()
@@ -330,10 +330,12 @@ class Sharing:
                 for account, amount in spends.items():
                     self._spends[account] = self._spends.get(account, Spent()).plus(amount)
         if news.error is not None:
+            # That it can be read proves nothing until something can be written again.
+            self._unwritten = True
             self._failed(news.error)
-        elif self._failing:
+        elif self._failing and (post.writes or not self._unwritten):
             log.warning("breakers are shared again")
-            self._failing = False
+            self._failing = self._unwritten = False
         self._hear(post, news, written=written)
         if news.anew:
             self._wake.set()

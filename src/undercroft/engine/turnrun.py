@@ -27,6 +27,7 @@ from undercroft.engine.memo import Memo, Record
 from undercroft.engine.owning import Ask, No, Owner, Reader, changing
 from undercroft.engine.parts.wire import counting
 from undercroft.engine.passing import Passing
+from undercroft.engine.services import Quick
 from undercroft.engine.standin import StandIn
 from undercroft.engine.step import AGAIN, FALLBACK, Ended, Finish, Setting, Step, end_of
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
@@ -117,6 +118,7 @@ class TurnRun(DoubtRun, ABC):
         """
         body = step.body
         held, service = step.held, body.service
+        quick: Quick | None = None
         if held or (service is not None and self.desk.limits(service)):
             # Whoever waits behind it, in another turn, is told of the turn and not of the step.
             hold = self.holds[step.n] = self.desk.enter(held, service, self.turn_id)
@@ -124,14 +126,18 @@ class TurnRun(DoubtRun, ABC):
             if refusal is not None:
                 return self.note_refused(step, refusal, begun=False)
         try:
+            ended = AGAIN
             if record is None and body.plain and not self.limited:
-                ended = await self.once(step)
-                if ended.status is not StepStatus.IN_DOUBT:
-                    return ended
-            else:
-                ended = AGAIN
+                if service is not None:
+                    quick = self.setting.services.gate(service).quick(body.usd_nano or None)
+                if service is None or quick is not None:
+                    ended = await self.once(step, quick)
+                    if ended.status is not StepStatus.IN_DOUBT:
+                        return ended
             return await self._performed(step, record, ended)
         finally:
+            if quick is not None:
+                quick.over()
             # None where it gave up waiting for an owner and could not come back.
             left = self.holds.pop(step.n, None)
             if left is not None:
@@ -164,7 +170,7 @@ class TurnRun(DoubtRun, ABC):
         if ended is not AGAIN:
             self.note_end(step, ended)  # no end: it says why there is a doubt
             settled = await self.settle(step, None, live=True)
-            ended = await self._out_of_doubt(step, 1, settled)
+            ended = await self._out_of_doubt(step, 1, settled, tried=1)
         else:
             attempt = record.attempts if record is not None else 0
             begin: Ended | None = AGAIN
@@ -176,10 +182,14 @@ class TurnRun(DoubtRun, ABC):
             self.note_end(step, ended)
         return ended
 
-    async def once(self, step: Step) -> Ended:
+    async def once(self, step: Step, quick: Quick | None) -> Ended:
         """Run a step without policies of its own: the short way, which most steps take.
 
         Its end is noted, except where it is in doubt.
+
+        Args:
+            step: What is done.
+            quick: What lets it pass its service, if it names one.
         """
         body, log = step.body, self.log
         if body.changes:
@@ -193,16 +203,23 @@ class TurnRun(DoubtRun, ABC):
         position = self.store.position if step.watched else 0
         began_s = self.now_s()
         try:
-            value = await body.fn(**step.kwargs)
+            if quick is None:
+                value = await body.fn(**step.kwargs)
+            else:
+                value = await quick.call(body.fn, step.kwargs)
             task = asyncio.current_task()
             if task is not None and task.cancelling() and not self.halted:
                 await take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
             error = self.own(raised, body)
-            judged = DEFAULT_TABLE.judge(error, changes=body.changes, wall_s=self.wall_s())
+            judge = DEFAULT_TABLE.judge if quick is None else quick.failed
+            judged = judge(error, changes=body.changes, wall_s=self.wall_s())
             ended = self._failed_call(body, error, judged)
         else:
-            ended = self.encoded(body, value, self.now_s() - began_s)
+            took_s = self.now_s() - began_s
+            if quick is not None:
+                quick.succeeded(took_s)
+            ended = self.encoded(body, value, took_s)
             if step.watched:
                 ended = self._saw(step, ended, position)
         del self.running[step.n]
@@ -226,12 +243,24 @@ class TurnRun(DoubtRun, ABC):
         if step.watched:
             self._saw(step, Ended(StepStatus.OK, step.body.decode(raw), raw), -1)
 
-    async def _out_of_doubt(self, step: Step, attempt: int, ended: Ended | None) -> Ended:
-        """Do `step` until its outcome is known, or it may not be done again."""
-        for _ in range(REPEATS_MAX):
+    async def _out_of_doubt(
+        self, step: Step, attempt: int, ended: Ended | None, tried: int = 0
+    ) -> Ended:
+        """Do `step` until its outcome is known, or it may not be done again.
+
+        Args:
+            step: What is done.
+            attempt: How often it was begun by now.
+            ended: How it did; None or `AGAIN` where it did not.
+            tried: How often it was begun in this life.
+        """
+        passing: Passing | None = None
+        for done in range(tried, REPEATS_MAX):
             if ended is not AGAIN:
                 break
-            passing = self._passing(step)
+            passing = passing or self._passing(step, again=tried > 0)
+            if done and not await self._repeats(passing, done):
+                break
             refused = await self._begin(step, attempt + 1, passing)
             if refused is not None:
                 return refused
@@ -243,6 +272,14 @@ class TurnRun(DoubtRun, ABC):
             self.doubts[step.n] = step
             return Ended(StepStatus.IN_DOUBT)
         return ended
+
+    async def _repeats(self, passing: Passing, done: int) -> bool:
+        """Wait before a write is repeated under its key, as before any other retry."""
+        wait_s = passing.repeat_wait_s(done, REPEATS_MAX)
+        if wait_s is None:
+            return False
+        await self.clock.sleep(wait_s)
+        return True
 
     async def fall_back(
         self, step: Step, stand_in: StandIn, given: Mapping[str, Any], ended: Ended
@@ -301,8 +338,8 @@ class TurnRun(DoubtRun, ABC):
         _, ended = await self._attempts(step, attempt, passing)
         return ended._replace(took_s=self.now_s() - began_s)
 
-    def _passing(self, step: Step) -> Passing:
-        """Return what `step` has to pass before each attempt."""
+    def _passing(self, step: Step, *, again: bool = False) -> Passing:
+        """Return what `step` has to pass before each attempt; `again` if it was made before."""
         accounts = self.accounts
         budget = step.body.budget or self.setting.budgets.step
         if budget:
@@ -313,7 +350,7 @@ class TurnRun(DoubtRun, ABC):
                 account.restore(*spent_before(self.memo, step.n))
                 self.step_accounts[step.n] = account
             accounts = [account, *accounts]
-        return Passing(self.setting, self.log, step, accounts, self.deadline_at_s)
+        return Passing(self.setting, self.log, step, accounts, self.deadline_at_s, again=again)
 
     async def _begin(self, step: Step, attempt: int, passing: Passing) -> Ended | None:
         """Note that `step` begins, once it may pass; return how it ended where it must not."""
@@ -463,6 +500,7 @@ class TurnRun(DoubtRun, ABC):
 
     async def _attempt(self, step: Step, attempt: int, passing: Passing) -> Any:
         """Call the body once; raises also what a service answered as though all were well."""
+        passing.begin()
         with counting(passing.wire):
             value = await self.call(step, dict(passing.kwargs), attempt, passing.limit_s)
         task = asyncio.current_task()

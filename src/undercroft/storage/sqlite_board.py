@@ -127,7 +127,7 @@ class SqliteBoard:
         return False
 
     async def exchange(self, post: Post) -> News:
-        """Tell and be told; the first time without a look at the file, where nothing is told."""
+        """Tell and be told; at first, where nothing is told, what the store saw as it was opened."""
         first, self._first = self._first, None
         if first is not None and not (post.writes or post.totals or post.since):
             return first

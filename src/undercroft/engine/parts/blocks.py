@@ -15,18 +15,32 @@ from undercroft.errors import DeclarationError, SettingError
 B = TypeVar("B")
 
 
+class _Entry(Generic[B]):
+    """A block that is entered; one of its own even where blocks are equal."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: B) -> None:
+        self.block = block
+
+
+# Blocks that this task entered and has not left, over all parts.
+_entered: ContextVar[tuple[_Entry[Any], ...]] = ContextVar("_entered", default=())
+
+
 class Blocks(Generic[B]):
     """The blocks of one part that are entered now."""
 
     __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        self._open: list[B] = []
+        self._open: dict[_Entry[B], None] = {}
 
     def enter(self, block: B) -> None:
         """Remember `block`, entered by this task."""
-        self._open.append(block)
-        _entered.set((*_entered.get(), (self, block)))
+        entry = _Entry(block)
+        self._open[entry] = None
+        _entered.set((*_entered.get(), entry))
 
     def leave(self) -> B:
         """Forget the block that this task entered last, and return it.
@@ -34,20 +48,15 @@ class Blocks(Generic[B]):
         Raises:
             RuntimeError: None was entered.
         """
-        mine = [block for owner, block in _entered.get() if owner is self]
-        mine = [block for block in mine if any(block is other for other in self._open)]
-        if not mine and not self._open:
+        if not self._open:
             msg = "a block is left that was never entered"
             raise RuntimeError(msg)
+        entered = _entered.get()
         # Another task may leave it, as happens to generators: then it is the oldest.
-        block: B = mine[-1] if mine else self._open[0]
-        self._open = [other for other in self._open if other is not block]
-        _entered.set(tuple(pair for pair in _entered.get() if pair[1] is not block))
-        return block
-
-
-# Blocks that this task entered and has not left, over all parts.
-_entered: ContextVar[tuple[tuple[Blocks[Any], Any], ...]] = ContextVar("_entered", default=())
+        entry = next((e for e in reversed(entered) if e in self._open), next(iter(self._open)))
+        del self._open[entry]
+        _entered.set(tuple(e for e in entered if e is not entry))
+        return entry.block
 
 
 def check_async(function: object, part: str) -> None:

@@ -161,12 +161,13 @@ class Breaker:
         """
         _check_async(function, self.name)
         circuit, clock = self._circuit, self._clock
-        admit, succeeded = circuit.admit, circuit.succeeded
+        admit = circuit.admit if probe else functools.partial(circuit.admit, probe=False)
+        succeeded = circuit.succeeded
 
         @functools.wraps(function)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
             began_s = clock()
-            permit = admit(began_s, probe=probe)
+            permit = admit(began_s)
             if not permit:
                 raise self._refusal(began_s)
             try:
@@ -395,7 +396,8 @@ def _check_kinds(name: Any, policy: Any, table: Any, ignore: tuple[Any, ...]) ->
 
 def _check_async(function: object, name: str) -> None:
     """Raise unless calling `function` gives a coroutine."""
-    call = getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__
+    # An object with an async `__call__` will do as well, but not its class.
+    call = None if isinstance(function, type) else getattr(function, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
         return
     place = f"breaker {name}".rstrip()

@@ -23,7 +23,7 @@ from undercroft.engine.parts.wire import Wire, counting
 from undercroft.errors import CallRefusedError, SettingError
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Blame, ErrorTable, Judged
 from undercroft.layers.breakers.policy import RetryPolicy, RetryRatio
-from undercroft.layers.breakers.waits import Ended, RetryTokens, next_wait_s, why_ended
+from undercroft.layers.breakers.waits import Ended, RetryTokens, wait_or_end
 from undercroft.model.step import ErrorClass
 
 P = ParamSpec("P")
@@ -209,22 +209,17 @@ class _Run:
         """Return how long to wait before the next attempt; None: that is how it ends."""
         retry = self._retry
         self._spent += max(self._wire.repeats, 1)
-        judged = retry.judge(error)
-        left_s, typical_s = remaining_s(), self._typical.s
-        wait_s = next_wait_s(
+        said = wait_or_end(
             retry,
-            judged,
+            retry.judge(error),
             attempt=self._spent,
             jitter=retry.jitter(),
-            remaining_s=left_s,
-            typical_s=typical_s,
+            remaining_s=remaining_s(),
+            typical_s=self._typical.s,
         )
-        if wait_s is not None and self._granted():
-            return wait_s
-        ended = why_ended(
-            retry, judged, attempt=self._spent, remaining_s=left_s, typical_s=typical_s
-        )
-        self._note(error, ended or Ended.RATIO)
+        if not isinstance(said, Ended) and self._granted():
+            return said
+        self._note(error, said if isinstance(said, Ended) else Ended.RATIO)
         return None
 
     def _granted(self) -> bool:

@@ -128,7 +128,7 @@ class Timeout:
             await scope.timer.__aexit__(kind, error, at)
         except TimeoutError as late:
             raise DeadlineError(
-                self.name or "The block",
+                self.name or "(a block)",
                 f"it took longer than {self.seconds:g} s and was cut off",
                 "Give it longer, or have it do less.",
             ) from late

@@ -11,7 +11,7 @@ Leaves to whoever counts: how many attempts there are, and what follows.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -31,10 +31,14 @@ class Wire:
         count: Attempts so far.
         repeats: Attempts so far of the request that was sent most often.
         refused: Attempts that were not allowed.
+
+    Args:
+        more: Asked for each attempt after the first; says why it may not be made, or None.
     """
 
     __slots__ = (
         "_by_request",
+        "_more",
         "allowed",
         "count",
         "refused",
@@ -49,19 +53,21 @@ class Wire:
         *,
         repeats_allowed: int | None = None,
         service: str = "",
+        more: Callable[[], str | None] | None = None,
     ) -> None:
         self.allowed, self.repeats_allowed, self.service = allowed, repeats_allowed, service
         self.count = self.repeats = self.refused = 0
         self._by_request: dict[Hashable, int] = {}
+        self._more = more
 
-    def _short(self, request: Hashable) -> int | None:
-        """The limit that another attempt would break, if there is one."""
+    def _short(self, request: Hashable) -> str | None:
+        """Why another attempt may not be made, if so."""
         if self.allowed is not None and self.count >= self.allowed:
-            return self.allowed
+            return f"the call's {self.allowed} attempts are used up"
         sent = self._by_request.get(request, 0)
         if self.repeats_allowed is not None and sent >= self.repeats_allowed:
-            return self.repeats_allowed
-        return None
+            return f"the call's {self.repeats_allowed} attempts are used up"
+        return self._more() if self._more is not None and self.count else None
 
     def _sent(self, request: Hashable) -> None:
         self.count += 1
@@ -113,12 +119,12 @@ def wire_attempt_sync(request: object = None) -> None:
     wires = _wires.get()
     key = _key(request) if wires else None
     for wire in wires:
-        limit = wire._short(key)  # noqa: SLF001  of the same file
-        if limit is not None:
+        short = wire._short(key)  # noqa: SLF001  of the same file
+        if short is not None:
             wire.refused += 1
             raise BudgetError(
                 wire.service or "the service",
-                f"it was not asked again, since the call's {limit} attempts are used up",
+                f"it was not asked again, since {short}",
                 "Turn the retries of the client library off, or allow more attempts.",
             )
     for wire in wires:

@@ -6,7 +6,7 @@ Keeps: a setting that makes no sense fails where it is written, naming the field
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from undercroft.errors import SettingError
@@ -181,8 +181,9 @@ class BreakerPolicy:
             raise SettingError("calls_min", self.calls_min, f"at most window_calls, {most:g}")
 
 
-# Of a service about which nothing was said: patient enough for a service that is seldom called.
-DEFAULT_BREAKER = BreakerPolicy(window_s=60.0, failures_max=5, open_growth=1.5, open_s=15.0)
+# Of a service about which nothing was said. It is tried again soon, since a service that is back
+# and not called is as bad as one that is away; and ever more seldom while it stays away.
+DEFAULT_BREAKER = BreakerPolicy(window_s=60.0, failures_max=5, open_s=5.0, open_growth=1.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +197,7 @@ class Budget:
         input_tokens: Sent to models; at least 0.
         output_tokens: Answered by models; at least 0.
         usd: Money; at least 0.
+        limited: Whether anything is.
     """
 
     attempts: int | None = None
@@ -203,6 +205,8 @@ class Budget:
     input_tokens: int | None = None
     output_tokens: int | None = None
     usd: float | None = None
+    # Asked before every step, so it is worked out once.
+    limited: bool = field(init=False, default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("attempts", "input_tokens", "output_tokens"):
@@ -212,10 +216,11 @@ class Budget:
             checked_number("time_s", self.time_s, above=0)
         if self.usd is not None:
             checked_number("usd", self.usd, least=0)
+        limits = (self.attempts, self.time_s, self.input_tokens, self.output_tokens, self.usd)
+        object.__setattr__(self, "limited", any(limit is not None for limit in limits))
 
     def __bool__(self) -> bool:
-        """Whether anything is limited."""
-        return any(getattr(self, f.name) is not None for f in fields(self))
+        return self.limited
 
 
 NO_BUDGET = Budget()

@@ -132,6 +132,7 @@ class Circuit:
     """
 
     __slots__ = (
+        "_calm_s",
         "_counted",
         "_in_a_row",
         "_over_s",
@@ -161,6 +162,7 @@ class Circuit:
     _counted: int
     _probes_left: int
     _in_a_row: int
+    _calm_s: float
     _shut_until_s: float
     _over_s: float
 
@@ -254,7 +256,10 @@ class Circuit:
         if self.in_flight:
             self.in_flight -= 1
         if permit == self._counted:
-            self._count(SLOW if took_s > self._slow_s else OK, now_s, took_s)
+            if 0.0 <= took_s < self._calm_s:
+                self._window.add(OK, now_s, took_s)
+            else:
+                self._count(SLOW if took_s > self._slow_s else OK, now_s, took_s)
 
     def failed(self, permit: int, now_s: float, took_s: float) -> None:
         """Take back the permit of a call that failed; arguments as for `succeeded`."""
@@ -284,13 +289,16 @@ class Circuit:
             self._in_a_row = 0
             if self._suspicion.sum:
                 self._suspicion.succeeded()
-        if self.state is not _CLOSED:
-            if self.state is _HALF_OPEN and window.calls >= window.calls_min:
+        if self.state is _HALF_OPEN:
+            if window.calls >= window.calls_min:
                 self._decide(now_s)
         elif window.failures or window.slow:
-            why = self._why_open()
+            self._calm_s = _EVER
+            why = self._why_open() if self.state is _CLOSED else ""
             if why:
                 self._turn(_OPEN, now_s, why)
+        elif not self._suspicion.sum:
+            self._calm_s = min(self._slow_s, window.span_s)
 
     def _why_open(self) -> str:
         """Return what speaks for opening, if anything does."""
@@ -357,16 +365,18 @@ class Circuit:
         Args:
             state: The one to go to.
             now_s: Monotonic time, of this process.
-            wait_s: Of an open one, until the next probe; None: as if it had opened here.
+            wait_s: Of an open one, until the next probe; then it is no opening of ours, and what
+                we wait after the next one grows from the longest known. None: as if it had
+                opened here.
         """
-        state = BreakerState(state)
-        if state is not self.state_at(now_s):
+        state, was = BreakerState(state), self.state_at(now_s)
+        openings, grown_s = self.openings, self._wait_s
+        if state is not was:
             self._turn(state, now_s, "", told=False)
         if state is _OPEN and wait_s is not None and wait_s >= 0:
             wait_s = min(wait_s, self._policy.open_max_s)
             self._shut_until_s = now_s + wait_s
-            # What is left of a long wait does not make the next one short.
-            self._wait_s = max(self._wait_s, wait_s)
+            self.openings, self._wait_s = max(openings, 1), max(grown_s, wait_s)
 
     def metrics(self, now_s: float) -> Metrics:
         """Return what is known by now of the calls since the last transition."""
@@ -445,6 +455,8 @@ class Circuit:
             self._window = window_of(policy, at_s)
         else:
             self._window = CountWindow(policy.probes, policy.probes)
+        # Nothing but counting follows from a success that took less.
+        self._calm_s = _EVER if state is _HALF_OPEN else min(self._slow_s, self._window.span_s)
 
 
 _RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.OVERLOADED})

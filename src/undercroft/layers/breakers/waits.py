@@ -49,20 +49,24 @@ _WORDS = {
 }
 
 
-def why_ended(
+def wait_or_end(  # noqa: PLR0913  all that a wait depends on
     policy: RetryPolicy,
     judged: Judged,
     *,
     attempt: int,
+    jitter: float,
     remaining_s: float = math.inf,
     typical_s: float = 0.0,
-) -> Ended | None:
-    """Return why there is no attempt after `attempt`; None if there is one.
+) -> float | Ended:
+    """Return how long to wait before the attempt after `attempt`, or why there is none.
+
+    A wait is anywhere between nothing and a bound that doubles; after a hint, from there on.
 
     Args:
         policy: How often, how long.
         judged: The error of the attempt that failed.
         attempt: The one that failed, from 1.
+        jitter: From 0 to below 1.
         remaining_s: Seconds until the call has to be over.
         typical_s: Seconds that an attempt takes.
     """
@@ -77,8 +81,10 @@ def why_ended(
     hint_s = judged.retry_after_s or 0.0
     if hint_s > policy.hint_max_s:
         return Ended.HINT
+    # Not cut short where time is: many that are late would come at the same moment.
+    wait_s = hint_s + min(policy.wait_max_s, policy.wait_s * 2.0 ** (attempt - 1)) * jitter
     # Written so that NaN ends it, too.
-    return None if hint_s + typical_s < remaining_s else Ended.DEADLINE
+    return wait_s if wait_s + typical_s < remaining_s else Ended.DEADLINE
 
 
 def next_wait_s(  # noqa: PLR0913  all that a wait depends on
@@ -90,25 +96,16 @@ def next_wait_s(  # noqa: PLR0913  all that a wait depends on
     remaining_s: float = math.inf,
     typical_s: float = 0.0,
 ) -> float | None:
-    """Return how long to wait before the attempt after `attempt`; None for no more.
-
-    Anywhere between nothing and a bound that doubles; after a hint, from there on. Where time
-    is short the bound is, too.
-
-    Args:
-        policy: How often, how long.
-        judged: The error of the attempt that failed.
-        attempt: The one that failed, from 1.
-        jitter: From 0 to below 1.
-        remaining_s: Seconds until the call has to be over.
-        typical_s: Seconds that an attempt takes.
-    """
-    ended = why_ended(policy, judged, attempt=attempt, remaining_s=remaining_s, typical_s=typical_s)
-    if ended is not None:
-        return None
-    hint_s = judged.retry_after_s or 0.0
-    bound_s = min(policy.wait_max_s, policy.wait_s * 2.0 ** (attempt - 1))
-    return hint_s + min(bound_s, remaining_s - typical_s - hint_s) * jitter
+    """Return what `wait_or_end` says; None where there is no attempt after `attempt`."""
+    said = wait_or_end(
+        policy,
+        judged,
+        attempt=attempt,
+        jitter=jitter,
+        remaining_s=remaining_s,
+        typical_s=typical_s,
+    )
+    return None if isinstance(said, Ended) else said
 
 
 class RetryTokens:

@@ -52,8 +52,10 @@ _WHYS = {
     "told_again": "a process still has it so",
 }
 _STATE_WIDTH, _TIME_WIDTH, _MOVE_WIDTH = 15, 21, 30
-# Failed, slow, half of the calls within, 99 of 100 within, in flight, retries.
+# With what is left out first where a terminal is narrow.
 _FIGURES = (("FAILED", 7), ("SLOW", 6), ("P50", 9), ("P99", 9), ("CALLS", 7), ("RETRIES", 8))
+_DISPENSABLE = ("RETRIES", "P50", "CALLS")
+_ROOM_MIN = 17
 
 Service = Annotated[
     str, typer.Argument(metavar="SERVICE", help="Its name, as `service=` of a tool has it.")
@@ -169,10 +171,11 @@ def board(rows: Sequence[BoardRow], width: int, now: float) -> list[Text]:
     """Return the board as lines of at most `width` columns."""
     if not rows:
         return [Text("No services yet: no process has called one on this journal.")]
+    figures = _figures(width)
     head = columns(
         (Text("  SERVICE"), _room(width)),
         (Text("STATE"), _STATE_WIDTH),
-        *((Text(name.rjust(size)), size) for name, size in _FIGURES),
+        *((Text(name.rjust(size)), size) for name, size in figures),
     )
     head.stylize("dim")
     lines = [head]
@@ -181,30 +184,38 @@ def board(rows: Sequence[BoardRow], width: int, now: float) -> list[Text]:
     return lines
 
 
+def _figures(width: int) -> list[tuple[str, int]]:
+    """Return the columns that there is room for."""
+    shown = dict(_FIGURES)
+    for name in _DISPENSABLE:
+        if width - _STATE_WIDTH - sum(shown.values()) < _ROOM_MIN:
+            del shown[name]
+    return list(shown.items())
+
+
 def _room(width: int) -> int:
-    return width - _STATE_WIDTH - sum(size for _, size in _FIGURES)
+    return width - _STATE_WIDTH - sum(size for _, size in _figures(width))
 
 
 def _row(row: BoardRow, width: int) -> Text:
     mark, style = _LOOKS.get(row.state, ("·", ""))
     if row.suspect and row.state == "closed":
         mark, style = _SUSPECT
-    figures = (
-        _share(row.failure_rate),
-        _share(row.slow_rate),
-        took(row.p50_s) or "-",
-        took(row.p99_s) or "-",
-        f"{row.calls:,}" if row.processes else "-",
-        f"{row.retries:,}" if row.processes else "-",
-    )
     state = "suspect" if row.suspect and row.state == "closed" else _state(row.state)
+    figures = {
+        "FAILED": _share(row.failure_rate),
+        "SLOW": _share(row.slow_rate),
+        "P50": took(row.p50_s) or "-",
+        "P99": took(row.p99_s) or "-",
+        "CALLS": f"{row.calls:,}" if row.processes else "-",
+        "RETRIES": f"{row.retries:,}" if row.processes else "-",
+    }
+    name = cut(safe(row.service), _room(width) - 3)
     return columns(
-        (Text.assemble((mark, style), " ", (cut(safe(row.service), _room(width) - 3), "bold")),
-         _room(width)),
-        (Text(state, style=style), _STATE_WIDTH),
-        *((Text(cut(text, size - 1).rjust(size)), size)
-          for text, (_, size) in zip(figures, _FIGURES, strict=True)),
-    )  # fmt: skip
+        (Text.assemble((mark, style), " ", (name, "bold")), _room(width)),
+        (Text(cut(state, _STATE_WIDTH - 1), style=style), _STATE_WIDTH),
+        *((Text(cut(figures[n], size - 1).rjust(size)), size) for n, size in _figures(width)),
+    )
 
 
 def _state(state: str) -> str:

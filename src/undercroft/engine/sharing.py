@@ -424,7 +424,7 @@ class Sharing:
     def _gauges(self, now_s: float, *, leaving: bool) -> Mapping[str, bytes]:
         if leaving:
             return {line.name: b"" for line in self._lines.values() if line.gauge}
-        if not self._listens and now_s - self._gauged_s < GAUGE_S:
+        if not self._lines or (not self._listens and now_s - self._gauged_s < GAUGE_S):
             return {}
         self._gauged_s = now_s
         told = {}

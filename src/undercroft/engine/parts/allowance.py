@@ -7,13 +7,15 @@ take is set aside before it begins.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from undercroft.errors import BudgetError, DeclarationError, SettingError
+from undercroft.engine.parts.blocks import check_async
+from undercroft.engine.parts.wire import Wire, counting
+from undercroft.errors import BudgetError, SettingError
 from undercroft.layers.breakers.policy import Budget
 from undercroft.layers.breakers.spend import (
     Account,
@@ -38,13 +40,23 @@ class Bill:
         amount: What is set aside for it.
     """
 
-    __slots__ = ("_actual", "_allowance", "_asked", "_reservation", "_timeout")
+    __slots__ = (
+        "_actual",
+        "_allowance",
+        "_asked",
+        "_counting",
+        "_reservation",
+        "_timeout",
+        "_wire",
+    )
 
     def __init__(self, allowance: Allowance, asked: Amount) -> None:
         self._allowance, self._asked = allowance, asked
         self._actual: Amount | None = None
         self._reservation: Reservation | None = None
         self._timeout: asyncio.Timeout | None = None
+        self._wire = Wire(service=allowance.name, more=self._more)
+        self._counting = counting(self._wire)
 
     @property
     def amount(self) -> Amount:
@@ -54,6 +66,8 @@ class Bill:
     def attempt(self) -> None:
         """Count another attempt, such as one that a client library is about to make.
 
+        Those that are told of with `uc.wire_attempt` are counted without it.
+
         Raises:
             BudgetError: No attempt is left.
             RuntimeError: The block is not entered, or left.
@@ -61,11 +75,23 @@ class Bill:
         if self._reservation is None:
             msg = "an attempt is counted within the block of its bill"
             raise RuntimeError(msg)
-        short = self._reservation.extend(Amount(attempts=1))
+        short = self._extend(self._reservation)
         if short is not None:
             raise self._allowance.refusal(short)
-        if self._actual is not None:
+
+    def _extend(self, reservation: Reservation) -> Short | None:
+        short = reservation.extend(Amount(attempts=1))
+        if short is None and self._actual is not None:
             self._actual = self._actual.plus(Amount(attempts=1))
+        return short
+
+    def _more(self) -> str | None:
+        """Set aside another attempt on the wire, beyond those that are; say why that cannot be."""
+        made = self._reservation
+        if made is None or not made.open or self._wire.count < made.amount.attempts:
+            return None
+        short = self._extend(made)
+        return None if short is None else short.problem
 
     def settle(
         self,
@@ -100,6 +126,7 @@ class Bill:
             # Without a moment: it is set to one if the seconds run out.
             self._timeout = asyncio.timeout(None)
             await self._timeout.__aenter__()
+        self._counting.__enter__()
         return self
 
     async def __aexit__(
@@ -111,6 +138,8 @@ class Bill:
         reservation = self._reservation
         if reservation is None:
             return
+        with suppress(ValueError):  # left in another task than entered, as happens to generators
+            self._counting.__exit__(None, None, None)
         self._allowance._end(self)  # noqa: SLF001  its own
         reservation.settle(reservation.amount if self._actual is None else self._actual)
         if self._timeout is None:
@@ -140,7 +169,8 @@ class Allowance:
 
     Attempts, tokens and money are set aside when a block begins and count as taken when it ends,
     however it ends, unless its bill says otherwise: whether a call that failed was charged, only
-    the caller can know. Seconds of blocks under way add up, and when they are used up those
+    the caller can know. Attempts of client libraries count where they are told of with
+    `uc.wire_attempt`, and are refused when none is left. Seconds of blocks under way add up, and when they are used up those
     blocks are cut off with a `BudgetError`.
 
     Used from one event loop at a time.
@@ -231,12 +261,7 @@ class Allowance:
         Raises:
             DeclarationError: `fn` is not async.
         """
-        if not inspect.iscoroutinefunction(fn):
-            raise DeclarationError(
-                getattr(fn, "__qualname__", repr(fn)),
-                "an allowance is for async functions",
-                "Write it with async def.",
-            )
+        check_async(fn, "an allowance")
 
         @wraps(fn)
         async def within(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -388,7 +388,7 @@ def _check_kinds(name: Any, policy: Any, table: Any, ignore: tuple[Any, ...]) ->
     if not isinstance(policy, BreakerPolicy):
         raise SettingError("policy", policy, "an uc.BreakerPolicy, or None")
     if not isinstance(table, ErrorTable):
-        raise SettingError("table", table, "an uc.ErrorTable")
+        raise SettingError("table", table, "an ErrorTable")
     for kind in ignore:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise SettingError("ignore", kind, "a type of exception, or a tuple of them")

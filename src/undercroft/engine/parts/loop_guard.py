@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
-from undercroft.errors import DeclarationError, LoopError, SettingError
+from undercroft.engine.parts.blocks import check_async
+from undercroft.errors import LoopError, SettingError
 from undercroft.layers.breakers.loops import Looping, Loops
 from undercroft.layers.breakers.policy import LoopPolicy
 from undercroft.model.ids import fingerprint
@@ -188,10 +189,7 @@ class LoopGuard:
         self, fn: Callable[P, Awaitable[T]], name: str, *, changes: bool, polls: bool
     ) -> Callable[P, Coroutine[Any, Any, T]]:
         known: str = name or getattr(fn, "__qualname__", repr(fn))
-        if not inspect.iscoroutinefunction(fn):
-            raise DeclarationError(
-                known, "a loop guard is for async functions", "Write it with async def."
-            )
+        check_async(fn, "a loop guard")
         signature = inspect.signature(fn)
 
         @wraps(fn)

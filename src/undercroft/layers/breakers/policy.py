@@ -182,8 +182,10 @@ class BreakerPolicy:
 
 
 # Of a service about which nothing was said. It is tried again soon, since a service that is back
-# and not called is as bad as one that is away; and ever more seldom while it stays away.
-DEFAULT_BREAKER = BreakerPolicy(window_s=60.0, failures_max=5, open_s=5.0, open_growth=1.5)
+# and not called is as bad as one that is away; and less often while it stays away.
+DEFAULT_BREAKER = BreakerPolicy(
+    window_s=30.0, failures_max=5, open_s=5.0, open_growth=1.5, open_max_s=60.0
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,10 +106,9 @@ class Passing:
         if self.limit_s is None and gate is not None:
             self.limit_s = gate.service.timeout_s
         self.wire = Wire(service=body.service or step.name, more=self._more)
-        if self._accounts:
-            refusal = self._reserve()
-            if refusal is not None:
-                return refusal
+        refusal = await self._set_aside() if self._accounts else None
+        if refusal is not None:
+            return refusal
         try:
             if gate is not None:
                 probe = body.keyed or not body.changes
@@ -126,6 +125,12 @@ class Passing:
             self.called_off()
             raise
         return None
+
+    async def _set_aside(self) -> Refusal | None:
+        """Set aside what the attempt may spend; return why that cannot be."""
+        if self._gate is not None and self._gate.account.budget:
+            await self._gate.learn()
+        return self._reserve()
 
     def begin(self) -> None:
         """Say that the body is called now."""
@@ -309,11 +314,13 @@ class Passing:
             tokens = (aside.input_tokens, aside.output_tokens)
             usd_nano = None if usd_nano is None else aside.usd_nano
         time_us = to_us(max(0.0, took_s))
+        amount = Amount(attempts, time_us, *tokens, usd_nano or 0)
         if made is not None:
-            made.settle(Amount(attempts, time_us, *tokens, usd_nano or 0))
+            made.settle(amount)
             self._reservation = None
         if self._gate is not None:
             self._gate.took(attempts, usd_nano)
+            self._gate.spent(amount)
         if made is not None or any(tokens) or usd_nano:
             service = step.body.service or ""
             self._log.note(AttemptSpent(step.n, service, attempts, time_us, *tokens, usd_nano))

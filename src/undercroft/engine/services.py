@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
 from undercroft.layers.breakers.guard import is_open, overloaded
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER
 from undercroft.layers.breakers.service import MODEL_RETRY, Service, named
-from undercroft.layers.breakers.spend import Account, TokenRatio
+from undercroft.layers.breakers.spend import Account, Amount, TokenRatio
 from undercroft.layers.breakers.state import BreakerState, Circuit
 from undercroft.layers.breakers.waits import RetryTokens
 from undercroft.model.step import Refusal
@@ -32,7 +33,8 @@ from undercroft.ports import Clock
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"
+# Of accounts that all processes on a journal share, and how often each hears of the others.
+SCOPE, LEARN_S = "service", 0.5
 
 
 class Gate:
@@ -74,6 +76,7 @@ class Gate:
         self.usd_nano: int | None = None
         self.last_error: LastError | None = None
         self._complained = False
+        self._learned_s = -math.inf
         self._waiting: deque[asyncio.Future[None]] = deque()
         # Whether there is nothing but a breaker and a limit, as with most services.
         self.simple = service.retry is None and service.timeout_s is None and not service.budget
@@ -200,6 +203,19 @@ class Gate:
         self.circuit.released(permit)
         self.limit.released()
         self._next()
+
+    async def learn(self) -> None:
+        """Hear what all processes spent on the service, if that is limited and not known."""
+        sharing = self._sharing
+        if sharing is None or not sharing.shared or self.now_s() < self._learned_s + LEARN_S:
+            return
+        self._learned_s = self.now_s()
+        self.account.learned(Amount(*await sharing.spent(SCOPE, self.name)))
+
+    def spent(self, amount: Amount) -> None:
+        """Tell all processes what was spent, if that is limited."""
+        if self._sharing is not None and self.account.budget:
+            self._sharing.spend_add(SCOPE, self.name, amount)
 
     @property
     def typical_s(self) -> float:

@@ -133,6 +133,11 @@ class Sharing:
         self._wake, self._heard = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def shared(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._task is not None
+
     # ------------------------------------------------------------------ beginning and ending
 
     async def start(self) -> None:

@@ -18,11 +18,13 @@ from undercroft.engine.parts.wire import Wire, counting
 from undercroft.errors import BudgetError, SettingError
 from undercroft.layers.breakers.policy import Budget
 from undercroft.layers.breakers.spend import (
+    US_PER_S,
     Account,
     Amount,
     Left,
     Reservation,
     Short,
+    most,
     reserve,
 )
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_US = 1_000
+_ONE_ATTEMPT = Amount(attempts=1)
 
 
 class Bill:
@@ -169,9 +172,9 @@ class Allowance:
 
     Attempts, tokens and money are set aside when a block begins and count as taken when it ends,
     however it ends, unless its bill says otherwise: whether a call that failed was charged, only
-    the caller can know. Attempts of client libraries count where they are told of with
-    `uc.wire_attempt`, and are refused when none is left. Seconds of blocks under way add up, and when they are used up those
-    blocks are cut off with a `BudgetError`.
+    the caller can know. What a client library sends counts where it is told of with
+    `uc.wire_attempt`, and is refused when no attempt is left. Seconds of blocks under way add
+    up, and when they are used up those blocks are cut off with a `BudgetError`.
 
     Used from one event loop at a time.
 
@@ -188,6 +191,7 @@ class Allowance:
             raise SettingError("budget", budget, "an uc.Budget")
         self._name = name
         self._account = Account(repr(name), budget)
+        self._limits_time = self._account.limits("time_s")
         self._under_way: dict[Bill, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         # Seconds are counted as they pass; what is less than a microsecond is carried on.
@@ -201,7 +205,7 @@ class Allowance:
     @property
     def limits_time(self) -> bool:
         """Whether seconds are limited."""
-        return self._account.limits("time_s")
+        return self._limits_time
 
     @property
     def spent(self) -> Amount:
@@ -265,7 +269,7 @@ class Allowance:
 
         @wraps(fn)
         async def within(*args: P.args, **kwargs: P.kwargs) -> T:
-            async with self.spend():
+            async with Bill(self, _ONE_ATTEMPT):
                 return await fn(*args, **kwargs)
 
         return within
@@ -283,9 +287,14 @@ class Allowance:
             Short(left.account, left.unit, 0, left.left, left.limit, setting=left.setting)
         )
 
+    @property
+    def _out(self) -> bool:
+        """Whether the seconds are used up."""
+        return self._limits_time and most((self._account,), "time_s") == 0
+
     def _begin(self, bill: Bill, asked: Amount) -> Reservation:
         self._tick()
-        if self.limits_time and self._account.short(Amount(time_us=1)) is not None:
+        if self._out:
             raise self.out_of_time()
         taken = reserve((self._account,), asked)
         if isinstance(taken, Short):
@@ -318,15 +327,15 @@ class Allowance:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        left_s = self._account.left().time_s
-        if left_s is not None and self._under_way:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(left_s / len(self._under_way), self._ring)
+        left_us = most((self._account,), "time_s")
+        if left_us is not None and self._under_way:
+            left_s = left_us / US_PER_S / len(self._under_way)
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         self._tick()
-        if self._account.short(Amount(time_us=1)) is None:
+        if not self._out:
             self._set_timer()
             return
         for bill in tuple(self._under_way):

@@ -8,15 +8,14 @@ Leaves to `layers/breakers`: when it opens, what a call's error says about its s
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from undercroft.errors import BreakerOpenError, DeclarationError, SettingError
+from undercroft.engine.parts.blocks import Blocks, check_async
+from undercroft.errors import BreakerOpenError, SettingError
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Blame, ErrorTable, Judged
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER, BreakerPolicy
 from undercroft.layers.breakers.state import BreakerState, Circuit, Metrics, Transition
@@ -100,8 +99,8 @@ class Breaker:
         self._judge, self._table, self._clock = judge, table, clock
         self._on_transition = on_transition
         self._warned = False
-        # Blocks of `async with breaker` that are entered now; none were so far.
-        self._blocks: dict[BreakerCall, None] | None = None
+        # Those of `async with breaker`; None as long as nobody uses it so.
+        self._blocks: Blocks[BreakerCall] | None = None
         tell = None if on_transition is None else self._tell
         self._circuit = Circuit(policy, clock(), name=name, tell=tell)
 
@@ -159,7 +158,7 @@ class Breaker:
         Raises:
             DeclarationError: It is not an async function.
         """
-        _check_async(function, self.name)
+        check_async(function, "a breaker")
         circuit, clock = self._circuit, self._clock
         admit = circuit.admit if probe else functools.partial(circuit.admit, probe=False)
         succeeded = circuit.succeeded
@@ -200,9 +199,9 @@ class Breaker:
         """
         block = BreakerCall(self)
         await block.__aenter__()
-        self._blocks = {} if self._blocks is None else self._blocks
-        self._blocks[block] = None
-        _entered.set((*_entered.get(), block))
+        if self._blocks is None:
+            self._blocks = Blocks()
+        self._blocks.enter(block)
 
     async def __aexit__(
         self,
@@ -211,7 +210,9 @@ class Breaker:
         at: TracebackType | None,
     ) -> None:
         """End the call that was begun last in this task."""
-        await self._innermost().__aexit__(kind, error, at)
+        if self._blocks is None:
+            self._blocks = Blocks()
+        await self._blocks.leave().__aexit__(kind, error, at)
 
     def admit(self, *, probe: bool = True) -> int:
         """Return a permit for a call that may start now, or 0 if it must not; raises nothing.
@@ -325,26 +326,6 @@ class Breaker:
         except Exception:
             log.exception("breaker %s: watcher %r failed", self.name, watch)
 
-    def _innermost(self) -> BreakerCall:
-        """Take out the block of this breaker that this task entered last."""
-        blocks = self._blocks
-        if not blocks:
-            msg = f"{self!r}: a block is left that was never entered"
-            raise RuntimeError(msg)
-        entered = _entered.get()
-        at = len(entered) - 1
-        while at >= 0 and entered[at] not in blocks:
-            at -= 1
-        if at >= 0:
-            block = entered[at]
-            _entered.set(entered[:at] + entered[at + 1 :])
-        else:
-            # Another task leaves the block, as may happen to a generator. Any will do: each
-            # permit is given back, and if two are mixed up, both are calls to one service.
-            block = next(iter(blocks))
-        del blocks[block]
-        return block
-
 
 class BreakerCall:
     """One call through a breaker, as a block: `async with breaker.call(): ...`."""
@@ -378,10 +359,6 @@ class BreakerCall:
         self._breaker._end(permit, self._began_s, error)  # noqa: SLF001
 
 
-# The blocks that were entered in this task and are not left, over all breakers.
-_entered: ContextVar[tuple[BreakerCall, ...]] = ContextVar("undercroft_breakers", default=())
-
-
 def _check_kinds(name: Any, policy: Any, table: Any, ignore: tuple[Any, ...]) -> None:
     if not isinstance(name, str):
         raise SettingError("name", name, "a string")
@@ -392,20 +369,3 @@ def _check_kinds(name: Any, policy: Any, table: Any, ignore: tuple[Any, ...]) ->
     for kind in ignore:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise SettingError("ignore", kind, "a type of exception, or a tuple of them")
-
-
-def _check_async(function: object, name: str) -> None:
-    """Raise unless calling `function` gives a coroutine."""
-    # An object with an async `__call__` will do as well, but not its class.
-    call = None if isinstance(function, type) else getattr(function, "__call__", None)  # noqa: B004
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
-        return
-    place = f"breaker {name}".rstrip()
-    what = getattr(function, "__qualname__", repr(function))
-    if inspect.isasyncgenfunction(function):
-        raise DeclarationError(
-            place,
-            f"{what} is a stream, of which nobody can say when it is one call",
-            "Guard the function that opens it, or each use with `async with breaker.call():`.",
-        )
-    raise DeclarationError(place, f"{what} is not an async function", "Write it with `async def`.")

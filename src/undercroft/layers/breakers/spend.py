@@ -317,6 +317,10 @@ class Account:
         self._spent[:] = total
         self._reserved[:] = NOTHING
 
+    def learned(self, spent: Amount) -> None:
+        """Say what everybody spent by now, whoever has this account too; reservations stay."""
+        self._spent[:] = spent
+
     def __repr__(self) -> str:
         return f"Account({self.name!r}, spent={self.spent}, reserved={self.reserved})"
 

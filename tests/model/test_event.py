@@ -120,7 +120,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     DoubtSettled: st.builds(
         DoubtSettled, NUMBERS, st.none() | st.booleans(), TEXT, TEXT, TIMES, BODIES
     ),
-    TurnParked: st.builds(TurnParked, st.sampled_from(TurnStatus), MANY, TIMES),
+    TurnParked: st.builds(TurnParked, st.sampled_from(TurnStatus), MANY, TIMES, TEXTS),
     TurnStopped: st.builds(TurnStopped, TEXT, TIMES),
     TurnEnded: st.builds(
         TurnEnded,
@@ -234,7 +234,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     HandedOver: ("handed", "key", "giver", "taker", "at"),
     ApprovalDecided: ("decided", "n", "granted", "by", "at", "reason"),
     DoubtSettled: ("settled", "n", "applied", "how", "by", "at", "value"),
-    TurnParked: ("parked", "status", "steps", "at"),
+    TurnParked: ("parked", "status", "steps", "at", "missing"),
     TurnStopped: ("stopped", "why", "at"),
     TurnEnded: ("ended", "status", "at", "value", "value_of", "error", "missing"),
 }

@@ -36,8 +36,8 @@ def spent_before(memo: Memo, n: int | None = None) -> tuple[Amount, list[Amount]
     for event in memo.spent:
         if n is None or event.n == n:
             spent = spent.plus(amount_of(event))
-    left = [amount_of(e) for step, e in memo.reserved.items() if n is None or step == n]
-    return spent, left
+    left = [*memo.abandoned, *memo.reserved.values()]
+    return spent, [amount_of(event) for event in left if n is None or event.n == n]
 
 
 def turn_account(memo: Memo, budget: Budget) -> Account | None:

@@ -130,6 +130,7 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
             and limit_s is None
             and retry is None
             and not budget
+            and not usd
         ),
         decode=decoder(signature.returns),
         service=service,

@@ -68,7 +68,7 @@ class CallRun:
         """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises."""
         body = step.body
         for parameter, kind in body.injected.items():
-            kwargs[parameter] = self.injection(kind, step, attempt)
+            kwargs[parameter] = self.injection(kind, step, attempt, limit_s)
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
         if limit_s is None:
             return await call
@@ -105,7 +105,7 @@ class CallRun:
         async with gate.passing(name, limit_s):
             return await self.bounded(body, call(), limit_s)
 
-    def injection(self, kind: type, step: Step, attempt: int) -> Any:
+    def injection(self, kind: type, step: Step, attempt: int, limit_s: float | None = None) -> Any:
         """Return what a parameter of `kind` is given."""
         if kind is IdempotencyKey:
             return self.key_of(step)
@@ -116,7 +116,7 @@ class CallRun:
         if kind is Missing:
             return self.missing(step)
         now_s = self.now_s()
-        limit_s = step.body.timeout_s
+        limit_s = step.body.timeout_s if limit_s is None else limit_s
         at_s = min(self.deadline_at_s, math.inf if limit_s is None else now_s + limit_s)
         return Deadline(at_s, at_s - now_s)
 

@@ -51,7 +51,8 @@ class DoubtRun(CallRun):
             live: Whether it was begun in this life, so that it may still be under way.
         """
         body = step.body
-        if said is not None:
+        # That it is repeated under its key is no word on whether it happened.
+        if said is not None and said.applied is not None:
             if not said.applied:
                 return AGAIN
             raw = bytes(said.value)

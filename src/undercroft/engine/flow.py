@@ -21,7 +21,7 @@ from undercroft.engine.graphrun import WHOLE, GraphRun, Pairs, refused
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
 from undercroft.engine.owning import changing
-from undercroft.engine.step import Ended, Finish, Step, end_of
+from undercroft.engine.step import FALLBACK, Ended, Finish, Step, end_of
 from undercroft.engine.workflow import Op
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.breakers.exits import came_to_nothing, in_words
@@ -70,9 +70,12 @@ class FlowRun(GraphRun):
             return
         ops = {op.name: op for op in self.program.ops}
         for record in self.memo.records.values():
-            op = ops.get(record.name.partition("[")[0])
+            name = record.name.removesuffix(FALLBACK)
+            op = ops.get(name.partition("[")[0])
             if op is None:
                 raise self._changed(record.name, "the workflow has no such step any more")
+            if name != record.name:
+                continue  # what stands in for a step follows it, and nothing else
             recorded = {
                 self.memo.records[n].name.partition("[")[0]
                 for n in record.causes

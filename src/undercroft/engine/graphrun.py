@@ -65,7 +65,7 @@ class GraphRun(TurnRun):
 
     def missing(self, step: Step) -> Missing:
         """Return the optional steps without which `step` has to do, also those of its causes."""
-        name = step.name.removesuffix(FALLBACK).partition("[")[0]
+        name = step.body.name.removesuffix(FALLBACK)
         op = next(op for op in self.program.ops if op.name == name)
         absent: dict[str, str] = {}
         ahead, met = list(op.plan.causes), set(op.plan.causes)

@@ -27,13 +27,15 @@ from undercroft.engine.calls import (
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
-from undercroft.engine.linerun import LineRun, check_open, check_spinning, looped
+from undercroft.engine.linerun import LineRun, check_open, looped
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, diverged
+from undercroft.engine.memo import Memo, Record, diverged
 from undercroft.engine.owning import changing
+from undercroft.engine.standin import StandIn
 from undercroft.engine.step import MODEL, Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
+from undercroft.engine.turnrun import neither
 from undercroft.errors import (
     DeclarationError,
     ModelError,
@@ -41,7 +43,7 @@ from undercroft.errors import (
     TurnError,
 )
 from undercroft.layers.breakers.exits import came_to_nothing, in_words, is_missing
-from undercroft.layers.breakers.guard import looping
+from undercroft.layers.breakers.guard import LOOPING, looping
 from undercroft.layers.conflicts.guard import owned_by_branch
 from undercroft.layers.conflicts.keys import KeyProblem, covers
 from undercroft.layers.sequencing.guard import (
@@ -107,6 +109,8 @@ class HandlerRun(LineRun):
                 code.exception()  # raised below, or of no interest after a halt
         if self.broken is not None:
             raise self.broken
+        if self.spun is not None:
+            return Finish(TurnStatus.FAILED, error=failure(self.spun, step=self.spun.service))
         if self.parked.done() or not code.done():
             status = TurnStatus.IN_DOUBT if self.doubts else TurnStatus.WAITING
             return Finish(status, waiting=in_order(self.waiting))
@@ -140,7 +144,7 @@ class HandlerRun(LineRun):
     async def run_batch(self, line: Line, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal."""
         check_open(line)
-        check_spinning(line)
+        await self.check_spinning(line)
         slots = [Slot(checked_call(call)) for call in batch]
         refusals = [self._prepare(line, slot, place) for place, slot in enumerate(slots)]
         self._check_loops(line, slots, refusals)
@@ -215,6 +219,7 @@ class HandlerRun(LineRun):
         if self.memo.left:
             for slot in slots:
                 slot.record = self.memo.take(slot.call.name, slot.fp)
+            _tell_apart(slots)
             new = [slot for slot in slots if slot.record is None]
             if self.memo.left and new:
                 await self.other_branches(new[0].call.name)
@@ -263,8 +268,8 @@ class HandlerRun(LineRun):
                 return
             if not said.granted:
                 refusal = rejected(tool.name, said.by, said.reason)
-        if refusal is None:
-            refusal = self._of_other_branch(line, slot, tool)
+        if refusal is None and tool.body.changes:
+            refusal = self._of_other_branch(line, tool.name, slot.claims)
         if refusal is not None:
             self._refuse(slot, refusal)
         else:
@@ -320,17 +325,30 @@ class HandlerRun(LineRun):
         self._ask(line, slot, void)
         return False
 
-    def _of_other_branch(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
+    def _of_other_branch(
+        self, line: Line, name: str, claims: Sequence[tuple[str, str]]
+    ) -> Refusal | None:
         """Return why a write is refused because of another branch; else the line owns it."""
-        if not tool.body.changes:
-            return None
-        for key in slot.keys(Mode.APPEND, Mode.WRITE, Mode.EXCLUSIVE):
+        for key in (key for mode, key in claims if Mode(mode).changes):
             found = self.branches.foreign(key, line.name)
             if found is not None:
-                return owned_by_branch(tool.name, found[0], found[1], line.name)
-        for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
-            self.branches.own(key, line.name)
+                return owned_by_branch(name, found[0], found[1], line.name)
+        for mode, key in claims:
+            if mode in (Mode.WRITE, Mode.EXCLUSIVE):
+                self.branches.own(key, line.name)
         return None
+
+    def _stand_in_of_other(
+        self, line: Line, step: Step, stand_in: StandIn, given: Mapping[str, Any]
+    ) -> Refusal | None:
+        """Return why what stands in for a step may not write what another branch owns."""
+        if not stand_in.body.changes:
+            return None
+        try:
+            other = self.standing_in(step, stand_in, given)
+        except KeyProblem:
+            return None  # said where it is called
+        return self._of_other_branch(line, stand_in.name, other.claims)
 
     def _out_of_order(self, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
         assert slot.accepted is not None  # noqa: S101  only prepared slots come here
@@ -382,6 +400,9 @@ class HandlerRun(LineRun):
             return ended
         assert slot.accepted is not None  # noqa: S101  only prepared slots come here
         step = self._step(line, slot, tool)
+        refusal = self._stand_in_of_other(line, step, tool.stand_in, slot.accepted.passed)
+        if refusal is not None:
+            return neither(ended, f"its fallback may not: {refusal.message}")
         other, now = await self.fall_back(step, tool.stand_in, slot.accepted.passed, ended)
         if now.status is StepStatus.OK:
             slot.stood_in = tool.stand_in.name or "a value"
@@ -428,7 +449,7 @@ class HandlerRun(LineRun):
             if tool is None:
                 value = slot.data
             elif slot.stood_in and tool.stand_in is not None:
-                value = tool.stand_in.body.decode(ended.raw)
+                value = tool.stand_in.decode(ended.raw)
             else:
                 value = tool.body.decode(ended.raw)
                 self._note_done(slot, ended.raw)
@@ -514,6 +535,27 @@ class HandlerRun(LineRun):
             if self._out_of_order(slot, tool) is None:
                 self._ask(line, slot)
         self.log.put()
+
+
+def _tell_apart(slots: Sequence[Slot]) -> None:
+    """Give records of calls that are the same to those that ran and those that were not to.
+
+    They may have been written in another order than that of proposal.
+    """
+    looped = {(slot.call.name, slot.fp) for slot in slots if slot.looped}
+    for at in looped:
+        same = [slot for slot in slots if (slot.call.name, slot.fp) == at]
+        records = [slot.record for slot in same if slot.record is not None]
+        refused = [record for record in records if _is_loop(record)]
+        others = [record for record in records if not _is_loop(record)]
+        for slot in same:
+            mine = refused if slot.looped else others
+            slot.record = mine.pop(0) if mine else None
+
+
+def _is_loop(record: Record) -> bool:
+    refusal = record.ended.refusal if record.ended is not None else None
+    return refusal is not None and refusal.rule in LOOPING
 
 
 def _falls_back(slot: Slot, ended: Ended) -> bool:

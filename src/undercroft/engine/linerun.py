@@ -63,6 +63,8 @@ class LineRun(TurnRun):
         self.holding = False
         self.busy = 0
         self.broken: UndercroftError | None = None
+        # What ends the turn although its code goes on.
+        self.spun: LoopError | None = None
 
     def _line(self, name: str, heir: Line | None) -> Line:
         loops = self.setting.loops
@@ -78,7 +80,7 @@ class LineRun(TurnRun):
                 "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
             )
         check_open(line)
-        check_spinning(line)
+        await self.check_spinning(line)
         fresh = line.window.delta()
         for entry in fresh:
             line.prompt.update(encode(entry.message))
@@ -139,19 +141,29 @@ class LineRun(TurnRun):
             raise line.spun
         if record is not None and record.started is not None:
             said = decode(record.started.args)
-            line.told = said.get("withdrawn", {})
+            self._tell(line, said.get("withdrawn", {}))
             texts = [entry[1] for entry in said["prompt"] if entry[0] == NOTICE]
             return line.told, texts
         shut: dict[str, list[str]] = {}
         for name, tool in self.handler.tools.items():
-            gate = self.setting.services.gates.get(tool.service or "")
-            if gate is not None and gate.shut and tool.stand_in is None:
-                shut.setdefault(gate.name, []).append(name)
+            if tool.service is None or tool.stand_in is not None:
+                continue
+            # Also one that was never called here: others may have found out.
+            if self.setting.services.gate(tool.service).shut:
+                shut.setdefault(tool.service, []).append(name)
         notices = [] if stale is None else [f"[undercroft] {stale.problem}. {stale.mend}"]
-        if shut != line.told:
-            line.told = shut
+        if self._tell(line, shut):
             notices.append(withdrawn(list(shut.items())))
         return shut, notices
+
+    @staticmethod
+    def _tell(line: Line, shut: dict[str, list[str]]) -> bool:
+        """Take note of what the model knows to be withdrawn; return whether that is new."""
+        was, line.told = line.told, shut
+        if line.loops is not None and any(service not in shut for service in was):
+            # What is back may be called again, however often it failed before.
+            line.loops.progress()
+        return shut != was
 
     # ------------------------------------------------------------------ branches
 
@@ -206,6 +218,16 @@ class LineRun(TurnRun):
                 # The branch that goes on may ask again at once; else nothing is left to do.
                 asyncio.get_running_loop().call_later(PARK_GRACE_S, self.park_if_idle)
 
+    async def check_spinning(self, line: Line) -> None:
+        """End the turn if a line that was told for the last time goes on nevertheless."""
+        if line.spun is None:
+            return
+        self.spun = line.spun
+        if not self.parked.done():
+            self.parked.set_result(None)
+        # Unwound with the rest of the code: raising would only be caught again.
+        await asyncio.get_running_loop().create_future()
+
     async def park(self) -> None:
         """Wait to be unwound: nothing more can run until somebody decides."""
         self.busy -= 1
@@ -239,16 +261,6 @@ class LineRun(TurnRun):
             await self.clock.sleep(REPLAY_GRACE_S / 100)
         if self.broken is not None:
             raise self.broken
-
-
-def check_spinning(line: Line) -> None:
-    """Raise once a line was told for the last time that it goes round in circles.
-
-    Raises:
-        LoopError: It was.
-    """
-    if line.spun is not None:
-        raise line.spun
 
 
 def looped(found: Looping, tool: str) -> LoopError:

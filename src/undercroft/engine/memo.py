@@ -69,6 +69,8 @@ class Memo:
     # What attempts spent; and by step, what was set aside for one of which no end is known.
     spent: list[AttemptSpent] = field(default_factory=list)
     reserved: dict[int, AttemptReserved] = field(default_factory=dict)
+    # The same of earlier lives: these attempts were cut off.
+    abandoned: list[AttemptReserved] = field(default_factory=list)
     _by_key: dict[tuple[str, bytes], deque[Record]] = field(default_factory=dict)
     _left: int = 0
 
@@ -114,6 +116,8 @@ def recall(events: Iterable[AnyEvent]) -> Memo:
             case TurnResumed():
                 memo.lives += 1
                 memo.parked = None
+                memo.abandoned += memo.reserved.values()
+                memo.reserved.clear()
             case TurnParked():
                 memo.parked = event
             case TurnEnded():

@@ -7,6 +7,7 @@ Order: deadline, budgets, limit and breaker of the service, call; then whether, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from undercroft.model.event import AttemptReserved, AttemptSpent
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import ErrorClass, Refusal
 
+_CALLING = ("tool", MODEL)
 # Without these a call was made, or may have been, and is to be paid for.
 _ANSWERED = (ErrorClass.PERMANENT, ErrorClass.DOMAIN, ErrorClass.OVERLOADED)
 
@@ -51,7 +53,6 @@ class Passing:
         again: Whether it was let pass before, and only repeats that.
 
     Attributes:
-        kwargs: What the body is given.
         limit_s: Seconds that the attempt may take; None: as long as it does.
         wire: Counts what goes out, also what a client library sends by itself.
     """
@@ -83,11 +84,18 @@ class Passing:
         # Whether the body was called in this attempt; since when.
         self._begun = False
         self._began_s = 0.0
+        # Whether the journal knows what is set aside for it.
+        self._noted = False
         self._reservation: Reservation | None = None
-        self.kwargs: dict[str, Any] = dict(step.kwargs)
+        self._kwargs: Mapping[str, Any] = step.kwargs
         self.limit_s: float | None = None
         self.wire = Wire()
         self._judged: Judged | None = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What the body is given, anew for each attempt."""
+        return dict(self._kwargs)
 
     # ------------------------------------------------------------------ before an attempt
 
@@ -110,20 +118,30 @@ class Passing:
         if refusal is not None:
             return refusal
         try:
-            if gate is not None:
-                probe = body.keyed or not body.changes
-                entered = await gate.enter(step.name, probe=probe, left_s=left_s)
-                if isinstance(entered, Refusal):
-                    self._give_back()
-                    return entered
-                self._permit = entered
+            refusal = await self._pass_gate(left_s)
+            if refusal is not None:
+                self._give_back()
+                return refusal
             if self._reservation is not None:
                 self._log.note(AttemptReserved(step.n, *self._reservation.amount))
+                self._noted = True
                 if not body.changes:  # the intent of a write takes it along
                     await self._log.durable()
         except BaseException:
             self.called_off()
             raise
+        return None
+
+    async def _pass_gate(self, left_s: float) -> Refusal | None:
+        """Get a permit of the service; return why there is none."""
+        step, gate = self._step, self._gate
+        if gate is None:
+            return None
+        probe = step.body.keyed or not step.body.changes
+        entered = await gate.enter(step.name, probe=probe, left_s=left_s)
+        if isinstance(entered, Refusal):
+            return entered
+        self._permit = entered
         return None
 
     async def _set_aside(self) -> Refusal | None:
@@ -185,7 +203,8 @@ class Passing:
             limited = any(a.limits("output_tokens") or a.limits("usd") for a in self._accounts)
             if limited:
                 asked = made.amount.output_tokens
-                self.kwargs["request"] = replace(request, output_tokens_max=asked)
+                asked_for = replace(request, output_tokens_max=asked)
+                self._kwargs = {"request": asked_for}
         return made
 
     @property
@@ -243,10 +262,21 @@ class Passing:
         if self._begun:
             usd_nano = None if self._setting.prices is None else 0
             self._settle(self._now_s() - self._began_s, None, usd_nano)
-        if self._gate is not None and self._permit:
-            self._gate.released(self._permit)
-            self._permit = 0
+        self.step_aside()
+        if self._noted and self._reservation is not None:
+            # The journal would take it for an attempt of which nobody knows the end.
+            self._log.note(AttemptSpent(self._step.n, self._step.body.service or "", 0, 0))
         self._give_back()
+
+    def step_aside(self) -> None:
+        """Give the permit back while something else is waited for."""
+        permit, self._permit = self._permit, 0
+        if permit and self._gate is not None:
+            self._gate.released(permit)
+
+    async def come_back(self) -> Refusal | None:
+        """Ask for it again; return why that cannot be."""
+        return await self._pass_gate(self._deadline_at_s - self._now_s())
 
     def next_wait_s(self, judged: Judged, attempt: int) -> float | None:
         """Return how long to wait before the next attempt; None for no more."""
@@ -304,7 +334,7 @@ class Passing:
             usd_nano: What a model's answer cost; None: nobody knows.
         """
         step, made = self._step, self._reservation
-        self._begun = False
+        self._begun = self._noted = False
         aside = made.amount if made is not None else NOTHING
         attempts = max(1, self.wire.count)
         if step.kind != MODEL:
@@ -327,9 +357,15 @@ class Passing:
 
     def _give_back(self) -> None:
         """Nothing was called, so nothing is spent."""
-        made, self._reservation = self._reservation, None
+        made, self._reservation, self._noted = self._reservation, None, False
         if made is not None:
             made.cancel()
+
+
+def calls_out(step: Step) -> bool:
+    """Whether a step calls anything, so that there is something to spend."""
+    body = step.body
+    return body.service is not None or body.changes or bool(step.claims) or step.kind in _CALLING
 
 
 def _prompt_bytes(request: ModelRequest) -> int:

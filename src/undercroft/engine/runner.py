@@ -33,7 +33,7 @@ from undercroft.engine.handlerrun import HandlerRun
 from undercroft.engine.inputs import decoded_inputs, encoded_inputs
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
-from undercroft.engine.step import Finish, Setting
+from undercroft.engine.step import FALLBACK, Finish, Setting
 from undercroft.engine.targets import Target, import_name, imported
 from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Workflow
@@ -238,6 +238,8 @@ class Runner:
         except BaseException as raised:  # noqa: BLE001  handed to those who wait
             error = error or raised
             outcome = None
+        for passing in live.run.passings.values():
+            passing.called_off()  # of bodies that were left behind
         self._live.pop(live.turn_id, None)
         self._setting.turns.end(live.turn_id)
         if outcome is not None and outcome.waiting and not undecided(self.memo(live.turn_id)):
@@ -277,7 +279,7 @@ class Runner:
         else:
             asked = (int(w.step_id.rpartition(".")[2]) for w in finish.waiting)
             steps = (*run.doubts, *asked)
-            log.note(TurnParked(finish.status, tuple(steps), at))
+            log.note(TurnParked(finish.status, tuple(steps), at, finish.missing))
         log.mark(finish.status, at)
         await log.durable()
         unsettled = tuple(
@@ -438,7 +440,10 @@ class Runner:
         over = memo.over
         if over is None:
             status = memo.parked.status if memo.parked else TurnStatus.WAITING
-            return Outcome(turn_id, status, waiting=waiting(memo), in_doubt=doubts(memo))
+            missing = memo.parked.missing if memo.parked else ()
+            return Outcome(
+                turn_id, status, waiting=waiting(memo), in_doubt=doubts(memo), missing=missing
+            )
         raw = over.value
         if over.value_of is not None:
             ended = memo.records[over.value_of].ended
@@ -458,10 +463,13 @@ class Runner:
             return target.decode(raw)
         if over.value_of is None:
             return decode(raw)
-        name = memo.records[over.value_of].name
+        name = memo.records[over.value_of].name.removesuffix(FALLBACK)
         decoders: dict[str, Decoder] = {op.name: op.decode for op in target.build().ops}
         read_back: Decoder = decoders.get(name, decode)
-        return read_back(raw)
+        try:
+            return read_back(raw)
+        except ENCODE_ERRORS:
+            return decode(raw)  # of what stood in for the step
 
     # ------------------------------------------------------------------ decide
 

@@ -99,20 +99,18 @@ class Gate:
             return not self.circuit.ready_to_probe(self.now_s())
         return state is BreakerState.FORCED_OPEN
 
-    def quick(self, usd_nano: int | None) -> Quick | None:
-        """Let a call pass where nothing but a closed breaker is in the way; else None.
-
-        Args:
-            usd_nano: What it costs, if that is known.
-        """
+    def quick(self, tool: str) -> Quick | None:
+        """Let a call of `tool` pass where nothing but a closed breaker is in the way; else None."""
         circuit, limit = self.circuit, self.limit
-        if circuit.state is not BreakerState.CLOSED or limit.limited or not self.simple:
+        if circuit.state is not BreakerState.CLOSED or not self.simple or self._waiting:
             return None
         now_s = self.now_s()
+        if not limit.free(now_s):
+            return None
         self.calls += 1
         self.tokens.call(now_s)
         limit.began()
-        return Quick(self, circuit.admit(now_s), usd_nano)
+        return Quick(self, circuit.admit(now_s), tool)
 
     async def enter(self, tool: str, *, probe: bool, left_s: float) -> int | Refusal:
         """Return a permit for one call, or why it may not be made.
@@ -248,7 +246,8 @@ class Gate:
             raise kind(self.name, entered.message.removesuffix("."), "Try again later.", wait_s)
         self.calls += 1
         self.tokens.call(self.now_s())
-        quick = Quick(self, entered, None)
+        quick = Quick(self, entered, name)
+        quick.begin()
         try:
             with counting(quick.wire):
                 yield
@@ -258,20 +257,26 @@ class Gate:
         else:
             quick.succeeded(self.now_s() - quick.began_s)
         finally:
-            quick.over()
+            quick.called_off()
 
 
 class Quick:
     """One call on the short way out: no retry, no timeout and no budget, just a breaker."""
 
-    __slots__ = ("_gate", "_permit", "_usd_nano", "began_s", "wire")
+    __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "wire")
 
-    def __init__(self, gate: Gate, permit: int, usd_nano: int | None) -> None:
-        self._gate, self._permit, self._usd_nano = gate, permit, usd_nano
+    def __init__(self, gate: Gate, permit: int, tool: str) -> None:
+        self._gate, self._permit, self._tool = gate, permit, tool
         self.wire, self.began_s = Wire(), gate.now_s()
+        self._begun = False
+
+    def begin(self) -> None:
+        """Say that the call is made now."""
+        self._begun, self.began_s = True, self._gate.now_s()
 
     async def call(self, fn: Callable[..., Awaitable[Any]], kwargs: Mapping[str, Any]) -> Any:
         """Call `fn`; raises also what a service answered as though all were well."""
+        self.begin()
         with counting(self.wire):
             value = await fn(**kwargs)
         said = self._gate.table.judge_value(value, service=self._gate.name)
@@ -283,21 +288,38 @@ class Quick:
         """Take note that it went well."""
         permit, self._permit = self._permit, 0
         self._gate.succeeded(permit, took_s)
-        self._gate.took(self.wire.count or 1, self._usd_nano)
+        self._gate.took(self.wire.count or 1, None)
 
     def failed(self, error: BaseException, *, changes: bool, wall_s: float) -> Judged:
         """Take note that it failed; return what the error means."""
         judged = self._gate.table.judge(error, changes=changes, wall_s=wall_s)
         permit, self._permit = self._permit, 0
         self._gate.failed(permit, judged, error, self._gate.now_s() - self.began_s)
-        self._gate.took(self.wire.count or 1, self._usd_nano)
+        self._gate.took(self.wire.count or 1, None)
         return judged
 
-    def over(self) -> None:
-        """Give the permit back, if the call was never made or is of no interest any more."""
+    def step_aside(self) -> None:
+        """Give the permit back while something else is waited for."""
         permit, self._permit = self._permit, 0
         if permit:
             self._gate.released(permit)
+
+    async def come_back(self) -> Refusal | None:
+        """Ask for it again; return why that cannot be. Only writes wait, and who knows which."""
+        entered = await self._gate.enter(self._tool, probe=False, left_s=math.inf)
+        if isinstance(entered, Refusal):
+            return entered
+        self._permit, self.began_s = entered, self._gate.now_s()
+        return None
+
+    def called_off(self) -> None:
+        """Give the permit back, if the call was never made, or was cut off."""
+        permit, self._permit = self._permit, 0
+        if not permit:
+            return
+        self._gate.released(permit)
+        if self._begun:
+            self._gate.took(self.wire.count or 1, None)
 
 
 class Services:

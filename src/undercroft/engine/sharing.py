@@ -50,6 +50,8 @@ from undercroft.ports import Board, Clock
 log = logging.getLogger(__name__)
 
 BEAT_S = 0.25
+# The same where nothing was called yet.
+IDLE_S = 0.5
 GAUGE_S = 1.0
 # What a call that might be a probe waits for at most.
 ASK_S = 0.1
@@ -276,11 +278,11 @@ class Sharing:
         others: list[tuple[int, Gauge]] = []
         if self._board is not None:
             try:
-                for runtime, data in await self._board.gauges():
-                    if runtime != self._board.runtime:
-                        others.append((runtime, decode_gauge(data)))
-            except (StoreError, msgspec.DecodeError) as error:
-                log.warning("figures of other processes cannot be read: %s", error)
+                async with asyncio.timeout(LEAVE_S):
+                    told = await self._board.gauges()
+                others = [(n, decode_gauge(data)) for n, data in told if n != self._board.runtime]
+            except (StoreError, TimeoutError, msgspec.DecodeError) as error:
+                log.warning("figures of other processes cannot be read: %r", error)
         changes = {name: stored.change for name, stored in self._known.items()}
         changes |= {n: line.untold[-1] for n, line in self._lines.items() if line.untold}
         return rows([*own, *others], changes)
@@ -306,12 +308,10 @@ class Sharing:
         """Wait for something to tell or to ask, or until it is time to listen."""
         if self._wake.is_set():
             return
-        wait_s: float | None = self._beat_s
+        wait_s: float | None = self._beat_s if self._lines or self._spends else IDLE_S
         if self._lost:
             wait_s = min(BACKOFF_MAX_S, self._beat_s * 2 ** min(self._lost, 8))
-        elif self._failing:
-            pass
-        elif self._listens or not (self._lines or self._spends):
+        elif self._listens and not self._failing:
             wait_s = None
         loop = asyncio.get_running_loop()
         timer = None if wait_s is None else loop.call_later(wait_s, self._wake.set)
@@ -325,6 +325,8 @@ class Sharing:
         assert self._board is not None  # noqa: S101  there is no task without one
         asked = [line for line in self._lines.values() if line.asking is not None]
         post = self._post(asked, leaving=leaving)
+        if leaving and not post.writes:
+            return
         spends, self._spends = self._spends, {}
         written = False
         try:
@@ -561,11 +563,11 @@ class Sharing:
                 circuit.reset(now_s, by=change.by)
             elif state is BreakerState.OPEN:
                 circuit.adopt(state, now_s, wait_s=change.wait_s)
-            elif state is not BreakerState.HALF_OPEN:
-                circuit.adopt(state, now_s)
-            elif circuit.state_at(now_s) is not BreakerState.OPEN:
+            elif state is BreakerState.HALF_OPEN:
                 # Another process tries it; this one does not.
                 circuit.adopt(BreakerState.OPEN, now_s, wait_s=RECHECK_S)
+            else:
+                circuit.adopt(state, now_s)
 
     @contextmanager
     def _muting(self) -> Iterator[None]:

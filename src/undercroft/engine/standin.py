@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from undercroft.engine.body import Body, make_body
+from undercroft.engine.body import Body, Decoder, make_body
 from undercroft.engine.codec import ENCODE_ERRORS, decoder, describe_problem, encode
 from undercroft.engine.step import FALLBACK
 from undercroft.errors import DeclarationError
@@ -29,6 +29,7 @@ class StandIn:
         declared: What that does to the world.
         parameters: Of the step, those that it takes too.
         defaults: Of its own parameters, by name.
+        decode_step: What reads the value of the step itself back.
     """
 
     name: str
@@ -36,6 +37,14 @@ class StandIn:
     declared: Declared
     parameters: tuple[str, ...]
     defaults: Mapping[str, Any]
+    decode_step: Decoder
+
+    def decode(self, raw: bytes) -> Any:
+        """Read its recorded value back: as the step's own would be, if it is like that."""
+        try:
+            return self.decode_step(raw)
+        except ENCODE_ERRORS:
+            return self.body.decode(raw)
 
 
 def make_stand_in(
@@ -56,9 +65,9 @@ def make_stand_in(
     """
     if given is None:
         return None
-    title = step + FALLBACK
+    title, own = step + FALLBACK, decoder(signature.returns)
     if not callable(given):
-        return _value(place, title, given)
+        return _value(place, title, given, own)
     fn = getattr(given, "fn", given)
     taken = read_signature(fn, f"fallback of {place}", names)
     known = {p.name for p in signature.parameters}
@@ -86,17 +95,17 @@ def make_stand_in(
             version=None,
             names=names,
         )
-        return StandIn(fn.__name__, body, pure, parameters, defaults)
+        return StandIn(fn.__name__, body, pure, parameters, defaults, own)
     if given.rules.approval:
         raise DeclarationError(
             place,
             f"its fallback {given.name!r} needs a person's word",
             "Name a tool that needs none, or let the model propose that one.",
         )
-    return StandIn(given.name, replace(given.body, name=title), declared, parameters, defaults)
+    return StandIn(given.name, replace(given.body, name=title), declared, parameters, defaults, own)
 
 
-def _value(place: str, title: str, value: Any) -> StandIn:
+def _value(place: str, title: str, value: Any, own: Decoder) -> StandIn:
     value = getattr(value, "value", value) if type(value).__name__ == "Fallback" else value
     try:
         encode(value)
@@ -124,7 +133,7 @@ def _value(place: str, title: str, value: Any) -> StandIn:
         plain=True,
         decode=decoder(kind),
     )
-    return StandIn("", body, declare({}, pure=True, service=None, known=[]), (), {})
+    return StandIn("", body, declare({}, pure=True, service=None, known=[]), (), {}, own)
 
 
 def is_changing(given: Any) -> bool:

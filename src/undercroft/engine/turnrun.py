@@ -26,7 +26,7 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.owning import Ask, No, Owner, Reader, changing
 from undercroft.engine.parts.wire import counting
-from undercroft.engine.passing import Passing
+from undercroft.engine.passing import Passing, calls_out
 from undercroft.engine.services import Quick
 from undercroft.engine.standin import StandIn
 from undercroft.engine.step import AGAIN, FALLBACK, Ended, Finish, Setting, Step, end_of
@@ -86,6 +86,8 @@ class TurnRun(DoubtRun, ABC):
         # What the turn, and its session, may spend; and steps, by their numbers.
         self.accounts: list[Account] = []
         self.step_accounts: dict[int, Account] = {}
+        # What steps that run have been let pass with, by their numbers.
+        self.passings: dict[int, Passing | Quick] = {}
         self.limited = bool(setting.budgets.step)
         # Journal position up to which the turn had come in earlier lives.
         self.resumed_at = 0
@@ -118,7 +120,6 @@ class TurnRun(DoubtRun, ABC):
         """
         body = step.body
         held, service = step.held, body.service
-        quick: Quick | None = None
         if held or (service is not None and self.desk.limits(service)):
             # Whoever waits behind it, in another turn, is told of the turn and not of the step.
             hold = self.holds[step.n] = self.desk.enter(held, service, self.turn_id)
@@ -127,26 +128,34 @@ class TurnRun(DoubtRun, ABC):
                 return self.note_refused(step, refusal, begun=False)
         try:
             ended = AGAIN
-            if record is None and body.plain and not self.limited:
+            if record is None and body.plain and (not self.limited or not calls_out(step)):
+                quick = None
                 if service is not None:
-                    quick = self.setting.services.gate(service).quick(body.usd_nano or None)
+                    quick = self.setting.services.gate(service).quick(step.name)
+                if quick is not None:
+                    self.passings[step.n] = quick
                 if service is None or quick is not None:
                     ended = await self.once(step, quick)
                     if ended.status is not StepStatus.IN_DOUBT:
                         return ended
             return await self._performed(step, record, ended)
         finally:
-            if quick is not None:
-                quick.over()
+            passing = self.passings.pop(step.n, None)
+            if passing is not None:
+                passing.called_off()
             # None where it gave up waiting for an owner and could not come back.
             left = self.holds.pop(step.n, None)
             if left is not None:
                 self.desk.leave(left)
 
     async def come_back(self, step: Step) -> Refusal | None:
-        """Take what `step` needs at the desk again; return why it could not be had in time."""
+        """Take what `step` needs to begin again; return why it could not be had in time."""
         hold = self.holds[step.n] = self.desk.enter(step.held, step.body.service, self.turn_id)
-        return None if hold.ready else await self._waited(step, hold)
+        refusal = None if hold.ready else await self._waited(step, hold)
+        passing = self.passings.get(step.n)
+        if refusal is not None or passing is None:
+            return refusal
+        return await passing.come_back()
 
     async def _waited(self, step: Step, hold: Hold) -> Refusal | None:
         """Wait at the desk; return why it could not be had in time."""
@@ -281,29 +290,18 @@ class TurnRun(DoubtRun, ABC):
         await self.clock.sleep(wait_s)
         return True
 
-    async def fall_back(
-        self, step: Step, stand_in: StandIn, given: Mapping[str, Any], ended: Ended
-    ) -> tuple[Step, Ended]:
-        """Call what stands in for `step`, which came to nothing; return how that ended.
+    def standing_in(self, step: Step, stand_in: StandIn, given: Mapping[str, Any]) -> Step:
+        """Return what stands in for `step`, which was given arguments, as a step.
 
-        Args:
-            step: What came to nothing.
-            stand_in: What is called.
-            given: The arguments of `step`, by name.
-            ended: How it did.
+        Raises:
+            KeyProblem: The arguments name no resource.
         """
-        name = step.name + FALLBACK
-        record = self.memo.take(name, step.fp) if self.memo.left else None
         kwargs = {p: given[p] for p in stand_in.parameters if p in given}
-        n = record.n if record is not None else self.log.next_n()
-        try:
-            declared = stand_in.declared.under(self.resources)
-            claims = declared.pairs({**stand_in.defaults, **kwargs})
-        except KeyProblem as problem:
-            return step, _neither(ended, f"its fallback names no resource: {problem}")
-        other = Step(
-            n,
-            name,
+        declared = stand_in.declared.under(self.resources)
+        claims = declared.pairs({**stand_in.defaults, **kwargs})
+        return Step(
+            0,
+            step.name + FALLBACK,
             stand_in.body,
             "fallback",
             kwargs,
@@ -315,34 +313,55 @@ class TurnRun(DoubtRun, ABC):
             claims + declared.implicit,
             step.branch,
         )
+
+    async def fall_back(
+        self, step: Step, stand_in: StandIn, given: Mapping[str, Any], ended: Ended
+    ) -> tuple[Step, Ended]:
+        """Call what stands in for `step`, which came to nothing; return how that ended.
+
+        Args:
+            step: What came to nothing.
+            stand_in: What is called.
+            given: The arguments of `step`, by name.
+            ended: How it did.
+        """
+        try:
+            other = self.standing_in(step, stand_in, given)
+        except KeyProblem as problem:
+            return step, neither(ended, f"its fallback names no resource: {problem}")
+        record = self.memo.take(other.name, step.fp) if self.memo.left else None
+        other = other._replace(n=record.n if record is not None else self.log.next_n())
         if record is not None and record.ended is not None:
             now = end_of(record.ended)
-            if now.status is StepStatus.OK:
-                now = now._replace(value=stand_in.body.decode(now.raw))
         else:
             now = await self.perform(other, record)
-        if now.status in (StepStatus.OK, StepStatus.IN_DOUBT):
+        if now.status is StepStatus.OK:
+            # Read back also where it is at hand, so that a replay is given the very same.
+            return other, now._replace(value=stand_in.decode(now.raw))
+        if now.status is StepStatus.IN_DOUBT:
             return other, now
-        return other, _neither(
-            ended, f"its fallback failed too: {in_words(now.error, now.refusal)}"
-        )
+        return other, neither(ended, f"its fallback failed too: {in_words(now.error, now.refusal)}")
 
     async def called(self, step: Step, record: Record | None) -> Ended:
         """Begin `step` and call its body; its end is the caller's to note."""
         began_s = self.now_s()
         attempt = (record.attempts if record else 0) + 1
         passing = self._passing(step)
-        refused = await self._begin(step, attempt, passing)
-        if refused is not None:
-            return refused
-        _, ended = await self._attempts(step, attempt, passing)
+        try:
+            refused = await self._begin(step, attempt, passing)
+            if refused is not None:
+                return refused
+            _, ended = await self._attempts(step, attempt, passing)
+        finally:
+            del self.passings[step.n]
+            passing.called_off()
         return ended._replace(took_s=self.now_s() - began_s)
 
     def _passing(self, step: Step, *, again: bool = False) -> Passing:
         """Return what `step` has to pass before each attempt; `again` if it was made before."""
-        accounts = self.accounts
+        accounts = self.accounts if calls_out(step) else []
         budget = step.body.budget or self.setting.budgets.step
-        if budget:
+        if budget and calls_out(step):
             account = self.step_accounts.get(step.n)
             if account is None:
                 place = f"budget= of {step.body.name}" if step.body.budget else "Budgets(step=…)"
@@ -350,7 +369,9 @@ class TurnRun(DoubtRun, ABC):
                 account.restore(*spent_before(self.memo, step.n))
                 self.step_accounts[step.n] = account
             accounts = [account, *accounts]
-        return Passing(self.setting, self.log, step, accounts, self.deadline_at_s, again=again)
+        passing = Passing(self.setting, self.log, step, accounts, self.deadline_at_s, again=again)
+        self.passings[step.n] = passing
+        return passing
 
     async def _begin(self, step: Step, attempt: int, passing: Passing) -> Ended | None:
         """Note that `step` begins, once it may pass; return how it ended where it must not."""
@@ -362,18 +383,11 @@ class TurnRun(DoubtRun, ABC):
                 self.doubts[step.n] = step
                 return Ended(StepStatus.IN_DOUBT)
             return self.note_refused(step, refusal, begun=begun and step.body.changes)
-        if not step.body.changes:
-            self.log.note(self.begun(step, attempt))
-            self.log.put_start()
-            return None
-        try:
-            refused = await self._intend(step, attempt)
-        except BaseException:
-            passing.called_off()
-            raise
-        if refused is not None:
-            passing.called_off()
-        return refused
+        if step.body.changes:
+            return await self._intend(step, attempt)
+        self.log.note(self.begun(step, attempt))
+        self.log.put_start()
+        return None
 
     async def _intend(self, step: Step, attempt: int) -> Ended | None:
         """Make the intent of a write durable; return how it ended where it must not happen."""
@@ -397,8 +411,11 @@ class TurnRun(DoubtRun, ABC):
         return None
 
     def let_go(self, step: Step) -> None:
-        """Give back what `step` holds at the desk."""
+        """Give back what `step` holds while it waits for an owner."""
         self.desk.leave(self.holds[step.n])
+        passing = self.passings.get(step.n)
+        if passing is not None:
+            passing.step_aside()
 
     def begun(self, step: Step, attempt: int) -> StepStarted:
         """Return the event that `step` begins now."""
@@ -471,11 +488,7 @@ class TurnRun(DoubtRun, ABC):
             try:
                 value = await self._attempt(step, attempt, passing)
             except BaseException as raised:  # noqa: BLE001  a tool may raise anything
-                try:
-                    error = self.own(raised, body)
-                except BaseException:
-                    passing.called_off()
-                    raise
+                error = self.own(raised, body)
                 judged = passing.failed(error)
                 ended = self._failed_call(body, error, judged)
                 wait_s = passing.next_wait_s(judged, attempt)
@@ -502,7 +515,7 @@ class TurnRun(DoubtRun, ABC):
         """Call the body once; raises also what a service answered as though all were well."""
         passing.begin()
         with counting(passing.wire):
-            value = await self.call(step, dict(passing.kwargs), attempt, passing.limit_s)
+            value = await self.call(step, passing.kwargs, attempt, passing.limit_s)
         task = asyncio.current_task()
         if task is not None and task.cancelling() and not self.halted:
             await take_back_cancel(task)
@@ -525,7 +538,7 @@ def _given_up(ended: Ended, refusal: Refusal) -> Ended:
     return ended._replace(error=msgspec.structs.replace(ended.error, message=message))
 
 
-def _neither(ended: Ended, why: str) -> Ended:
+def neither(ended: Ended, why: str) -> Ended:
     """Return the end of a step for which nothing could stand in."""
     if ended.error is None:
         assert ended.refusal is not None  # noqa: S101  it came to nothing

@@ -282,11 +282,17 @@ class DoubtSettled(Event, frozen=True, array_like=True, gc=False, tag="settled")
 
 
 class TurnParked(Event, frozen=True, array_like=True, gc=False, tag="parked"):
-    """Nothing more can run until somebody decides; `steps` are what it waits for."""
+    """Nothing more can run until somebody decides.
+
+    Attributes:
+        steps: What it waits for.
+        missing: What it had to do without so far.
+    """
 
     status: TurnStatus
     steps: tuple[int, ...]
     at: float
+    missing: tuple[str, ...] = ()
 
 
 class TurnStopped(Event, frozen=True, array_like=True, gc=False, tag="stopped"):

@@ -280,12 +280,8 @@ class Allowance:
 
     def out_of_time(self) -> BudgetError:
         """Return the error that says that the seconds are used up."""
-        short = self._account.short(Amount(time_us=1))
         limit_s = self._account.budget.time_s or 0.0
-        left = short or Short(repr(self._name), "time_s", 0, 0, limit_s)
-        return self.refusal(
-            Short(left.account, left.unit, 0, left.left, left.limit, setting=left.setting)
-        )
+        return self.refusal(Short(self._account.name, "time_s", asked=0, left=0, limit=limit_s))
 
     @property
     def _out(self) -> bool:

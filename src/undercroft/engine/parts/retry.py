@@ -145,9 +145,13 @@ class Retry(RetryPolicy):
             changes: Whether the call may have changed the world; None: as declared.
         """
         changes = self.changes if changes is None else changes
-        judged = self.table.judge(error, changes=changes, wall_s=self.wall())
-        asked = meant(self.on, error)
-        if not asked or judged.quota or judged.error_class is ErrorClass.UNKNOWN:
+        return self.widen(self.table.judge(error, changes=changes, wall_s=self.wall()), error)
+
+    def widen(self, judged: Judged, error: BaseException) -> Judged:
+        """Return what `error` means, with what `on` adds to what some table `judged`."""
+        if not isinstance(error, Exception) or not meant(self.on, error):
+            return judged
+        if judged.quota or judged.error_class is ErrorClass.UNKNOWN:
             return judged
         if judged.refused:
             # Retrying Exception, somebody hardly means to hammer on an open breaker.

@@ -11,9 +11,9 @@ Leaves to whoever counts: how many attempts there are, and what follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 
 from undercroft.errors import BudgetError
 
@@ -60,13 +60,17 @@ class Wire:
         self._by_request: dict[Hashable, int] = {}
         self._more = more
 
-    def _short(self, request: Hashable) -> str | None:
-        """Why another attempt may not be made, if so."""
+    def _full(self, request: Hashable) -> str | None:
+        """Why no attempt is left, if so."""
         if self.allowed is not None and self.count >= self.allowed:
             return f"the call's {self.allowed} attempts are used up"
         sent = self._by_request.get(request, 0)
         if self.repeats_allowed is not None and sent >= self.repeats_allowed:
             return f"the call's {self.repeats_allowed} attempts are used up"
+        return None
+
+    def _asked(self, _request: Hashable) -> str | None:
+        """Why whoever has to be asked for another attempt denies it, if so."""
         return self._more() if self._more is not None and self.count else None
 
     def _sent(self, request: Hashable) -> None:
@@ -81,19 +85,32 @@ class Wire:
 _wires: ContextVar[tuple[Wire, ...]] = ContextVar("_wires", default=())
 
 
-@contextmanager
-def counting(wire: Wire) -> Iterator[Wire]:
+class counting:  # noqa: N801  a block: `with counting(wire): ...`
     """Count in `wire` what is sent inside, by tasks and threads that are begun inside as well.
 
     Where that happens inside another, both count.
     """
-    outer = _wires.get()
-    inside = outer if any(wire is other for other in outer) else (*outer, wire)
-    token = _wires.set(inside)
-    try:
-        yield wire
-    finally:
-        _wires.reset(token)
+
+    __slots__ = ("_token", "_wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._token: Token[tuple[Wire, ...]] | None = None
+
+    def __enter__(self) -> Wire:
+        """Begin to count."""
+        outer = _wires.get()
+        if not any(self._wire is other for other in outer):
+            self._token = _wires.set((*outer, self._wire))
+        return self._wire
+
+    def __exit__(self, *_raised: object) -> None:
+        """Count no more."""
+        token, self._token = self._token, None
+        if token is not None:
+            # Left in another task than entered, as happens to generators: that one never counted.
+            with suppress(ValueError):
+                _wires.reset(token)
 
 
 async def wire_attempt(request: object = None) -> None:
@@ -118,15 +135,17 @@ def wire_attempt_sync(request: object = None) -> None:
     """
     wires = _wires.get()
     key = _key(request) if wires else None
-    for wire in wires:
-        short = wire._short(key)  # noqa: SLF001  of the same file
-        if short is not None:
-            wire.refused += 1
-            raise BudgetError(
-                wire.service or "the service",
-                f"it was not asked again, since {short}",
-                "Turn the retries of the client library off, or allow more attempts.",
-            )
+    # Nobody is asked for what another would not allow: asking may set something aside.
+    for look in (Wire._full, Wire._asked):  # noqa: SLF001  of the same file
+        for wire in wires:
+            short = look(wire, key)
+            if short is not None:
+                wire.refused += 1
+                raise BudgetError(
+                    wire.service or "the service",
+                    f"it was not asked again, since {short}",
+                    "Turn the retries of the client library off, or allow more attempts.",
+                )
     for wire in wires:
         wire._sent(key)  # noqa: SLF001  of the same file
 

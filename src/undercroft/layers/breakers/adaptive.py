@@ -41,11 +41,6 @@ class AdaptiveLimit:
         """Calls that may be in flight; None: as many as there are."""
         return None if self._limit is None else int(self._limit)
 
-    @property
-    def limited(self) -> bool:
-        """Whether it was ever said to be too much, and that is not over."""
-        return self._limit is not None
-
     def pause_s(self, now_s: float) -> float:
         """Seconds for which the service wants no call at all; 0 if it takes them."""
         return max(self._paused_until_s - now_s, 0.0)

@@ -14,6 +14,7 @@ that was being handled while the error was raised may leave that open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -169,6 +170,9 @@ class ErrorTable:
         Only documented shapes of OpenAI and Anthropic count, and of those that others use as
         well only such as name a code that we know.
         """
+        # On the path of every call that went well, so most values are passed by at once.
+        if type(value) is not dict or ("error" not in value and "sequence_number" not in value):
+            return None
         body = failed_body(value)
         if body is None:
             return None
@@ -201,7 +205,9 @@ class ErrorTable:
 
     def _bad(self, error: Exception) -> None:
         if self._on_bad is not None:
-            self._on_bad(error)
+            # Whoever listens cannot break the judging either.
+            with suppress(Exception):
+                self._on_bad(error)
 
 
 def _by_rule(rule: ErrorRule, changes: bool, built_in: Judged) -> Judged:  # noqa: FBT001

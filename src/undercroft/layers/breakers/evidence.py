@@ -71,7 +71,9 @@ def links_of(error: BaseException, wall_s: float | None) -> tuple[list[Link], bo
         seen.add(id(node))
         link = _look(node, wall_s)
         explained = explained and link.generic
-        found.append(replace(link, explained=explained, hidden=hidden, caused=caused))
+        if explained or hidden or caused:
+            link = replace(link, explained=explained, hidden=hidden, caused=caused)
+        found.append(link)
         cause, context = _get(node, "__cause__"), _get(node, "__context__")
         if isinstance(context, BaseException) and context is not cause:
             suppressed = bool(_get(node, "__suppress_context__"))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from undercroft.layers.breakers.loops import Looping
+from undercroft.layers.breakers.loops import Looping, LoopKind
 from undercroft.layers.breakers.spend import Short, Unpriced
 from undercroft.model.step import Refusal
+
+# Rules of refusals of calls that lead round in circles.
+LOOPING = frozenset(f"breakers.{kind}" for kind in LoopKind)
 
 
 def is_open(tool: str, service: str, state: str, retry_in_s: float | None) -> Refusal:
@@ -20,8 +23,12 @@ def is_open(tool: str, service: str, state: str, retry_in_s: float | None) -> Re
         rule="breakers.open",
         message=f"{tool} was not called: {service} {why}{again}.",
         next="Go on without it, and tell the user what is missing.",
-        facts={"service": service, "state": state, "retry_in_s": retry_in_s},
+        facts={"service": service, "state": state, "retry_in_s": _rounded(retry_in_s)},
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def overloaded(tool: str, service: str, waited_s: float, pause_s: float) -> Refusal:
@@ -31,7 +38,7 @@ def overloaded(tool: str, service: str, waited_s: float, pause_s: float) -> Refu
         message=f"{tool} was not called: {service} has more calls of ours than it takes, and "
         f"{waited_s:.3g} s did not free a place.",
         next="Go on without it, or propose fewer calls at once, later.",
-        facts={"service": service, "waited_s": waited_s, "pause_s": pause_s},
+        facts={"service": service, "waited_s": _rounded(waited_s), "pause_s": _rounded(pause_s)},
     )
 
 

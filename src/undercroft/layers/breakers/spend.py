@@ -198,6 +198,11 @@ class Unpriced:
     @property
     def mend(self) -> str:
         """What to do next, for people."""
+        if not self.model:
+            return (
+                "Say which model it is with an attribute `name` of the model client, or limit "
+                "tokens instead of money."
+            )
         return (
             f"Give its price with prices=uc.PriceTable({{{self.model!r}: uc.Price(…, …)}}), or "
             "limit tokens instead of money."

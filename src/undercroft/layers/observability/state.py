@@ -75,6 +75,7 @@ class _Fold:
         # Waits of steps, which are known before the step has begun.
         self.early: dict[int, list[Wait]] = {}
         self.spent: dict[int, list[AttemptSpent]] = {}
+        self.reserved: dict[int, AttemptReserved] = {}
         self.end: TurnEnded | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -83,6 +84,7 @@ class _Fold:
                 self.head, self.life_began = event, event.at
             case TurnResumed():
                 self._close_life(None, "killed")
+                self._abandon()
                 self.life_began, self.status = event.at, TurnStatus.RUNNING
             case TurnParked():
                 self._close_life(event.at, "parked")
@@ -93,12 +95,14 @@ class _Fold:
                 self.status = TurnStatus.STOPPED
             case TurnEnded():
                 self._close_life(event.at, "ended")
+                self._abandon()
                 self.status, self.end = event.status, event
             case HandedOver():
                 pass  # between branches of the code; the steps say who did what
             case AttemptReserved():
-                pass  # what came of it is told by its end, or it was cut off
+                self.reserved[event.n] = event
             case AttemptSpent():
+                self.reserved.pop(event.n, None)
                 self.spent.setdefault(event.n, []).append(event)
             case _:
                 self._take_step(event)
@@ -205,6 +209,21 @@ class _Fold:
             for n in event.steps:
                 if self.steps[n].status is not StepStatus.WAITING:
                     self.steps[n].status = StepStatus.IN_DOUBT
+
+    def _abandon(self) -> None:
+        """Count what was set aside for attempts that were cut off: nobody knows better."""
+        for n, aside in self.reserved.items():
+            told = AttemptSpent(
+                n,
+                "",
+                aside.attempts,
+                aside.time_us,
+                aside.input_tokens,
+                aside.output_tokens,
+                aside.usd_nano,
+            )
+            self.spent.setdefault(n, []).insert(0, told)
+        self.reserved.clear()
 
     def _close_life(self, at: float | None, how: str) -> None:
         if self.life_began is not None:

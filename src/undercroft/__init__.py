@@ -9,6 +9,8 @@ from undercroft.engine.claims import Claims
 from undercroft.engine.handler import handler
 from undercroft.engine.parts.allowance import Allowance
 from undercroft.engine.parts.breaker import Breaker
+from undercroft.engine.parts.fallback import Fallback
+from undercroft.engine.parts.limit import Limit
 from undercroft.engine.parts.loop_guard import LoopGuard
 from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.timeout import Timeout
@@ -77,9 +79,11 @@ __all__ = [
     "DeclarationError",
     "DomainError",
     "ErrorRule",
+    "Fallback",
     "Fence",
     "GraphError",
     "IdempotencyKey",
+    "Limit",
     "LimitPolicy",
     "Limits",
     "LoopError",

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from undercroft.engine.decide import check_name
 from undercroft.engine.desk import Desk
+from undercroft.engine.guarded import Guarded
 from undercroft.engine.owning import Silences, Turns
-from undercroft.engine.parts.guarded import Guarded
 from undercroft.engine.runner import Runner
 from undercroft.engine.services import Services
 from undercroft.engine.sharing import Sharing

@@ -44,7 +44,7 @@ _STATES = {"observe_only": "forced closed", "disabled": "no breaker"}
 _WHYS = {
     "failure_rate": "too many calls failed",
     "slow_rate": "too many calls were slow",
-    "failures_in_a_row": "too many failures in a row",
+    "failures_in_a_row": "failures in a row",
     "wait_over": "the wait is over",
     "probes_passed": "its probes went well",
     "probes_failed": "its probes failed",
@@ -254,7 +254,7 @@ def _since(row: BoardRow, now: float) -> str:
     elif row.why:
         text += f", {_WHYS.get(row.why, safe(row.why).replace('_', ' '))}"
     if row.probe_in_s is not None:
-        text += f"; tried again {'now' if row.probe_in_s <= 0 else 'in ' + took(row.probe_in_s)}"
+        text += f"; next try {'now' if row.probe_in_s <= 0 else 'in ' + took(row.probe_in_s)}"
     return text
 
 
@@ -317,7 +317,7 @@ def _told(change: CircuitChanged, width: int) -> list[Text]:
     if change.refused:
         said.append(f"{change.refused:,} refused")
     if change.wait_s and change.now == "open":
-        said.append(f"tried again after {took(change.wait_s)}")
+        said.append(f"next try after {took(change.wait_s)}")
     head = columns(
         (Text(clock(change.at, date=True), style="dim"), _TIME_WIDTH),
         (Text.assemble((mark, style), " ", (cut(safe(change.service), room - 3), "bold")), room),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from undercroft.engine.codec import decoder
 from undercroft.errors import DeclarationError, SettingError
@@ -85,20 +85,26 @@ class Verify:
     reads: bool
 
 
+class Terms(NamedTuple):
+    """What a declaration says of its calls; see `undercroft.tool`."""
+
+    service: str | None = None
+    timeout_s: float | None = None
+    retry: RetryPolicy | None = None
+    verify: Callable[..., Any] | None = None
+    version: Version | None = None
+    budget: Budget | None = None
+    usd: float = 0.0
+
+
 def make_body(  # noqa: PLR0913  one place where a declaration comes together
     name: str,
     fn: Callable[..., Any],
     signature: Signature,
     declared: Declared,
+    terms: Terms,
     *,
-    service: str | None,
-    timeout_s: float | None,
-    retry: RetryPolicy | None,
-    verify: Callable[..., Any] | None,
-    version: Version | None,
     names: Mapping[str, Any],
-    budget: Budget | None = None,
-    usd: float = 0.0,
 ) -> Body:
     """Return the body of a step.
 
@@ -106,6 +112,7 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
         DeclarationError: Its verify or its version cannot be used.
         SettingError: The timeout is not above 0, or the price is below it.
     """
+    service, timeout_s, retry, verify, version, budget, usd = terms
     checked_number("usd", usd, least=0)
     if not isinstance(budget, Budget | None):
         raise SettingError("budget", budget, "an uc.Budget")

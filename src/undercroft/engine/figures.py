@@ -1,11 +1,12 @@
-"""The live figures of a service as this process calls it."""
+"""What a process tells others of a service: its live figures, and its transitions."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from undercroft.layers.breakers.board import Gauge, LastError
-from undercroft.layers.breakers.state import BreakerState, Circuit
+from undercroft.layers.breakers.state import BreakerState, Circuit, Transition
+from undercroft.model.circuit import CircuitChanged
 
 
 class Limited(Protocol):
@@ -76,4 +77,28 @@ def figures(name: str, gate: Watched, now_s: float, since_at: float) -> Gauge:
         suspect=metrics.suspect,
         probe_in_s=None if wait_s is None else round(wait_s, 1),
         limit=gate.limit.limit,
+    )
+
+
+def change_of(service: str, transition: Transition, at: float, runtime: int) -> CircuitChanged:
+    """Return a transition as it is written down, at `at` of the wall clock."""
+    metrics = transition.metrics
+    return CircuitChanged(
+        service=service,
+        was=str(transition.was),
+        now=str(transition.now),
+        why=transition.why,
+        at=at,
+        by=transition.by,
+        runtime=runtime,
+        wait_s=transition.wait_s,
+        suspect=metrics.suspect,
+        calls=metrics.calls,
+        failures=metrics.failures,
+        slow=metrics.slow,
+        failure_rate=metrics.failure_rate,
+        slow_rate=metrics.slow_rate,
+        in_flight=metrics.in_flight,
+        in_a_row=metrics.in_a_row,
+        refused=metrics.refused,
     )

@@ -29,7 +29,7 @@ from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
 from undercroft.engine.linerun import LineRun, check_open, looped
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, Record, diverged
+from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.owning import changing
 from undercroft.engine.standin import StandIn
 from undercroft.engine.step import MODEL, Ended, Finish, Setting, Step, end_of
@@ -43,7 +43,7 @@ from undercroft.errors import (
     TurnError,
 )
 from undercroft.layers.breakers.exits import came_to_nothing, in_words, is_missing
-from undercroft.layers.breakers.guard import LOOPING, looping
+from undercroft.layers.breakers.guard import looping
 from undercroft.layers.conflicts.guard import owned_by_branch
 from undercroft.layers.conflicts.keys import KeyProblem, covers
 from undercroft.layers.sequencing.guard import (
@@ -195,6 +195,8 @@ class HandlerRun(LineRun):
                 line.spun = looped(found, slot.call.name)
                 raise line.spun
             slot.looped = True
+            # An equal call of the batch may run, and must not be taken for this one.
+            slot.fp = fingerprint([slot.fp, "refused"])
             refusals[place] = refusals[place] or looping(slot.call.name, found)
 
     @staticmethod
@@ -219,7 +221,6 @@ class HandlerRun(LineRun):
         if self.memo.left:
             for slot in slots:
                 slot.record = self.memo.take(slot.call.name, slot.fp)
-            _tell_apart(slots)
             new = [slot for slot in slots if slot.record is None]
             if self.memo.left and new:
                 await self.other_branches(new[0].call.name)
@@ -535,27 +536,6 @@ class HandlerRun(LineRun):
             if self._out_of_order(slot, tool) is None:
                 self._ask(line, slot)
         self.log.put()
-
-
-def _tell_apart(slots: Sequence[Slot]) -> None:
-    """Give records of calls that are the same to those that ran and those that were not to.
-
-    They may have been written in another order than that of proposal.
-    """
-    looped = {(slot.call.name, slot.fp) for slot in slots if slot.looped}
-    for at in looped:
-        same = [slot for slot in slots if (slot.call.name, slot.fp) == at]
-        records = [slot.record for slot in same if slot.record is not None]
-        refused = [record for record in records if _is_loop(record)]
-        others = [record for record in records if not _is_loop(record)]
-        for slot in same:
-            mine = refused if slot.looped else others
-            slot.record = mine.pop(0) if mine else None
-
-
-def _is_loop(record: Record) -> bool:
-    refusal = record.ended.refusal if record.ended is not None else None
-    return refusal is not None and refusal.rule in LOOPING
 
 
 def _falls_back(slot: Slot, ended: Ended) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from undercroft.engine.codec import encode
 from undercroft.engine.log import TurnLog
+from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.wire import Wire
 from undercroft.engine.services import Gate
 from undercroft.engine.step import MODEL, Setting, Step
@@ -241,6 +242,9 @@ class Passing:
         gate, changes = self._gate, self._step.body.changes
         table = DEFAULT_TABLE if gate is None else gate.table
         judged = table.judge(error, changes=changes, wall_s=self._setting.clock.wall_s())
+        retry = self._retry
+        if isinstance(retry, Retry):
+            judged = retry.widen(judged, error)
         self._judged = judged
         if gate is not None and self._permit:
             gate.failed(self._permit, judged, error, took_s)
@@ -280,10 +284,14 @@ class Passing:
 
     def next_wait_s(self, judged: Judged, attempt: int) -> float | None:
         """Return how long to wait before the next attempt; None for no more."""
-        policy = self._step.body.retry
-        if policy is None and self._gate is not None:
-            policy = self._gate.service.retry
-        return self._wait_s(policy or ONCE, judged, attempt)
+        return self._wait_s(self._retry or ONCE, judged, attempt)
+
+    @property
+    def _retry(self) -> RetryPolicy | None:
+        """What was said of retries, of the step or else of its service."""
+        if self._step.body.retry is None and self._gate is not None:
+            return self._gate.service.retry
+        return self._step.body.retry
 
     def _wait_s(self, policy: RetryPolicy, judged: Judged, attempt: int) -> float | None:
         gate, typical_s = self._gate, 0.0
@@ -312,10 +320,13 @@ class Passing:
             attempt: How often it was made by now.
             most: How often it may be made.
         """
-        policy = self._step.body.retry
-        if policy is None and self._gate is not None:
-            policy = self._gate.service.retry
-        policy = replace(policy or RetryPolicy(), attempts=most)
+        given = self._retry or RetryPolicy()
+        policy = RetryPolicy(
+            attempts=most,
+            wait_s=given.wait_s,
+            wait_max_s=given.wait_max_s,
+            hint_max_s=given.hint_max_s,
+        )
         judged = self._judged or Judged(ErrorClass.TRANSIENT, Blame.VENDOR)
         judged = replace(judged, error_class=ErrorClass.TRANSIENT)
         return self._wait_s(policy, judged, attempt)

@@ -3,7 +3,8 @@
 Keeps: nothing here is awaited by a call, but for the moment in which it might be the one that tries
 a service again, and then for a tenth of a second at most; whatever the journal does, breakers go on
 by themselves and nothing is raised; no two clocks are compared, so a wait that another process
-began is counted from when it was heard of.
+began is counted from when it was heard of. A process that begins waits as long as those that wait
+already say; where none of them lives any more, it may try at once.
 
 Where two processes saw different things, a person's word wins, then the worse state. That is also
 how it goes once a journal that was lost is back: what happened meanwhile is written behind what is
@@ -14,14 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 import msgspec
 
-from undercroft.engine.figures import Watched, figures
+from undercroft.engine.figures import Watched, change_of, figures
+from undercroft.engine.sharedline import SharedLine
 from undercroft.errors import StoreError
 from undercroft.layers.breakers.board import (
     RANKS,
@@ -35,6 +35,7 @@ from undercroft.layers.breakers.state import BreakerState, Transition
 from undercroft.model.circuit import (
     CLOSED,
     HALF_OPEN,
+    OPEN,
     Account,
     Ask,
     Chain,
@@ -61,52 +62,11 @@ DENIED_S = 0.25
 UNUSED_S = 0.5
 # While another process tries the service, this one looks again after so long.
 RECHECK_S = 1.0
-SILENCE_S, SILENCE_MIN_S = 60.0, 1.0
 SPENT_S = 0.25
 # How long telling the last may take when a runtime is left.
 LEAVE_S = 0.5
 BACKOFF_MAX_S = 1.0
-# What nobody could be told is kept up to here; then the oldest of it is forgotten.
-UNTOLD_MAX = 64
 ACCOUNTS_MAX = 10_000
-
-
-@dataclass(slots=True)
-class _Line:
-    """What is shared of one service.
-
-    Attributes:
-        home: The state that it has where nobody says anything: closed, or without a breaker.
-        epoch: Of its last stored transition that is known here.
-        untold: Transitions that are not stored yet.
-        holds: Whether it is this process that may try the service; since `held_s`, and with a
-            beat that was noted at `beat_s`, when its probes had got as far as `beaten`.
-        asking: What calls wait for that want to try it.
-        seen: Who else may, with the beat that was seen first at `seen_s`.
-        gauge: The figures as they were told last.
-        since: Generation of its state, and since when that is, for people.
-    """
-
-    name: str
-    gate: Watched
-    home: BreakerState
-    epoch: int = 0
-    untold: deque[CircuitChanged] = field(default_factory=lambda: deque(maxlen=UNTOLD_MAX))
-    holds: bool = False
-    held_s: float = 0.0
-    beat_s: float = 0.0
-    beaten: tuple[int, int] = (0, 0)
-    asking: asyncio.Future[bool] | None = None
-    denied_until_s: float = float("-inf")
-    seen: Prober | None = None
-    seen_s: float = 0.0
-    gauge: bytes = b""
-    since: tuple[int, float] = (-1, 0.0)
-
-    @property
-    def silence_s(self) -> float:
-        """Seconds without a beat after which a holder's right may be taken."""
-        return max(self.gate.circuit.policy.half_open_s or SILENCE_S, SILENCE_MIN_S)
 
 
 class Sharing:
@@ -121,10 +81,12 @@ class Sharing:
     def __init__(self, board: Board | None, clock: Clock, *, beat_s: float = BEAT_S) -> None:
         self._board, self._beat_s = board, beat_s
         self._clock, self._now_s = clock, clock.now_s
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, SharedLine] = {}
         # The last transition of every service in the journal, and up to where it was read.
         self._known: dict[str, Stored] = {}
         self._since = 0
+        # When the waits of those that are open are over, as far as it is known.
+        self._over_s: dict[str, float] = {}
         self._spends: dict[Account, Spent] = {}
         self._totals: dict[Account, Spent] = {}
         self._wanted: dict[Account, asyncio.Future[None]] = {}
@@ -166,7 +128,7 @@ class Sharing:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         for line in self._lines.values():
-            _answer(line, granted=True)
+            line.answer(granted=True)
         self._answer_totals()
 
     def watch(self, name: str, gate: Watched) -> None:
@@ -177,11 +139,12 @@ class Sharing:
         """
         state = gate.circuit.state
         home = state if state is BreakerState.DISABLED else BreakerState.CLOSED
-        line = self._lines[name] = _Line(name, gate, home)
+        line = self._lines[name] = SharedLine(name, gate, home)
         stored = self._known.get(name)
         if stored is not None:
             line.epoch = stored.epoch
-            self._follow(line, stored.change)
+            left_s = max(0.0, self._over_s.get(name, 0.0) - self._now_s())
+            self._follow(line, stored.change, wait_s=left_s)
         if self._task is not None:
             self._wake.set()
 
@@ -194,28 +157,8 @@ class Sharing:
             return
         if transition.now is not BreakerState.HALF_OPEN:
             line.holds = False
-        metrics = transition.metrics
-        line.untold.append(
-            CircuitChanged(
-                service=name,
-                was=str(transition.was),
-                now=str(transition.now),
-                why=transition.why,
-                at=self._clock.wall_s() - max(0.0, self._now_s() - transition.at_s),
-                by=transition.by,
-                runtime=self._board.runtime,
-                wait_s=transition.wait_s,
-                suspect=metrics.suspect,
-                calls=metrics.calls,
-                failures=metrics.failures,
-                slow=metrics.slow,
-                failure_rate=metrics.failure_rate,
-                slow_rate=metrics.slow_rate,
-                in_flight=metrics.in_flight,
-                in_a_row=metrics.in_a_row,
-                refused=metrics.refused,
-            )
-        )
+        at = self._clock.wall_s() - max(0.0, self._now_s() - transition.at_s)
+        line.untold.append(change_of(name, transition, at, self._board.runtime))
         self._wake.set()
 
     async def may_probe(self, name: str) -> bool:
@@ -296,6 +239,8 @@ class Sharing:
             stopping = self._stopping
             try:
                 await self._exchange(leaving=stopping)
+                if not self._heard.is_set():
+                    await self._measure()
                 self._lost = 0
             except Exception as error:  # noqa: BLE001  no call may wait for what never comes
                 self._lost += 1
@@ -303,6 +248,19 @@ class Sharing:
             self._heard.set()
             if stopping:
                 return
+
+    async def _measure(self) -> None:
+        """Learn from those that wait already how long it is until services are tried again."""
+        opened = [name for name, stored in self._known.items() if stored.change.now == OPEN]
+        if not opened or self._board is None:
+            return
+        told = [decode_gauge(data) for _, data in await self._board.gauges()]
+        for name in opened:
+            live = [gauge for gauge in told if gauge.service == name]
+            waits = [g.probe_in_s for g in live if g.state == OPEN and g.probe_in_s is not None]
+            if waits or not live:
+                # Where nobody waits, nobody knows how long ago it was.
+                self._over_s[name] = self._now_s() + min(waits, default=0.0)
 
     async def _rest(self) -> None:
         """Wait for something to tell or to ask, or until it is time to listen."""
@@ -363,7 +321,7 @@ class Sharing:
             )
         self._failing = True
         for line in self._lines.values():
-            _answer(line, granted=True)
+            line.answer(granted=True)
         self._answer_totals()
 
     def _answer_totals(self) -> None:
@@ -374,7 +332,7 @@ class Sharing:
 
     # ------------------------------------------------------------------ telling
 
-    def _post(self, asked: list[_Line], *, leaving: bool) -> Post:
+    def _post(self, asked: list[SharedLine], *, leaving: bool) -> Post:
         now_s = self._now_s()
         lines = self._lines.values()
         beats: list[str] = []
@@ -389,8 +347,7 @@ class Sharing:
             chains={n.name: Chain(n.epoch, tuple(n.untold)) for n in lines if n.untold},
             gauges=self._gauges(now_s, leaving=leaving),
             asks={
-                line.name: Ask(line.epoch + len(line.untold), self._silent(line, now_s))
-                for line in asked
+                line.name: Ask(line.epoch + len(line.untold), line.silent(now_s)) for line in asked
             },
             beats=beats,
             gives_back=gives_back,
@@ -398,7 +355,7 @@ class Sharing:
             totals=tuple(self._wanted),
         )
 
-    def _keeping(self, line: _Line, now_s: float, *, leaving: bool) -> bool | None:
+    def _keeping(self, line: SharedLine, now_s: float, *, leaving: bool) -> bool | None:
         """Say of a right to try a service whether it is kept, given back, or left as it is."""
         circuit = line.gate.circuit
         state = circuit.state_at(now_s)
@@ -422,12 +379,6 @@ class Sharing:
             return True
         return None
 
-    def _silent(self, line: _Line, now_s: float) -> Prober | None:
-        """Return who has the right to try a service, if that one was silent for long enough."""
-        if line.seen is not None and now_s - line.seen_s >= line.silence_s:
-            return line.seen
-        return None
-
     def _gauges(self, now_s: float, *, leaving: bool) -> Mapping[str, bytes]:
         if leaving:
             return {line.name: b"" for line in self._lines.values() if line.gauge}
@@ -441,7 +392,7 @@ class Sharing:
                 told[line.name] = data
         return told
 
-    def _gauge(self, line: _Line) -> Gauge:
+    def _gauge(self, line: SharedLine) -> Gauge:
         now_s, circuit = self._now_s(), line.gate.circuit
         circuit.state_at(now_s)
         if line.since[0] != circuit.generation:
@@ -460,6 +411,9 @@ class Sharing:
             for line in self._lines.values():
                 line.epoch, line.gauge, line.holds, line.seen = 0, b"", False, None
         self._known.update(news.last)
+        now_s = self._now_s()
+        for name, (_, change) in news.last.items():
+            self._over_s[name] = now_s + change.wait_s if change.now == OPEN else now_s
         for line in self._lines.values():
             self._hear_of(line, post.chains.get(line.name), news)
         if written:
@@ -468,19 +422,15 @@ class Sharing:
             for name in post.beats:
                 self._kept(self._lines[name], news.probers.get(name))
 
-    def _hear_of(self, line: _Line, chain: Chain | None, news: News) -> None:
+    def _hear_of(self, line: SharedLine, chain: Chain | None, news: News) -> None:
         stored = news.last.get(line.name)
         if stored is None:
             if news.anew and line.gate.circuit.state is not line.home:
                 self._say_again(line, was=CLOSED)
-        elif chain is not None and _is_end(stored, chain):
-            line.epoch = stored.epoch
-            told = {id(change) for change in chain.changes}
-            line.untold = deque((c for c in line.untold if id(c) not in told), UNTOLD_MAX)
-        elif stored.epoch != line.epoch:
+        elif not line.written(chain, stored) and stored.epoch != line.epoch:
             self._reconcile(line, stored, anew=news.anew)
 
-    def _kept(self, line: _Line, prober: Prober | None) -> None:
+    def _kept(self, line: SharedLine, prober: Prober | None) -> None:
         """Take note that the beat of a right was written; or that somebody took it."""
         assert self._board is not None  # noqa: S101  as above
         now_s, circuit = self._now_s(), line.gate.circuit
@@ -492,7 +442,7 @@ class Sharing:
                 with self._muting():
                     circuit.adopt(BreakerState.OPEN, now_s, wait_s=RECHECK_S)
 
-    def _told_who(self, line: _Line, prober: Prober | None, *, failed: bool) -> None:
+    def _told_who(self, line: SharedLine, prober: Prober | None, *, failed: bool) -> None:
         """Tell the calls that want to try a service whether they may."""
         assert self._board is not None  # noqa: S101  as above
         now_s = self._now_s()
@@ -503,9 +453,9 @@ class Sharing:
             line.denied_until_s = now_s + DENIED_S
             if prober != line.seen:
                 line.seen, line.seen_s = prober, now_s
-        _answer(line, granted=mine or failed)
+        line.answer(granted=mine or failed)
 
-    def _reconcile(self, line: _Line, stored: Stored, *, anew: bool) -> None:
+    def _reconcile(self, line: SharedLine, stored: Stored, *, anew: bool) -> None:
         """Somebody else wrote a transition: go where it says, or say again what happened here."""
         line.epoch = stored.epoch
         change = stored.change
@@ -520,7 +470,7 @@ class Sharing:
                 return
         self._follow(line, change)
 
-    def _say_again(self, line: _Line, *, was: str) -> None:
+    def _say_again(self, line: SharedLine, *, was: str) -> None:
         """Tell how the service stands here, behind what others said."""
         circuit = line.gate.circuit
         now = circuit.state_at(self._now_s())
@@ -545,8 +495,13 @@ class Sharing:
             )
         self._wake.set()
 
-    def _follow(self, line: _Line, change: CircuitChanged) -> None:
-        """Go where another process, or a person, says that the service is."""
+    def _follow(
+        self, line: SharedLine, change: CircuitChanged, *, wait_s: float | None = None
+    ) -> None:
+        """Go where another process, or a person, says that the service is.
+
+        It is tried again after `wait_s`, or where that is left out as if it was just said.
+        """
         circuit, now_s = line.gate.circuit, self._now_s()
         try:
             state = BreakerState(change.now)
@@ -562,10 +517,11 @@ class Sharing:
             elif change.why == "reset":
                 circuit.reset(now_s, by=change.by)
             elif state is BreakerState.OPEN:
-                circuit.adopt(state, now_s, wait_s=change.wait_s)
+                circuit.adopt(state, now_s, wait_s=change.wait_s if wait_s is None else wait_s)
             elif state is BreakerState.HALF_OPEN:
                 # Another process tries it; this one does not.
-                circuit.adopt(BreakerState.OPEN, now_s, wait_s=RECHECK_S)
+                again_s = RECHECK_S if wait_s is None else wait_s
+                circuit.adopt(BreakerState.OPEN, now_s, wait_s=again_s)
             else:
                 circuit.adopt(state, now_s)
 
@@ -577,14 +533,3 @@ class Sharing:
             yield
         finally:
             self._muted = False
-
-
-def _is_end(stored: Stored, chain: Chain) -> bool:
-    """Whether a chain was written, so that `stored` is its end."""
-    return stored.epoch == chain.epoch + len(chain.changes) and stored.change == chain.changes[-1]
-
-
-def _answer(line: _Line, *, granted: bool) -> None:
-    waiter, line.asking = line.asking, None
-    if waiter is not None and not waiter.done():
-        waiter.set_result(granted)

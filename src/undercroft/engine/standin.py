@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from undercroft.engine.body import Body, Decoder, make_body
+from undercroft.engine.body import Body, Decoder, Terms, make_body
 from undercroft.engine.codec import ENCODE_ERRORS, decoder, describe_problem, encode
 from undercroft.engine.step import FALLBACK
 from undercroft.errors import DeclarationError
@@ -83,18 +83,7 @@ def make_stand_in(
     declared = getattr(given, "declared", None)
     if declared is None:  # a plain function, which is taken at its word that it changes nothing
         pure = declare({}, pure=True, service=None, known=[])
-        body = make_body(
-            title,
-            fn,
-            taken,
-            pure,
-            service=None,
-            timeout_s=None,
-            retry=None,
-            verify=None,
-            version=None,
-            names=names,
-        )
+        body = make_body(title, fn, taken, pure, Terms(), names=names)
         return StandIn(fn.__name__, body, pure, parameters, defaults, own)
     if given.rules.approval:
         raise DeclarationError(

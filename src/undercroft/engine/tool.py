@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from undercroft.engine.body import Body, checked_expiry, make_body
+from undercroft.engine.body import Body, Terms, checked_expiry, make_body
 from undercroft.engine.standin import StandIn, make_stand_in
 from undercroft.errors import DeclarationError
 from undercroft.layers.breakers.policy import Budget, RetryPolicy
@@ -159,35 +159,22 @@ def tool(  # noqa: PLR0913  each keyword is one word of a declaration
         usd: What an attempt costs, in dollars.
         polls: Whether calling it again and again with the same arguments is what it is for.
         fallback: What stands in where it failed or its service is given up: another tool, a
-            function of some of the same arguments, or a value. The turn is degraded then.
+            function of some of the same arguments, or a value.
 
     Raises:
-        DeclarationError: A parameter, an annotation, a key template or the fallback cannot be
-            used.
+        DeclarationError: An annotation, a parameter, a key or the fallback cannot be used.
         SettingError: A number is outside its range, or nobody has to approve.
     """
     names = sys._getframe(1).f_locals  # noqa: SLF001  for annotations that name local types
     modes = modes_of(peeks, reads, appends, writes, exclusive)
+    terms = Terms(service, timeout_s, retry, verify, version, budget, usd)
 
     def decorate(fn: Callable[..., Any]) -> Tool[..., Any]:
         title = name or fn.__name__
         signature = read_signature(fn, f"tool {title!r}", names)
         declared = _declared(modes, signature, service)
         rules = _rules(title, signature, needs, read_first, approval, expires_s)
-        body = make_body(
-            title,
-            fn,
-            signature,
-            declared,
-            service=service,
-            timeout_s=timeout_s,
-            retry=retry,
-            verify=verify,
-            version=version,
-            names=names,
-            budget=budget,
-            usd=usd,
-        )
+        body = make_body(title, fn, signature, declared, terms, names=names)
         stand_in = make_stand_in(signature.place, title, fallback, signature, names)
         return Tool(fn, signature, declared, rules, body, service, stand_in, polls=polls)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from undercroft.engine.body import (
     Body,
     Decoder,
+    Terms,
     checked_expiry,
     known_resources,
     make_body,
@@ -287,20 +288,8 @@ class Workflow:
             _check_gate(signature, bare=each is None and not optional)
         modes = modes_of(peeks, reads, appends, writes, exclusive)
         declared = _declared(phase, modes, signature, service)
-        body = make_body(
-            title,
-            fn,
-            signature,
-            declared,
-            service=service,
-            timeout_s=timeout_s,
-            retry=retry,
-            verify=verify,
-            version=version,
-            names=names or {},
-            budget=budget,
-            usd=usd,
-        )
+        terms = Terms(service, timeout_s, retry, verify, version, budget, usd)
+        body = make_body(title, fn, signature, declared, terms, names=names or {})
         stand_in = _stand_in(phase, title, fallback, signature, names or {})
         node = Node(title, phase, signature, declared.parameters, body.changes, optional, each)
         word_s = checked_expiry(expires_s, asks=phase is Phase.APPROVE)

@@ -2,7 +2,7 @@
 
 Keeps: nothing of it runs on the event loop; it waits for no lock for longer than a moment; a file
 that was deleted is not made anew, and one that was replaced is told apart from the one before.
-Measured: a look at a journal that nobody wrote to costs some 60 µs, most of it for the thread.
+Measured: a look at a journal that nobody wrote to takes some 50 µs of a processor.
 """
 
 from __future__ import annotations

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from undercroft.layers.breakers.loops import Looping, LoopKind
+from undercroft.layers.breakers.loops import Looping
 from undercroft.layers.breakers.spend import Short, Unpriced
 from undercroft.model.step import Refusal
-
-# Rules of refusals of calls that lead round in circles.
-LOOPING = frozenset(f"breakers.{kind}" for kind in LoopKind)
 
 
 def is_open(tool: str, service: str, state: str, retry_in_s: float | None) -> Refusal:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from types import MappingProxyType
 
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from undercroft.engine.audit import audit_frames
 from undercroft.engine.traces import trace_of
 from undercroft.errors import TurnNotFoundError
-from undercroft.layers.breakers.board import BoardRow, decode_gauge, rows
+from undercroft.layers.breakers.board import BoardRow, decode_gauges, rows, storable
 from undercroft.layers.conflicts.anomalies import Anomaly
 from undercroft.layers.observability.answers import Answers, answer
 from undercroft.model.circuit import CLOSED, FORCED_OPEN, OBSERVE_ONLY, CircuitChanged
@@ -113,13 +112,7 @@ def read_services(path: str) -> list[BoardRow]:
         StoreError: The journal cannot be read.
     """
     with open_reader(path) as reader:
-        changes, figures = reader.circuits(), reader.gauges()
-    gauges = []
-    for runtime, data in figures:
-        # Those of a newer Undercroft, perhaps; its transitions are told all the same.
-        with suppress(msgspec.DecodeError):
-            gauges.append((runtime, decode_gauge(data)))
-    return rows(gauges, changes)
+        return rows(decode_gauges(reader.gauges()), reader.circuits())
 
 
 def read_transitions(
@@ -155,7 +148,15 @@ def order_service(
         StoreError: There is no such journal, or it cannot be written.
     """
     now, why = ORDERS[what]
-    change = CircuitChanged(service, CLOSED, now, why, time.time(), by=by, reason=reason)
+    change = CircuitChanged(
+        storable(service),
+        CLOSED,
+        now,
+        why,
+        time.time(),
+        by=storable(by),
+        reason=storable(reason),
+    )
     last, written = order(path, change)
     if last is None:
         return change, written

@@ -63,16 +63,29 @@ class CallRun:
         return Missing(self.lacking)
 
     async def call(
-        self, step: Step, kwargs: dict[str, Any], attempt: int, limit_s: float | None
+        self,
+        step: Step,
+        kwargs: dict[str, Any],
+        attempt: int,
+        limit_s: float | None,
+        more_s: Callable[[], float] | None = None,
     ) -> Any:
-        """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises."""
+        """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises.
+
+        Args:
+            step: Whose body.
+            kwargs: What it is given, but for what is injected.
+            attempt: From 1.
+            limit_s: None: as long as it takes.
+            more_s: Asked for more seconds when those are over.
+        """
         body = step.body
         for parameter, kind in body.injected.items():
             kwargs[parameter] = self.injection(kind, step, attempt, limit_s)
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
         if limit_s is None:
             return await call
-        return await self.bounded(body, call, limit_s)
+        return await self.bounded(body, call, limit_s, more_s)
 
     async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
         """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
@@ -124,11 +137,20 @@ class CallRun:
         """Return the key of a step: the same in every life of the turn."""
         return IdempotencyKey(idempotency_key(self.turn_id, step.name, step.fp, step.n))
 
-    async def bounded(self, body: Body, call: Coroutine[Any, Any, Any], limit_s: float) -> Any:
-        """Await `call` for `limit_s`; one that ignores being cancelled is left behind."""
+    async def bounded(
+        self,
+        body: Body,
+        call: Coroutine[Any, Any, Any],
+        limit_s: float,
+        more_s: Callable[[], float] | None = None,
+    ) -> Any:
+        """Await `call` for `limit_s` and more; one that ignores being cancelled is left behind."""
         task = asyncio.ensure_future(caught(call))
         try:
             done, _ = await asyncio.wait({task}, timeout=limit_s)
+            while not done and more_s is not None and (more := more_s()):
+                limit_s += more
+                done, _ = await asyncio.wait({task}, timeout=more)
             if not done:
                 task.cancel()
                 done, _ = await asyncio.wait({task}, timeout=CANCEL_GRACE_S)

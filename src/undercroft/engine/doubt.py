@@ -63,6 +63,7 @@ class DoubtRun(CallRun):
             # happened" is news, and "it did not" may be said too early.
             if answer is not None and (answer.applied or not live):
                 ended = self.encoded(body, answer.value) if answer.applied else AGAIN
+                self.unsure.discard(step.n)
                 self._note_settled(
                     step, "verify", body.verify.name, ended.raw, applied=answer.applied
                 )

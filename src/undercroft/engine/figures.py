@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from undercroft.layers.breakers.board import Gauge, LastError
+from undercroft.layers.breakers.board import Gauge, LastError, storable
 from undercroft.layers.breakers.state import BreakerState, Circuit, Transition
 from undercroft.model.circuit import CircuitChanged
 
@@ -89,7 +89,7 @@ def change_of(service: str, transition: Transition, at: float, runtime: int) -> 
         now=str(transition.now),
         why=transition.why,
         at=at,
-        by=transition.by,
+        by=storable(transition.by),
         runtime=runtime,
         wait_s=transition.wait_s,
         suspect=metrics.suspect,

@@ -77,7 +77,7 @@ class FlowRun(GraphRun):
             if name != record.name:
                 continue  # what stands in for a step follows it, and nothing else
             recorded = {
-                self.memo.records[n].name.partition("[")[0]
+                self.memo.records[n].name.removesuffix(FALLBACK).partition("[")[0]
                 for n in record.causes
                 if n in self.memo.records
             }

@@ -62,6 +62,7 @@ from undercroft.model.event import (
     StepWaited,
 )
 from undercroft.model.ids import fingerprint
+from undercroft.model.inject import Missing
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
 
@@ -89,6 +90,7 @@ class HandlerRun(LineRun):
         self.waiting: list[Waiting] = []
         # Calls that the turn has to do without, and why.
         self._absent: dict[tuple[str, bytes], str] = {}
+        self._succeeded: set[str] = set()
 
     async def main(self) -> Finish:
         """Run the handler's code until it returns or has to wait.
@@ -136,8 +138,24 @@ class HandlerRun(LineRun):
         ended = self.encoded(CODE, value)
         if ended.error is not None:
             return Finish(TurnStatus.FAILED, error=ended.error)
-        status = TurnStatus.DEGRADED if self.lacking else TurnStatus.DONE
-        return Finish(status, value, ended.raw, missing=tuple(self.lacking))
+        missing = tuple(self.absent())
+        status = TurnStatus.DEGRADED if missing else TurnStatus.DONE
+        return Finish(status, value, ended.raw, missing=missing)
+
+    def absent(self) -> dict[str, str]:
+        """Return what the turn has to do without so far: by tool, why."""
+        absent = dict(self.lacking)
+        for line in (self.line, *self.lines.values()):
+            for service, names in line.told.items():
+                for name in names:
+                    if name not in self._succeeded:
+                        absent.setdefault(name, f"{service} was given up, and so not on offer")
+        return absent
+
+    def missing(self, step: Step) -> Missing:
+        """Return what `step` has to do without, which is what the whole turn has to."""
+        del step
+        return Missing(self.absent())
 
     # ------------------------------------------------------------------ batches
 
@@ -455,6 +473,7 @@ class HandlerRun(LineRun):
                 value = tool.body.decode(ended.raw)
                 self._note_done(slot, ended.raw)
                 self._lacks(slot, None)
+                self._succeeded.add(tool.name)
         elif tool is not None and is_missing(
             ended.status, ended.error, ended.refusal, tool.service
         ):

@@ -22,6 +22,7 @@ from undercroft.layers.breakers.guard import out_of_time, over_budget, unpriced
 from undercroft.layers.breakers.policy import ONCE, RetryPolicy
 from undercroft.layers.breakers.spend import (
     NOTHING,
+    US_PER_S,
     Account,
     Amount,
     Reservation,
@@ -38,6 +39,7 @@ from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import ErrorClass, Refusal
 
 _CALLING = ("tool", MODEL)
+SLICES, SLICE_MIN_US = 8, 100_000
 # Without these a call was made, or may have been, and is to be paid for.
 _ANSWERED = (ErrorClass.PERMANENT, ErrorClass.DOMAIN, ErrorClass.OVERLOADED)
 
@@ -56,6 +58,7 @@ class Passing:
     Attributes:
         limit_s: Seconds that the attempt may take; None: as long as it does.
         wire: Counts what goes out, also what a client library sends by itself.
+        short: What was missing for what a client library wanted to send again, if anything was.
     """
 
     def __init__(  # noqa: PLR0913  what a passing is made of
@@ -85,12 +88,15 @@ class Passing:
         # Whether the body was called in this attempt; since when.
         self._begun = False
         self._began_s = 0.0
+        # Whether nobody knows how long it may take, although time is limited.
+        self._open_end = False
         # Whether the journal knows what is set aside for it.
         self._noted = False
         self._reservation: Reservation | None = None
         self._kwargs: Mapping[str, Any] = step.kwargs
         self.limit_s: float | None = None
         self.wire = Wire()
+        self.short: Short | None = None
         self._judged: Judged | None = None
 
     @property
@@ -114,7 +120,10 @@ class Passing:
         self.limit_s = body.timeout_s
         if self.limit_s is None and gate is not None:
             self.limit_s = gate.service.timeout_s
-        self.wire = Wire(service=body.service or step.name, more=self._more)
+        # Of a write without a key a client library must not make two.
+        once = 1 if body.changes and not body.keyed else None
+        self.wire = Wire(service=body.service or step.name, more=self._more, repeats_allowed=once)
+        self.short = None
         refusal = await self._set_aside() if self._accounts else None
         if refusal is not None:
             return refusal
@@ -155,22 +164,30 @@ class Passing:
         """Say that the body is called now."""
         self._begun, self._began_s = True, self._now_s()
 
+    def more_time_s(self) -> float:
+        """Set aside more time for an attempt without a timeout; 0 where there is none left."""
+        made, left_us = self._reservation, most(self._accounts, "time_s")
+        if not self._open_end or made is None or not left_us:
+            return 0.0
+        more_us = min(_slice_us(left_us), left_us)
+        return 0.0 if made.extend(Amount(time_us=more_us)) is not None else more_us / US_PER_S
+
     def _more(self) -> str | None:
         """Set aside another attempt, which a client library makes; say why that cannot be."""
         made = self._reservation
         if made is None:
             return None
-        short = made.extend(Amount(1, usd_nano=self._step.body.usd_nano))
-        return None if short is None else short.problem
+        self.short = made.extend(Amount(1, usd_nano=self._step.body.usd_nano))
+        return None if self.short is None else self.short.problem
 
     def _reserve(self) -> Refusal | None:
         """Set aside what the attempt may spend; return why that cannot be."""
         step, accounts = self._step, self._accounts
         time_us = 0
         left_us = most(accounts, "time_s")
+        self._open_end = left_us is not None and self.limit_s is None
         if left_us is not None:
-            # Without a timeout nobody knows how long it takes: then it may take all there is.
-            wanted_us = left_us if self.limit_s is None else to_us(self.limit_s)
+            wanted_us = _slice_us(left_us) if self.limit_s is None else to_us(self.limit_s)
             time_us = max(1, min(wanted_us, left_us))
         made: Reservation | Short | Unpriced
         if step.kind == MODEL:
@@ -183,7 +200,7 @@ class Passing:
             return over_budget(step.name, made)
         self._reservation = made
         if time_us:
-            self.limit_s = time_us / 1e6
+            self.limit_s = time_us / US_PER_S
         return None
 
     def _reserve_answer(self, time_us: int) -> Reservation | Short | Unpriced:
@@ -245,6 +262,8 @@ class Passing:
         retry = self._retry
         if isinstance(retry, Retry):
             judged = retry.widen(judged, error)
+        if self.wire.refused:
+            judged = self._cut_short(judged)
         self._judged = judged
         if gate is not None and self._permit:
             gate.failed(self._permit, judged, error, took_s)
@@ -254,6 +273,15 @@ class Passing:
         price = None if self._setting.prices is None else 0
         self._settle(took_s, (0, 0) if free and self._step.kind == MODEL else None, price)
         return judged
+
+    def _cut_short(self, judged: Judged) -> Judged:
+        """Return what the error means of an attempt whose client was kept from trying again."""
+        if self._step.body.changes:
+            # What came before was sent, and whatever is said now, it may have happened.
+            return replace(judged, error_class=ErrorClass.UNKNOWN, blame=Blame.VENDOR)
+        if self.short is None:
+            return judged
+        return Judged(ErrorClass.PERMANENT, Blame.ACCOUNT, quota=True, why="budget")
 
     def failed_body(self, value: Any) -> BaseException | None:
         """Return the error that `value` is, where a service said so in its answer."""
@@ -377,6 +405,14 @@ def calls_out(step: Step) -> bool:
     """Whether a step calls anything, so that there is something to spend."""
     body = step.body
     return body.service is not None or body.changes or bool(step.claims) or step.kind in _CALLING
+
+
+def _slice_us(left_us: int) -> int:
+    """Return how much time is set aside at a time where nobody knows how long a call takes.
+
+    A part of what is left, so that calls side by side all have some.
+    """
+    return max(left_us // SLICES, SLICE_MIN_US)
 
 
 def _prompt_bytes(request: ModelRequest) -> int:

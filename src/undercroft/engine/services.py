@@ -28,7 +28,7 @@ from undercroft.layers.breakers.service import MODEL_RETRY, Service, named
 from undercroft.layers.breakers.spend import Account, Amount, TokenRatio
 from undercroft.layers.breakers.state import BreakerState, Circuit
 from undercroft.layers.breakers.waits import RetryTokens
-from undercroft.model.step import Refusal
+from undercroft.model.step import ErrorClass, Refusal
 from undercroft.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,13 @@ class Gate:
             return not self.circuit.ready_to_probe(self.now_s())
         return state is BreakerState.FORCED_OPEN
 
-    def quick(self, tool: str) -> Quick | None:
-        """Let a call of `tool` pass where nothing but a closed breaker is in the way; else None."""
+    def quick(self, tool: str, *, changes: bool) -> Quick | None:
+        """Let a call pass where nothing but a closed breaker is in the way; else None.
+
+        Args:
+            tool: Who calls.
+            changes: Whether the call may change the world.
+        """
         circuit, limit = self.circuit, self.limit
         if circuit.state is not BreakerState.CLOSED or not self.simple or self._waiting:
             return None
@@ -110,7 +115,7 @@ class Gate:
         self.calls += 1
         self.tokens.call(now_s)
         limit.began()
-        return Quick(self, circuit.admit(now_s), tool)
+        return Quick(self, circuit.admit(now_s), tool, changes=changes)
 
     async def enter(self, tool: str, *, probe: bool, left_s: float) -> int | Refusal:
         """Return a permit for one call, or why it may not be made.
@@ -265,9 +270,11 @@ class Quick:
 
     __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "wire")
 
-    def __init__(self, gate: Gate, permit: int, tool: str) -> None:
+    def __init__(self, gate: Gate, permit: int, tool: str, *, changes: bool = False) -> None:
         self._gate, self._permit, self._tool = gate, permit, tool
-        self.wire, self.began_s = Wire(), gate.now_s()
+        # Of a write without a key a client library must not make two.
+        self.wire = Wire(service=gate.name, repeats_allowed=1 if changes else None)
+        self.began_s = gate.now_s()
         self._begun = False
 
     def begin(self) -> None:
@@ -293,6 +300,8 @@ class Quick:
     def failed(self, error: BaseException, *, changes: bool, wall_s: float) -> Judged:
         """Take note that it failed; return what the error means."""
         judged = self._gate.table.judge(error, changes=changes, wall_s=wall_s)
+        if self.wire.refused and changes:
+            judged = replace(judged, error_class=ErrorClass.UNKNOWN, blame=Blame.VENDOR)
         permit, self._permit = self._permit, 0
         self._gate.failed(permit, judged, error, self._gate.now_s() - self.began_s)
         self._gate.took(self.wire.count or 1, None)

@@ -27,9 +27,10 @@ from undercroft.layers.breakers.board import (
     RANKS,
     BoardRow,
     Gauge,
-    decode_gauge,
+    decode_gauges,
     encode_gauge,
     rows,
+    storable,
 )
 from undercroft.layers.breakers.state import BreakerState, Transition
 from undercroft.model.circuit import (
@@ -137,6 +138,11 @@ class Sharing:
         Its circuit must tell its transitions to `tell`; where the journal knows how the service
         stands, the circuit goes there at once.
         """
+        if not _storable(name):
+            log.warning(
+                "the breaker of service %a is not shared: no journal can hold its name", name
+            )
+            return
         state = gate.circuit.state
         home = state if state is BreakerState.DISABLED else BreakerState.CLOSED
         line = self._lines[name] = SharedLine(name, gate, home)
@@ -195,8 +201,11 @@ class Sharing:
         if self._board is None:
             return
         account = (scope, name)
-        if account not in self._spends and len(self._spends) >= ACCOUNTS_MAX:
-            del self._spends[next(iter(self._spends))]
+        if account not in self._spends:
+            if not _storable(scope + name):
+                return
+            if len(self._spends) >= ACCOUNTS_MAX:
+                del self._spends[next(iter(self._spends))]
         self._spends[account] = self._spends.get(account, Spent()).plus(amount)
         if self._listens:
             self._wake.set()
@@ -223,8 +232,9 @@ class Sharing:
             try:
                 async with asyncio.timeout(LEAVE_S):
                     told = await self._board.gauges()
-                others = [(n, decode_gauge(data)) for n, data in told if n != self._board.runtime]
-            except (StoreError, TimeoutError, msgspec.DecodeError) as error:
+                own_no = self._board.runtime
+                others = [(n, gauge) for n, gauge in decode_gauges(told) if n != own_no]
+            except (StoreError, TimeoutError) as error:
                 log.warning("figures of other processes cannot be read: %r", error)
         changes = {name: stored.change for name, stored in self._known.items()}
         changes |= {n: line.untold[-1] for n, line in self._lines.items() if line.untold}
@@ -254,9 +264,9 @@ class Sharing:
         opened = [name for name, stored in self._known.items() if stored.change.now == OPEN]
         if not opened or self._board is None:
             return
-        told = [decode_gauge(data) for _, data in await self._board.gauges()]
+        told = decode_gauges(await self._board.gauges())
         for name in opened:
-            live = [gauge for gauge in told if gauge.service == name]
+            live = [gauge for _, gauge in told if gauge.service == name]
             waits = [g.probe_in_s for g in live if g.state == OPEN and g.probe_in_s is not None]
             if waits or not live:
                 # Where nobody waits, nobody knows how long ago it was.
@@ -533,3 +543,8 @@ class Sharing:
             yield
         finally:
             self._muted = False
+
+
+def _storable(name: str) -> bool:
+    """Whether a journal can hold a name: one that it cannot would keep all else from being told."""
+    return storable(name) == name

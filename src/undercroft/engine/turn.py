@@ -59,7 +59,9 @@ class Running(Protocol):
 
     turn_id: str
     session: str | None
-    lacking: dict[str, str]
+
+    def absent(self) -> dict[str, str]:
+        """Return what the turn has to do without so far: by tool, why."""
 
     async def ask_model(self, line: Line) -> Answer:
         """Send the prompt of `line`."""
@@ -112,7 +114,7 @@ class Turn:
     @property
     def missing(self) -> Missing:
         """What the turn has to do without so far: by tool, why."""
-        return Missing(self._run.lacking)
+        return Missing(self._run.absent())
 
     async def model(self) -> Answer:
         """Assemble the prompt, send it, and return the answer.

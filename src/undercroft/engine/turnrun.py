@@ -32,6 +32,7 @@ from undercroft.engine.standin import StandIn
 from undercroft.engine.step import AGAIN, FALLBACK, Ended, Finish, Setting, Step, end_of
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
 from undercroft.layers.breakers.exits import in_words
+from undercroft.layers.breakers.guard import over_budget
 from undercroft.layers.breakers.spend import Account
 from undercroft.layers.conflicts.guard import busy
 from undercroft.layers.conflicts.keys import KeyProblem
@@ -131,7 +132,9 @@ class TurnRun(DoubtRun, ABC):
             if record is None and body.plain and (not self.limited or not calls_out(step)):
                 quick = None
                 if service is not None:
-                    quick = self.setting.services.gate(service).quick(step.name)
+                    quick = self.setting.services.gate(service).quick(
+                        step.name, changes=body.changes
+                    )
                 if quick is not None:
                     self.passings[step.n] = quick
                 if service is None or quick is not None:
@@ -274,6 +277,8 @@ class TurnRun(DoubtRun, ABC):
             if refused is not None:
                 return refused
             attempt, ended = await self._attempts(step, attempt + 1, passing)
+            if step.n in self.unsure:
+                ended = _still_unsure(ended)
             if ended.status is StepStatus.IN_DOUBT:
                 self.note_end(step, ended)
                 ended = await self.settle(step, None, live=True)
@@ -491,6 +496,8 @@ class TurnRun(DoubtRun, ABC):
                 error = self.own(raised, body)
                 judged = passing.failed(error)
                 ended = self._failed_call(body, error, judged)
+                if passing.short is not None:
+                    ended = _given_up(ended, over_budget(step.name, passing.short))
                 wait_s = passing.next_wait_s(judged, attempt)
                 if wait_s is None or ended.error is None:
                     break
@@ -515,7 +522,8 @@ class TurnRun(DoubtRun, ABC):
         """Call the body once; raises also what a service answered as though all were well."""
         passing.begin()
         with counting(passing.wire):
-            value = await self.call(step, passing.kwargs, attempt, passing.limit_s)
+            limit_s, more_s = passing.limit_s, passing.more_time_s
+            value = await self.call(step, passing.kwargs, attempt, limit_s, more_s)
         task = asyncio.current_task()
         if task is not None and task.cancelling() and not self.halted:
             await take_back_cancel(task)
@@ -531,9 +539,23 @@ class TurnRun(DoubtRun, ABC):
         return Ended(status, error=failure(error, judged.error_class, body.name, judged.blame))
 
 
+def _still_unsure(ended: Ended) -> Ended:
+    """Return the end of a repeat: that it failed says nothing of the write that came before.
+
+    Only an answer under the same key does.
+    """
+    error = ended.error
+    if ended.status is not StepStatus.FAILED or error is None:
+        return ended
+    if error.error_class is ErrorClass.DOMAIN:
+        return ended
+    return ended._replace(status=StepStatus.IN_DOUBT)
+
+
 def _given_up(ended: Ended, refusal: Refusal) -> Ended:
     """Return the end of a step that failed, and may not be tried again after all."""
-    assert ended.error is not None  # noqa: S101  it failed
+    if ended.error is None:
+        return ended
     message = f"{ended.error.message} (not tried again: {refusal.message})"
     return ended._replace(error=msgspec.structs.replace(ended.error, message=message))
 

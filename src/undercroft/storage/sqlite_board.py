@@ -112,7 +112,7 @@ class SqliteBoard:
         # The file that the connection is of, and which journal it holds.
         self._file: tuple[int, int] | None = None
         self._journal: tuple[int, int, str] | None = None
-        self._anew = False
+        self._anew = self._told = False
         # What SQLite said of the file when it was read last, and how far.
         self._version: int | None = None
         self._upto = 0
@@ -279,7 +279,7 @@ class SqliteBoard:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._version, self._upto = version, news.upto
+        self._version, self._upto, self._told = version, news.upto, True
         return news._replace(probers=probers)
 
     def _append(self, connection: sqlite3.Connection, service: str, chain: Chain) -> None:
@@ -346,7 +346,7 @@ class SqliteBoard:
     def _leave(self) -> None:
         with suppress(sqlite3.Error, StoreError):
             connection = self._opened()
-            for table in ("gauge", "prober"):
+            for table in ("gauge", "prober") if self._told else ():
                 connection.execute(f"DELETE FROM {table} WHERE runtime=?", (self._runtime,))  # noqa: S608  a name of ours
         self._let_go()
         if self._registered is not None:

@@ -65,7 +65,9 @@ class Wire:
         if self.allowed is not None and self.count >= self.allowed:
             return f"the call's {self.allowed} attempts are used up"
         sent = self._by_request.get(request, 0)
-        if self.repeats_allowed is not None and sent >= self.repeats_allowed:
+        # What does not say what it is may be another request each time.
+        limit = self.repeats_allowed if request is not None else None
+        if limit is not None and sent >= limit:
             return f"the call's {self.repeats_allowed} attempts are used up"
         return None
 

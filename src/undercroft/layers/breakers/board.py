@@ -8,6 +8,7 @@ Leaves to the engine: which processes are alive, and when figures are published.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 
 import msgspec
@@ -60,14 +61,19 @@ class LastError(msgspec.Struct, frozen=True, gc=False):
             message = str(error)
         except Exception:  # noqa: BLE001  an exception of somebody else may do anything
             message = "(it cannot say what it is)"
-        return cls(str(error_class), type(error).__name__, bounded(message), at)
+        return cls(str(error_class), storable(type(error).__name__), bounded(message), at)
 
 
 def bounded(message: str) -> str:
-    """Return at most 200 characters of a message."""
-    if len(message) <= MESSAGE_CHARS_MAX:
-        return message
-    return message[: MESSAGE_CHARS_MAX - 1] + "…"
+    """Return at most 200 characters of a message, as a journal can hold them."""
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = message[: MESSAGE_CHARS_MAX - 1] + "…"
+    return storable(message)
+
+
+def storable(text: str) -> str:
+    """Return a text that can be encoded: half a character, as a file may be named, becomes `?`."""
+    return text.encode(errors="replace").decode()
 
 
 class Gauge(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -111,7 +117,19 @@ class Gauge(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
 
 
 encode_gauge = msgspec.msgpack.Encoder().encode
-decode_gauge = msgspec.msgpack.Decoder(Gauge).decode
+_decode_gauge = msgspec.msgpack.Decoder(Gauge).decode
+
+
+def decode_gauges(told: Iterable[tuple[int, bytes]]) -> list[tuple[int, Gauge]]:
+    """Return the figures of processes, with the number of each.
+
+    Those that cannot be read, as a newer Undercroft may write them, are passed over.
+    """
+    found = []
+    for runtime, data in told:
+        with suppress(msgspec.DecodeError):
+            found.append((runtime, _decode_gauge(data)))
+    return found
 
 
 class BoardRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from undercroft.engine.parts.limit import Limit
 from undercroft.engine.parts.loop_guard import LoopGuard
 from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.timeout import Timeout
-from undercroft.engine.parts.wire import wire_attempt
+from undercroft.engine.parts.wire import wire_attempt, wire_attempt_sync
 from undercroft.engine.tool import tool
 from undercroft.engine.turn import Turn
 from undercroft.engine.workflow import Workflow
@@ -34,7 +34,7 @@ from undercroft.errors import (
     UndercroftError,
     UnknownOutcomeError,
 )
-from undercroft.layers.breakers.classes import ErrorRule
+from undercroft.layers.breakers.classes import Blame, ErrorRule
 from undercroft.layers.breakers.policy import (
     BreakerPolicy,
     Budget,
@@ -58,13 +58,14 @@ from undercroft.model.inject import (
 )
 from undercroft.model.message import Answer, Message, ModelRequest, Usage
 from undercroft.model.outcome import Outcome
-from undercroft.model.step import Call, Refusal, Result
+from undercroft.model.step import Call, ErrorClass, Refusal, Result
 from undercroft.model.trace import Trace
 
 __all__ = [
     "Allowance",
     "Answer",
     "Approval",
+    "Blame",
     "Breaker",
     "BreakerOpenError",
     "BreakerPolicy",
@@ -78,6 +79,7 @@ __all__ = [
     "Deadline",
     "DeclarationError",
     "DomainError",
+    "ErrorClass",
     "ErrorRule",
     "Fallback",
     "Fence",
@@ -119,4 +121,5 @@ __all__ = [
     "testing",
     "tool",
     "wire_attempt",
+    "wire_attempt_sync",
 ]

@@ -18,6 +18,7 @@ from undercroft.engine.cancel import caught, loop_runs, may_be_a_person
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.owning import Reader
+from undercroft.engine.passing import Passing
 from undercroft.engine.step import Ended, Setting, Step
 from undercroft.engine.threads import in_thread
 from undercroft.errors import DeadlineError, EncodeError, StrayCancelError, UnknownOutcomeError
@@ -62,30 +63,15 @@ class CallRun:
         del step
         return Missing(self.lacking)
 
-    async def call(
-        self,
-        step: Step,
-        kwargs: dict[str, Any],
-        attempt: int,
-        limit_s: float | None,
-        more_s: Callable[[], float] | None = None,
-    ) -> Any:
-        """Call the body of `step` once, for at most `limit_s` seconds; raises what it raises.
-
-        Args:
-            step: Whose body.
-            kwargs: What it is given, but for what is injected.
-            attempt: From 1.
-            limit_s: None: as long as it takes.
-            more_s: Asked for more seconds when those are over.
-        """
-        body = step.body
+    async def call(self, step: Step, attempt: int, passing: Passing) -> Any:
+        """Call the body of `step` once, for as long as it may take; raises what it raises."""
+        body, kwargs, limit_s = step.body, passing.kwargs, passing.limit_s
         for parameter, kind in body.injected.items():
-            kwargs[parameter] = self.injection(kind, step, attempt, limit_s)
+            kwargs[parameter] = self.injection(kind, step, attempt, passing.told_s)
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
         if limit_s is None:
             return await call
-        return await self.bounded(body, call, limit_s, more_s)
+        return await self.bounded(body, call, limit_s, passing.more_time_s)
 
     async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
         """Do a read once more, outside of the turn's own steps; raises whatever it raises."""

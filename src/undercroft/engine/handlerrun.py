@@ -111,7 +111,7 @@ class HandlerRun(LineRun):
                 code.exception()  # raised below, or of no interest after a halt
         if self.broken is not None:
             raise self.broken
-        if self.spun is not None:
+        if self.spun is not None and not self.doubts:
             return Finish(TurnStatus.FAILED, error=failure(self.spun, step=self.spun.service))
         if self.parked.done() or not code.done():
             status = TurnStatus.IN_DOUBT if self.doubts else TurnStatus.WAITING

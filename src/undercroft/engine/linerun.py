@@ -37,6 +37,8 @@ from undercroft.model.step import StepStatus
 # the handler may still be about to ask for it.
 REPLAY_GRACE_S = 1.0
 PARK_GRACE_S = 0.02
+# How long writes of other branches may take once a turn is ended that goes round in circles.
+SPIN_GRACE_S = 5.0
 
 
 class LineRun(TurnRun):
@@ -162,7 +164,7 @@ class LineRun(TurnRun):
         was, line.told = line.told, shut
         if line.loops is not None and any(service not in shut for service in was):
             # What is back may be called again, however often it failed before.
-            line.loops.progress()
+            line.loops.anew()
         return shut != was
 
     # ------------------------------------------------------------------ branches
@@ -222,6 +224,10 @@ class LineRun(TurnRun):
         """End the turn if a line that was told for the last time goes on nevertheless."""
         if line.spun is None:
             return
+        give_up_s = self.now_s() + SPIN_GRACE_S
+        while self.writing and self.now_s() < give_up_s:
+            # What another branch has under way may come to its end; nothing new begins.
+            await self.clock.sleep(PARK_GRACE_S)
         self.spun = line.spun
         if not self.parked.done():
             self.parked.set_result(None)

@@ -122,7 +122,12 @@ class Passing:
             self.limit_s = gate.service.timeout_s
         # Of a write without a key a client library must not make two.
         once = 1 if body.changes and not body.keyed else None
-        self.wire = Wire(service=body.service or step.name, more=self._more, repeats_allowed=once)
+        self.wire = Wire(
+            service=body.service or step.name,
+            more=self._more,
+            repeats_allowed=once,
+            named_only=True,
+        )
         self.short = None
         refusal = await self._set_aside() if self._accounts else None
         if refusal is not None:
@@ -160,6 +165,14 @@ class Passing:
             await self._gate.learn()
         return self._reserve()
 
+    @property
+    def told_s(self) -> float | None:
+        """Seconds after which the attempt is ended, as its body is told; None: no limit."""
+        if not self._open_end or self._reservation is None:
+            return self.limit_s
+        left_us = most(self._accounts, "time_s") or 0
+        return (self._reservation.amount.time_us + left_us) / US_PER_S
+
     def begin(self) -> None:
         """Say that the body is called now."""
         self._begun, self._began_s = True, self._now_s()
@@ -170,7 +183,15 @@ class Passing:
         if not self._open_end or made is None or not left_us:
             return 0.0
         more_us = min(_slice_us(left_us), left_us)
-        return 0.0 if made.extend(Amount(time_us=more_us)) is not None else more_us / US_PER_S
+        if made.extend(Amount(time_us=more_us)) is not None:
+            return 0.0
+        self._note_aside(made)
+        return more_us / US_PER_S
+
+    def _note_aside(self, made: Reservation) -> None:
+        """Write down what is set aside by now, which counts as spent if nothing follows."""
+        self._log.note(AttemptReserved(self._step.n, *made.amount))
+        self._log.put()
 
     def _more(self) -> str | None:
         """Set aside another attempt, which a client library makes; say why that cannot be."""
@@ -178,7 +199,10 @@ class Passing:
         if made is None:
             return None
         self.short = made.extend(Amount(1, usd_nano=self._step.body.usd_nano))
-        return None if self.short is None else self.short.problem
+        if self.short is not None:
+            return self.short.problem
+        self._note_aside(made)
+        return None
 
     def _reserve(self) -> Refusal | None:
         """Set aside what the attempt may spend; return why that cannot be."""
@@ -375,6 +399,8 @@ class Passing:
         step, made = self._step, self._reservation
         self._begun = self._noted = False
         aside = made.amount if made is not None else NOTHING
+        # Whatever goes on sending after this is not of this attempt any more.
+        self.wire.closed = True
         attempts = max(1, self.wire.count)
         if step.kind != MODEL:
             usd_nano = step.body.usd_nano * attempts or None

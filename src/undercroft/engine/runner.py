@@ -339,8 +339,7 @@ class Runner:
     def _stop_when_quiet(self, live: _Live, give_up_s: float) -> None:
         if live.closed:
             return
-        writing = any(step.body.changes for step in live.run.running.values())
-        if writing and self._clock.now_s() < give_up_s:
+        if live.run.writing and self._clock.now_s() < give_up_s:
             loop = asyncio.get_running_loop()
             live.timers.append(loop.call_later(_POLL_S, self._stop_when_quiet, live, give_up_s))
         else:

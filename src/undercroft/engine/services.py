@@ -273,7 +273,8 @@ class Quick:
     def __init__(self, gate: Gate, permit: int, tool: str, *, changes: bool = False) -> None:
         self._gate, self._permit, self._tool = gate, permit, tool
         # Of a write without a key a client library must not make two.
-        self.wire = Wire(service=gate.name, repeats_allowed=1 if changes else None)
+        once = 1 if changes else None
+        self.wire = Wire(service=gate.name, repeats_allowed=once, named_only=True)
         self.began_s = gate.now_s()
         self._begun = False
 
@@ -294,6 +295,7 @@ class Quick:
     def succeeded(self, took_s: float) -> None:
         """Take note that it went well."""
         permit, self._permit = self._permit, 0
+        self.wire.closed = True
         self._gate.succeeded(permit, took_s)
         self._gate.took(self.wire.count or 1, None)
 
@@ -303,6 +305,7 @@ class Quick:
         if self.wire.refused and changes:
             judged = replace(judged, error_class=ErrorClass.UNKNOWN, blame=Blame.VENDOR)
         permit, self._permit = self._permit, 0
+        self.wire.closed = True
         self._gate.failed(permit, judged, error, self._gate.now_s() - self.began_s)
         self._gate.took(self.wire.count or 1, None)
         return judged
@@ -326,6 +329,7 @@ class Quick:
         permit, self._permit = self._permit, 0
         if not permit:
             return
+        self.wire.closed = True
         self._gate.released(permit)
         if self._begun:
             self._gate.took(self.wire.count or 1, None)

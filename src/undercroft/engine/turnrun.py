@@ -103,6 +103,11 @@ class TurnRun(DoubtRun, ABC):
             return None
         return await self.owner.session(SESSION + quote(self.session, safe=""))
 
+    @property
+    def writing(self) -> bool:
+        """Whether a write is under way."""
+        return any(step.body.changes for step in self.running.values())
+
     def allow(self, accounts: Iterable[Account | None]) -> None:
         """Let the turn spend no more than `accounts` have."""
         self.accounts = [account for account in accounts if account is not None]
@@ -522,8 +527,7 @@ class TurnRun(DoubtRun, ABC):
         """Call the body once; raises also what a service answered as though all were well."""
         passing.begin()
         with counting(passing.wire):
-            limit_s, more_s = passing.limit_s, passing.more_time_s
-            value = await self.call(step, passing.kwargs, attempt, limit_s, more_s)
+            value = await self.call(step, attempt, passing)
         task = asyncio.current_task()
         if task is not None and task.cancelling() and not self.halted:
             await take_back_cancel(task)

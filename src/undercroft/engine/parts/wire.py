@@ -31,8 +31,10 @@ class Wire:
         count: Attempts so far.
         repeats: Attempts so far of the request that was sent most often.
         refused: Attempts that were not allowed.
+        closed: Whether the call is over: what was left behind must not go on sending.
 
     Args:
+        named_only: Whether `repeats_allowed` is only about requests that say what they are.
         more: Asked for each attempt after the first; says why it may not be made, or None.
     """
 
@@ -40,7 +42,9 @@ class Wire:
         "_by_request",
         "_more",
         "allowed",
+        "closed",
         "count",
+        "named_only",
         "refused",
         "repeats",
         "repeats_allowed",
@@ -53,21 +57,25 @@ class Wire:
         *,
         repeats_allowed: int | None = None,
         service: str = "",
+        named_only: bool = False,
         more: Callable[[], str | None] | None = None,
     ) -> None:
         self.allowed, self.repeats_allowed, self.service = allowed, repeats_allowed, service
         self.count = self.repeats = self.refused = 0
         self._by_request: dict[Hashable, int] = {}
-        self._more = more
+        self._more, self.named_only = more, named_only
+        self.closed = False
 
     def _full(self, request: Hashable) -> str | None:
         """Why no attempt is left, if so."""
+        if self.closed:
+            return "the call that it belongs to is over"
         if self.allowed is not None and self.count >= self.allowed:
             return f"the call's {self.allowed} attempts are used up"
         sent = self._by_request.get(request, 0)
         # What does not say what it is may be another request each time.
-        limit = self.repeats_allowed if request is not None else None
-        if limit is not None and sent >= limit:
+        counts = request is not None or not self.named_only
+        if counts and self.repeats_allowed is not None and sent >= self.repeats_allowed:
             return f"the call's {self.repeats_allowed} attempts are used up"
         return None
 

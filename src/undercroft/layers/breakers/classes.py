@@ -245,7 +245,9 @@ def _judge(error: BaseException, changes: bool, wall_s: float | None) -> Judged:
     error_class = found.kind.change if changes else found.kind.read
     if changes and error_class in RETRIED and (not whole or _in_doubt(links)):
         error_class = ErrorClass.UNKNOWN
-    hint = found.retry_after_s if error_class in RETRIED else None
+    # Also of what is in doubt: it may be repeated under its key, and not too early.
+    hinted = error_class in RETRIED or error_class is ErrorClass.UNKNOWN
+    hint = found.retry_after_s if hinted else None
     return Judged(error_class, found.kind.blame, hint, found.kind.quota, found.why)
 
 

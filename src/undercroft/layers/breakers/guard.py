@@ -94,7 +94,9 @@ def withdrawn(open_services: Sequence[tuple[str, Sequence[str]]]) -> str:
         open_services: By service, the names of its tools.
     """
     if not open_services:
-        return "[undercroft] All services answer again; every tool is on offer."
+        return (
+            "[undercroft] Every tool is on offer again, and what did not answer may be asked anew."
+        )
     said = "; ".join(f"{service} ({', '.join(tools)})" for service, tools in open_services)
     return (
         f"[undercroft] Not answering now, and so not on offer: {said}. Go on without, and tell "

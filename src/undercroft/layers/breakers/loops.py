@@ -249,12 +249,18 @@ class Loops:
 
     def progress(self) -> None:
         """Begin all counting anew, such as after a person said something."""
+        self.anew()
+        self.redirects = 0
+        self._told = -1
+
+    def anew(self) -> None:
+        """Count calls anew, since they may come to something else now; who was told stays told."""
         self._counts.clear()
         self._blocked.clear()
         self._history.clear()
         self._runs = [0] * len(self._runs)
-        self._stale = self.redirects = 0
-        self._fresh, self._told = True, -1
+        self._stale = 0
+        self._fresh = True
 
     def _settle(self, asked: Asked) -> None:
         waiting = self._pending.get(asked, 0)

@@ -97,6 +97,8 @@ class Passing:
         self.limit_s: float | None = None
         self.wire = Wire()
         self.short: Short | None = None
+        # What all processes were told to be set aside of the budget of the service.
+        self._told: Amount | None = None
         self._judged: Judged | None = None
 
     @property
@@ -161,9 +163,22 @@ class Passing:
 
     async def _set_aside(self) -> Refusal | None:
         """Set aside what the attempt may spend; return why that cannot be."""
-        if self._gate is not None and self._gate.account.budget:
-            await self._gate.learn()
-        return self._reserve()
+        refusal = self._reserve()
+        gate, made = self._gate, self._reservation
+        if refusal is not None or gate is None or made is None or not gate.account.budget:
+            return refusal
+        amount = self._told = made.amount
+        try:
+            enough = await gate.tell_aside(amount)
+        except BaseException:
+            self._give_back()
+            raise
+        if enough:
+            return None
+        self._give_back()
+        # Others spent it, and now the account says so, too.
+        short = gate.account.short(amount)
+        return self._reserve() if short is None else over_budget(self._step.name, short)
 
     @property
     def told_s(self) -> float | None:
@@ -415,7 +430,7 @@ class Passing:
             self._reservation = None
         if self._gate is not None:
             self._gate.took(attempts, usd_nano)
-            self._gate.spent(amount)
+            self._pay(amount)
         if made is not None or any(tokens) or usd_nano:
             service = step.body.service or ""
             self._log.note(AttemptSpent(step.n, service, attempts, time_us, *tokens, usd_nano))
@@ -425,6 +440,13 @@ class Passing:
         made, self._reservation, self._noted = self._reservation, None, False
         if made is not None:
             made.cancel()
+        self._pay(NOTHING)
+
+    def _pay(self, actual: Amount) -> None:
+        """Tell all processes what became of what they were told to be set aside."""
+        told, self._told = self._told, None
+        if told is not None and self._gate is not None:
+            self._gate.tell_spent(told, actual)
 
 
 def calls_out(step: Step) -> bool:

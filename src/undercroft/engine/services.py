@@ -25,7 +25,7 @@ from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
 from undercroft.layers.breakers.guard import is_open, overloaded
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER
 from undercroft.layers.breakers.service import MODEL_RETRY, Service, named
-from undercroft.layers.breakers.spend import Account, Amount, TokenRatio
+from undercroft.layers.breakers.spend import NOTHING, Account, Amount, TokenRatio
 from undercroft.layers.breakers.state import BreakerState, Circuit
 from undercroft.layers.breakers.waits import RetryTokens
 from undercroft.model.step import ErrorClass, Refusal
@@ -33,8 +33,8 @@ from undercroft.ports import Clock
 
 log = logging.getLogger(__name__)
 
-# Of accounts that all processes on a journal share, and how often each hears of the others.
-SCOPE, LEARN_S = "service", 0.5
+# Of accounts that all processes on a journal share.
+SCOPE = "service"
 
 
 class Gate:
@@ -76,7 +76,8 @@ class Gate:
         self.usd_nano: int | None = None
         self.last_error: LastError | None = None
         self._complained = False
-        self._learned_s = -math.inf
+        # What other processes were told to be set aside, and not yet what became of it.
+        self._told_aside = NOTHING
         self._waiting: deque[asyncio.Future[None]] = deque()
         # Whether there is nothing but a breaker and a limit, as with most services.
         self.simple = service.retry is None and service.timeout_s is None and not service.budget
@@ -207,18 +208,32 @@ class Gate:
         self.limit.released()
         self._next()
 
-    async def learn(self) -> None:
-        """Hear what all processes spent on the service, if that is limited and not known."""
-        sharing = self._sharing
-        if sharing is None or not sharing.shared or self.now_s() < self._learned_s + LEARN_S:
-            return
-        self._learned_s = self.now_s()
-        self.account.learned(Amount(*await sharing.spent(SCOPE, self.name)))
+    async def tell_aside(self, amount: Amount) -> bool:
+        """Tell all processes what is set aside; return whether there is enough for all of it.
 
-    def spent(self, amount: Amount) -> None:
-        """Tell all processes what was spent, if that is limited."""
-        if self._sharing is not None and self.account.budget:
+        It is in the store before the call is made, so that a crash forgets nothing, and two
+        processes that take the last of it at once are both refused. Where the store does not
+        answer within a quarter of a second, this process goes on by itself.
+        """
+        self._tell_spent(amount)
+        sharing = self._sharing
+        if sharing is None or not sharing.shared:
+            return True
+        total = Amount(*await sharing.spent(SCOPE, self.name))
+        # What is set aside here is in the sum, and stands in the account as just that.
+        self.account.learned(total.minus(self._told_aside))
+        return not self.account.overdrawn
+
+    def _tell_spent(self, amount: Amount) -> None:
+        self._told_aside = self._told_aside.plus(amount)
+        if self._sharing is not None:
             self._sharing.spend_add(SCOPE, self.name, amount)
+
+    def tell_spent(self, aside: Amount, actual: Amount) -> None:
+        """Tell all processes what became of what was set aside."""
+        self._told_aside = self._told_aside.minus(aside)
+        if self._sharing is not None:
+            self._sharing.spend_add(SCOPE, self.name, actual.minus(aside))
 
     @property
     def typical_s(self) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -319,7 +319,7 @@ class Sharing:
             prober = news.probers.get(line.name)
             self._told_who(line, prober, failed=not written)
         self._totals.update(news.totals)
-        self._answer_totals()
+        self._answer_totals(post.totals)
 
     def _failed(self, error: Exception) -> None:
         if not self._failing:
@@ -334,11 +334,12 @@ class Sharing:
             line.answer(granted=True)
         self._answer_totals()
 
-    def _answer_totals(self) -> None:
-        for waiter in self._wanted.values():
-            if not waiter.done():
+    def _answer_totals(self, accounts: Sequence[Account] | None = None) -> None:
+        """Let those go on that wanted to know of `accounts`; None: everybody."""
+        for account in list(self._wanted) if accounts is None else accounts:
+            waiter = self._wanted.pop(account, None)
+            if waiter is not None and not waiter.done():
                 waiter.set_result(None)
-        self._wanted.clear()
 
     # ------------------------------------------------------------------ telling
 

@@ -38,7 +38,9 @@ class Service:
             models four times.
         ratio: How many retries it is given, beside its calls.
         limit: How calls in flight are limited once it says that they are too many.
-        budget: Of all calls to it, of all turns, as long as the journal lives.
+        budget: Of all calls to it, of all turns and processes, as long as the journal lives.
+            Each call asks the store about it first; where that does not answer within a
+            quarter of a second, the process goes on by itself.
         timeout_s: Seconds for an attempt of a tool that has none of its own; above 0.
         errors: What its errors mean, looked at before the table of ours.
         classify: The same as a function: of an error, its class, or None.

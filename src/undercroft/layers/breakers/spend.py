@@ -322,6 +322,13 @@ class Account:
         self._spent[:] = total
         self._reserved[:] = NOTHING
 
+    @property
+    def overdrawn(self) -> bool:
+        """Whether more is spent and set aside together than is allowed."""
+        return any(
+            self._spent[unit] + self._reserved[unit] > limit for unit, limit in self._limited
+        )
+
     def learned(self, spent: Amount) -> None:
         """Say what everybody spent by now, whoever has this account too; reservations stay."""
         self._spent[:] = spent

@@ -76,7 +76,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         NUMBERS,
     ),
     StepWaited: st.builds(StepWaited, NUMBERS, TIMES, TEXT, TEXT),
-    StepRetried: st.builds(StepRetried, NUMBERS, NUMBERS, TIMES, TIMES, FAILURES),
+    StepRetried: st.builds(StepRetried, NUMBERS, NUMBERS, TIMES, TIMES, FAILURES, st.booleans()),
     StepEnded: st.builds(
         StepEnded,
         NUMBERS,
@@ -111,7 +111,9 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     VersionChecked: st.builds(
         VersionChecked, NUMBERS, TEXTS, st.booleans(), TEXT, TIMES, TIMES, NUMBERS
     ),
-    AttemptReserved: st.builds(AttemptReserved, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    AttemptReserved: st.builds(
+        AttemptReserved, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS
+    ),
     AttemptSpent: st.builds(
         AttemptSpent, NUMBERS, TEXT, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.none() | NUMBERS
     ),
@@ -200,7 +202,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
         *("attempt", "branch", "tick"),
     ),
     StepWaited: ("waited", "n", "waited_s", "claim", "behind"),
-    StepRetried: ("retry", "n", "attempt", "at", "wait_s", "error"),
+    StepRetried: ("retry", "n", "attempt", "at", "wait_s", "error", "rests"),
     StepEnded: (
         *("end", "n", "status", "took_s", "value", "error", "refusal", "name", "fp", "args"),
         *("at", "tick", "version"),

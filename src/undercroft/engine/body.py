@@ -75,6 +75,7 @@ class Verify:
         parameters: Those that it shares with the write, by name.
         reads: Whether it is a tool that reads a resource and takes no idempotency key: then
             its answer is a state, to be compared with the one that the turn saw before.
+        service: What it talks to, if it is a tool that says so; else that of the write.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Verify:
     parameters: tuple[str, ...]
     injected: Mapping[str, type]
     reads: bool
+    service: str | None
 
 
 class Terms(NamedTuple):
@@ -258,4 +260,5 @@ def make_verify(
         parameters=tuple(p.name for p in asked.parameters if p.name in known),
         injected=asked.injected,
         reads=effect is not None and not keyed,
+        service=getattr(verify, "service", None),
     )

@@ -37,6 +37,7 @@ class Slot:
         "held",
         "looped",
         "n",
+        "other",
         "place",
         "record",
         "result",
@@ -55,6 +56,8 @@ class Slot:
         self.fp = b""
         self.n = 0
         self.record: Record | None = None
+        # Of what stood in for the tool in an earlier life.
+        self.other: Record | None = None
         self.result: Result | None = None
         self.data: Any = None
         # What stood in for the tool; and whether it was refused since it leads in circles.

@@ -91,7 +91,9 @@ class DoubtRun(CallRun):
             return verify.fn(**kwargs) if verify.is_async else in_thread(verify.fn, kwargs)
 
         try:
-            answer = await self.aside(step.body, step.body.service, verify.name, call)
+            answer = await self.aside(
+                step.body, verify.service or step.body.service, verify.name, call
+            )
             raw = encode(answer)
         except BaseException as raised:  # noqa: BLE001  a verify that fails settles nothing
             error = self.own(raised, step.body)

@@ -242,7 +242,8 @@ class FlowRun(GraphRun):
     ) -> tuple[Ended, tuple[int, ...]]:
         """Call what stands in for a step; return how that ended, and whose value it is."""
         assert op.stand_in is not None  # noqa: S101  the caller looked
-        other, now = await self.fall_back(step, op.stand_in, kwargs, ended)
+        record = self.memo.take(step.name + FALLBACK, step.fp) if self.memo.left else None
+        other, now = await self.fall_back(step, op.stand_in, kwargs, ended, record)
         if now.status is not StepStatus.OK:
             return now, (step.n,)
         self.lacking[op.name] = in_words(ended.error, ended.refusal)
@@ -350,14 +351,14 @@ class FlowRun(GraphRun):
     def _joined(self, op: Op, fan: Fan, error: Failure | None) -> list[Op]:
         """One item came to its end; the last one ends the step."""
         if error is not None:
-            fan.failed = True
+            fan.error = fan.error or error
             self.error = self.error if op.optional else self.error or error
         fan.left -= 1
         if fan.left:
             return []
         self.numbers[op.index] = tuple(fan.numbers)
-        if fan.failed:
-            return self.lost(op, error)
+        if fan.error is not None:
+            return self.lost(op, fan.error)
         self.values[op.index] = fan.values
         return self.settled(op, State.OK)
 

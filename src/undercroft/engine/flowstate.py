@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any
 
+from undercroft.model.step import Failure
+
 
 class State(Enum):
     """Where a step of this run stands."""
@@ -22,11 +24,12 @@ LOST = (State.FAILED, State.SKIPPED)
 class Fan:
     """A fan-out under way."""
 
-    __slots__ = ("failed", "items", "left", "numbers", "values")
+    __slots__ = ("error", "items", "left", "numbers", "values")
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
         self.left = len(items)
         self.values: list[Any] = [None] * len(items)
         self.numbers: list[int] = [0] * len(items)
-        self.failed = False
+        # Of the first item that failed.
+        self.error: Failure | None = None

@@ -67,6 +67,7 @@ class Guarded:
         Raises:
             BreakerOpenError: The service keeps failing, and is left alone.
             OverloadedError: It asked to be left alone for longer than we wait.
+            BudgetError: What may be spent on it is spent.
         """
         block = self._gate.passing("this call", math.inf, probe=self._probe)
         await block.__aenter__()

@@ -32,7 +32,7 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.owning import changing
 from undercroft.engine.standin import StandIn
-from undercroft.engine.step import MODEL, Ended, Finish, Setting, Step, end_of
+from undercroft.engine.step import FALLBACK, MODEL, Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
 from undercroft.engine.turnrun import neither
@@ -239,6 +239,10 @@ class HandlerRun(LineRun):
         if self.memo.left:
             for slot in slots:
                 slot.record = self.memo.take(slot.call.name, slot.fp)
+                recorded = slot.record.ended if slot.record is not None else None
+                if recorded is not None and _falls_back(slot, end_of(recorded)):
+                    # Now, or it would look as if nobody asked for it.
+                    slot.other = self.memo.take(slot.call.name + FALLBACK, slot.fp)
             new = [slot for slot in slots if slot.record is None]
             if self.memo.left and new:
                 await self.other_branches(new[0].call.name)
@@ -422,7 +426,8 @@ class HandlerRun(LineRun):
         refusal = self._stand_in_of_other(line, step, tool.stand_in, slot.accepted.passed)
         if refusal is not None:
             return neither(ended, f"its fallback may not: {refusal.message}")
-        other, now = await self.fall_back(step, tool.stand_in, slot.accepted.passed, ended)
+        given = slot.accepted.passed
+        other, now = await self.fall_back(step, tool.stand_in, given, ended, slot.other)
         if now.status is StepStatus.OK:
             slot.stood_in = tool.stand_in.name or "a value"
             self._lacks(slot, in_words(ended.error, ended.refusal))

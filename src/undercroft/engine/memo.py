@@ -45,11 +45,14 @@ class Record:
     voided: ApprovalVoided | None = None
     settled: DoubtSettled | None = None
     ended: StepEnded | None = None
+    # Whether its last attempt failed for sure and no other was begun.
+    resting: bool = False
 
     @property
     def in_doubt(self) -> bool:
         """Whether it is a write that began and of which no end is known."""
-        return self.ended is None and self.started is not None and self.started.changes
+        begun = self.ended is None and self.started is not None and not self.resting
+        return begun and self.started is not None and self.started.changes
 
     @property
     def waiting(self) -> bool:
@@ -139,10 +142,13 @@ def _recall_step(records: dict[int, Record], event: AnyEvent) -> None:
             record = records.setdefault(event.n, Record(event.n, event.name, event.fp))
             record.started, record.causes = event, event.causes
             record.attempts += 1
+            record.resting = False
             # Begun once more: what was said of the last attempt is no word on this one.
             record.settled = None
         case StepRetried():
-            records[event.n].attempts = event.attempt + 1
+            record = records[event.n]
+            record.resting = event.rests
+            record.attempts = event.attempt + (not event.rests)
         case StepEnded(status=StepStatus.IN_DOUBT):
             pass  # says why there is a doubt, and ends nothing
         case StepEnded():

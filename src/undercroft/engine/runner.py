@@ -303,6 +303,8 @@ class Runner:
             "", f"the turn did not end within {live.why}", "Raise timeout_s, or do less in a turn."
         )
         lost = failure(problem, ErrorClass.TRANSIENT)
+        for n in run.resting:
+            run.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=lost))
         for n, step in run.running.items():
             if step.body.changes:
                 run.doubts[n] = step

@@ -18,14 +18,23 @@ from typing import Any
 
 from undercroft.engine.parts.wire import Wire, counting
 from undercroft.engine.sharing import Sharing
-from undercroft.errors import BreakerOpenError, OverloadedError
+from undercroft.errors import BreakerOpenError, BudgetError, OverloadedError
 from undercroft.layers.breakers.adaptive import AdaptiveLimit
 from undercroft.layers.breakers.board import LastError
 from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
 from undercroft.layers.breakers.guard import is_open, overloaded
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER
 from undercroft.layers.breakers.service import MODEL_RETRY, Service, named
-from undercroft.layers.breakers.spend import NOTHING, Account, Amount, TokenRatio
+from undercroft.layers.breakers.spend import (
+    NOTHING,
+    Account,
+    Amount,
+    Reservation,
+    Short,
+    TokenRatio,
+    reserve,
+    to_us,
+)
 from undercroft.layers.breakers.state import BreakerState, Circuit
 from undercroft.layers.breakers.waits import RetryTokens
 from undercroft.model.step import ErrorClass, Refusal
@@ -258,9 +267,16 @@ class Gate:
         Raises:
             BreakerOpenError: The service keeps failing, and is left alone.
             OverloadedError: It asked to be left alone for longer than we wait.
+            BudgetError: It is limited, and there is too little left.
         """
-        entered = await self.enter(name, probe=probe, left_s=left_s)
+        made = await self._set_aside(name)
+        try:
+            entered = await self.enter(name, probe=probe, left_s=left_s)
+        except BaseException:
+            self._pay(made, NOTHING)
+            raise
         if isinstance(entered, Refusal):
+            self._pay(made, NOTHING)
             kind = BreakerOpenError if entered.rule == "breakers.open" else OverloadedError
             wait_s = entered.facts.get("retry_in_s", entered.facts.get("pause_s"))
             raise kind(self.name, entered.message.removesuffix("."), "Try again later.", wait_s)
@@ -278,6 +294,33 @@ class Gate:
             quick.succeeded(self.now_s() - quick.began_s)
         finally:
             quick.called_off()
+            took_us = to_us(max(0.0, self.now_s() - quick.began_s))
+            self._pay(made, Amount(quick.wire.count or 1, took_us))
+
+    async def _set_aside(self, name: str) -> Reservation | None:
+        """Set aside what a call that is no step may spend, if that is limited.
+
+        Raises:
+            BudgetError: There is too little left.
+        """
+        if not self.account.budget:
+            return None
+        amount = Amount(1)
+        made = reserve([self.account], amount)
+        if isinstance(made, Reservation) and await self.tell_aside(amount):
+            return made
+        if isinstance(made, Reservation):
+            self._pay(made, NOTHING)
+        short = made if isinstance(made, Short) else self.account.short(amount)
+        problem = short.problem if short is not None else "others took the last of its budget"
+        mend = short.mend if short is not None else "Raise the budget of the service."
+        raise BudgetError(self.name, f"{name} was not made: {problem}", mend)
+
+    def _pay(self, made: Reservation | None, actual: Amount) -> None:
+        """Say what a call took for which something was set aside."""
+        if made is not None:
+            self.tell_spent(made.amount, actual)
+            made.settle(actual)
 
 
 class Quick:

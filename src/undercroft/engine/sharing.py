@@ -318,6 +318,9 @@ class Sharing:
         for line in asked:
             prober = news.probers.get(line.name)
             self._told_who(line, prober, failed=not written)
+        if len(self._totals) >= ACCOUNTS_MAX:
+            # They are asked for again; kept only for when nobody answers.
+            self._totals.clear()
         self._totals.update(news.totals)
         self._answer_totals(post.totals)
 

@@ -84,6 +84,8 @@ class TurnRun(DoubtRun, ABC):
         )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
+        # Waiting for their next attempt; what they did before failed for sure.
+        self.resting: dict[int, Step] = {}
         # What the turn, and its session, may spend; and steps, by their numbers.
         self.accounts: list[Account] = []
         self.step_accounts: dict[int, Account] = {}
@@ -276,7 +278,7 @@ class TurnRun(DoubtRun, ABC):
             if ended is not AGAIN:
                 break
             passing = passing or self._passing(step, again=tried > 0)
-            if done and not await self._repeats(passing, done):
+            if done and not await self._repeats(step, passing, done):
                 break
             refused = await self._begin(step, attempt + 1, passing)
             if refused is not None:
@@ -292,12 +294,14 @@ class TurnRun(DoubtRun, ABC):
             return Ended(StepStatus.IN_DOUBT)
         return ended
 
-    async def _repeats(self, passing: Passing, done: int) -> bool:
+    async def _repeats(self, step: Step, passing: Passing, done: int) -> bool:
         """Wait before a write is repeated under its key, as before any other retry."""
         wait_s = passing.repeat_wait_s(done, REPEATS_MAX)
         if wait_s is None:
             return False
+        self.doubts[step.n] = step
         await self.clock.sleep(wait_s)
+        del self.doubts[step.n]
         return True
 
     def standing_in(self, step: Step, stand_in: StandIn, given: Mapping[str, Any]) -> Step:
@@ -325,7 +329,12 @@ class TurnRun(DoubtRun, ABC):
         )
 
     async def fall_back(
-        self, step: Step, stand_in: StandIn, given: Mapping[str, Any], ended: Ended
+        self,
+        step: Step,
+        stand_in: StandIn,
+        given: Mapping[str, Any],
+        ended: Ended,
+        record: Record | None,
     ) -> tuple[Step, Ended]:
         """Call what stands in for `step`, which came to nothing; return how that ended.
 
@@ -334,12 +343,12 @@ class TurnRun(DoubtRun, ABC):
             stand_in: What is called.
             given: The arguments of `step`, by name.
             ended: How it did.
+            record: Of what stood in for it in an earlier life.
         """
         try:
             other = self.standing_in(step, stand_in, given)
         except KeyProblem as problem:
             return step, neither(ended, f"its fallback names no resource: {problem}")
-        record = self.memo.take(other.name, step.fp) if self.memo.left else None
         other = other._replace(n=record.n if record is not None else self.log.next_n())
         if record is not None and record.ended is not None:
             now = end_of(record.ended)
@@ -506,13 +515,12 @@ class TurnRun(DoubtRun, ABC):
                 wait_s = passing.next_wait_s(judged, attempt)
                 if wait_s is None or ended.error is None:
                     break
-                self.log.note(StepRetried(step.n, attempt, self.wall_s(), wait_s, ended.error))
+                at, rests = self.wall_s(), body.changes
+                self.log.note(StepRetried(step.n, attempt, at, wait_s, ended.error, rests))
                 self.log.put()
-                await self.clock.sleep(wait_s)
-                refusal = await passing.enter()
-                if refusal is not None:
-                    ended = _given_up(ended, refusal)
-                    break
+                refused = await self._once_more(step, attempt + 1, passing, wait_s, ended)
+                if refused is not None:
+                    return attempt, refused
                 attempt += 1
             else:
                 passing.succeeded(value)
@@ -522,6 +530,25 @@ class TurnRun(DoubtRun, ABC):
                 break
         del self.running[step.n]
         return attempt, ended
+
+    async def _once_more(
+        self, step: Step, attempt: int, passing: Passing, wait_s: float, ended: Ended
+    ) -> Ended | None:
+        """Wait, and begin `step` once more; return how it ended where it must not."""
+        del self.running[step.n]
+        self.resting[step.n] = step
+        try:
+            await self.clock.sleep(wait_s)
+            refusal = await passing.enter()
+            if refusal is not None:
+                return _given_up(ended, refusal)
+            # Of a write each attempt has an intent: what failed before did so for sure.
+            refused = await self._intend(step, attempt) if step.body.changes else None
+        finally:
+            del self.resting[step.n]
+        if refused is None:
+            self.running[step.n] = step
+        return refused
 
     async def _attempt(self, step: Step, attempt: int, passing: Passing) -> Any:
         """Call the body once; raises also what a service answered as though all were well."""

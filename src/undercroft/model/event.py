@@ -138,13 +138,18 @@ class AttemptSpent(Event, frozen=True, array_like=True, gc=False, tag="spent"):
 
 
 class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
-    """An attempt failed and another follows after `wait_s`."""
+    """An attempt failed for sure, and another follows after `wait_s`.
+
+    Attributes:
+        rests: Whether that one says itself when it begins, as each attempt of a write does.
+    """
 
     n: int
     attempt: int
     at: float
     wait_s: float
     error: Failure
+    rests: bool = False
 
 
 class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):

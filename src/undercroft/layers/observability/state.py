@@ -127,7 +127,7 @@ class _Fold:
                 self._ended(event)
             case StepRetried():
                 step = self.steps[event.n]
-                step.attempts = event.attempt + 1
+                step.attempts = event.attempt + (not event.rests)
                 step.retries.append(Retry(event.attempt, event.at, event.wait_s, event.error))
             case ApprovalAsked():
                 step = self.steps.setdefault(event.n, _Step(event.name, "approval"))

@@ -184,9 +184,11 @@ class Runtime:
         self._open = False
         try:
             await self._runner.stop()
-            await self._sharing.stop()
         finally:
-            await self._store.close()
+            try:
+                await self._sharing.stop()
+            finally:
+                await self._store.close()
 
     async def run(
         self,

@@ -34,12 +34,15 @@ class TurnLog:
         "_outcomes",
         "_soon",
         "_store",
+        "intending",
         "num",
     )
 
     def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
         self.num = num
+        # Intents that are being written: who is stopped now would leave a doubt for nothing.
+        self.intending = 0
         self._head = head
         self._store = store
         self._events: list[Event] = []
@@ -132,7 +135,12 @@ class TurnLog:
         self.put()
         if self._head is not None:
             self.num, self._head = self._store.begin(self._head), None
-        return await self._store.intent(self.num, encode_frame([event]), wants, lapsed, again=again)
+        self.intending += 1
+        try:
+            frame = encode_frame([event])
+            return await self._store.intent(self.num, frame, wants, lapsed, again=again)
+        finally:
+            self.intending -= 1
 
     async def durable(self) -> None:
         """Queue what is gathered and wait until all of it is durable.

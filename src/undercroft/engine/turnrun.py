@@ -108,7 +108,8 @@ class TurnRun(DoubtRun, ABC):
     @property
     def writing(self) -> bool:
         """Whether a write is under way."""
-        return any(step.body.changes for step in self.running.values())
+        under_way = any(step.body.changes for step in self.running.values())
+        return under_way or self.log.intending > 0
 
     def allow(self, accounts: Iterable[Account | None]) -> None:
         """Let the turn spend no more than `accounts` have."""

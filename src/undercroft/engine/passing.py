@@ -279,9 +279,10 @@ class Passing:
 
     def succeeded(self, value: Any) -> None:
         """Take note of an attempt that went well."""
-        took_s = self._now_s() - self._began_s
+        now_s = self._now_s()
+        took_s = now_s - self._began_s
         if self._gate is not None and self._permit:
-            self._gate.succeeded(self._permit, took_s)
+            self._gate.succeeded(self._permit, now_s, took_s)
             self._permit = 0
         usage = value.usage if self._step.kind == MODEL and isinstance(value, Answer) else None
         if usage is not None:

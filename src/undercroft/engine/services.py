@@ -125,7 +125,7 @@ class Gate:
         self.calls += 1
         self.tokens.call(now_s)
         limit.began()
-        return Quick(self, circuit.admit(now_s), tool, changes=changes)
+        return Quick(self, circuit.admit(now_s), tool, now_s, changes=changes)
 
     async def enter(self, tool: str, *, probe: bool, left_s: float) -> int | Refusal:
         """Return a permit for one call, or why it may not be made.
@@ -185,9 +185,8 @@ class Gate:
 
     # ------------------------------------------------------------------ after a call
 
-    def succeeded(self, permit: int, took_s: float) -> None:
+    def succeeded(self, permit: int, now_s: float, took_s: float) -> None:
         """Take note of a call that went well."""
-        now_s = self.now_s()
         self.circuit.succeeded(permit, now_s, took_s)
         self.limit.succeeded(now_s - took_s)
         if self._waiting:
@@ -282,7 +281,7 @@ class Gate:
             raise kind(self.name, entered.message.removesuffix("."), "Try again later.", wait_s)
         self.calls += 1
         self.tokens.call(self.now_s())
-        quick = Quick(self, entered, name)
+        quick = Quick(self, entered, name, self.now_s())
         quick.begin()
         try:
             with counting(quick.wire):
@@ -291,7 +290,8 @@ class Gate:
             quick.failed(error, changes=False, wall_s=self._clock.wall_s())
             raise
         else:
-            quick.succeeded(self.now_s() - quick.began_s)
+            now_s = self.now_s()
+            quick.succeeded(now_s, now_s - quick.began_s)
         finally:
             quick.called_off()
             took_us = to_us(max(0.0, self.now_s() - quick.began_s))
@@ -328,17 +328,19 @@ class Quick:
 
     __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "wire")
 
-    def __init__(self, gate: Gate, permit: int, tool: str, *, changes: bool = False) -> None:
+    def __init__(
+        self, gate: Gate, permit: int, tool: str, now_s: float, *, changes: bool = False
+    ) -> None:
         self._gate, self._permit, self._tool = gate, permit, tool
         # Of a write without a key a client library must not make two.
         once = 1 if changes else None
         self.wire = Wire(service=gate.name, repeats_allowed=once, named_only=True)
-        self.began_s = gate.now_s()
+        self.began_s = now_s
         self._begun = False
 
     def begin(self) -> None:
         """Say that the call is made now."""
-        self._begun, self.began_s = True, self._gate.now_s()
+        self._begun = True
 
     async def call(self, fn: Callable[..., Awaitable[Any]], kwargs: Mapping[str, Any]) -> Any:
         """Call `fn`; raises also what a service answered as though all were well."""
@@ -350,11 +352,11 @@ class Quick:
             raise said
         return value
 
-    def succeeded(self, took_s: float) -> None:
+    def succeeded(self, now_s: float, took_s: float) -> None:
         """Take note that it went well."""
         permit, self._permit = self._permit, 0
         self.wire.closed = True
-        self._gate.succeeded(permit, took_s)
+        self._gate.succeeded(permit, now_s, took_s)
         self._gate.took(self.wire.count or 1, None)
 
     def failed(self, error: BaseException, *, changes: bool, wall_s: float) -> Judged:

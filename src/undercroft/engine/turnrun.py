@@ -129,9 +129,10 @@ class TurnRun(DoubtRun, ABC):
         """
         body = step.body
         held, service = step.held, body.service
-        if held or (service is not None and self.desk.limits(service)):
+        limited = service if service is not None and self.desk.limits(service) else None
+        if held or limited is not None:
             # Whoever waits behind it, in another turn, is told of the turn and not of the step.
-            hold = self.holds[step.n] = self.desk.enter(held, service, self.turn_id)
+            hold = self.holds[step.n] = self.desk.enter(held, limited, self.turn_id)
             refusal = None if hold.ready else await self._waited(step, hold)
             if refusal is not None:
                 return self.note_refused(step, refusal, begun=False)
@@ -236,9 +237,10 @@ class TurnRun(DoubtRun, ABC):
             judged = judge(error, changes=body.changes, wall_s=self.wall_s())
             ended = self._failed_call(body, error, judged)
         else:
-            took_s = self.now_s() - began_s
+            now_s = self.now_s()
+            took_s = now_s - began_s
             if quick is not None:
-                quick.succeeded(took_s)
+                quick.succeeded(now_s, took_s)
             ended = self.encoded(body, value, took_s)
             if step.watched:
                 ended = self._saw(step, ended, position)

@@ -12,7 +12,6 @@ Leaves to whoever counts: how many attempts there are, and what follows.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from contextvars import ContextVar, Token
 
 from undercroft.errors import BudgetError
@@ -110,7 +109,7 @@ class counting:  # noqa: N801  a block: `with counting(wire): ...`
     def __enter__(self) -> Wire:
         """Begin to count."""
         outer = _wires.get()
-        if not any(self._wire is other for other in outer):
+        if not outer or not any(self._wire is other for other in outer):
             self._token = _wires.set((*outer, self._wire))
         return self._wire
 
@@ -118,9 +117,11 @@ class counting:  # noqa: N801  a block: `with counting(wire): ...`
         """Count no more."""
         token, self._token = self._token, None
         if token is not None:
-            # Left in another task than entered, as happens to generators: that one never counted.
-            with suppress(ValueError):
+            try:
                 _wires.reset(token)
+            except ValueError:  # noqa: SIM105  a block would cost as much as all the rest
+                # Left in another task than entered, as happens to generators: it never counted.
+                pass
 
 
 async def wire_attempt(request: object = None) -> None:

@@ -54,11 +54,13 @@ class AdaptiveLimit:
     def began(self) -> None:
         """A call begins; nobody but the caller sees to it that it may."""
         self.in_flight += 1
-        self._peak = max(self._peak, self.in_flight)
+        if self.in_flight > self._peak:  # noqa: PLR1730  once a call, and twice as fast
+            self._peak = self.in_flight
 
     def released(self) -> None:
         """A call ended of which nothing is learned: cancelled, or never made."""
-        self.in_flight = max(self.in_flight - 1, 0)
+        if self.in_flight:
+            self.in_flight -= 1
 
     def succeeded(self, began_s: float) -> None:
         """A call that began at `began_s` ended, and the service had not said "too many"."""

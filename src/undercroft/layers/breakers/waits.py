@@ -137,6 +137,13 @@ class RetryTokens:
 
     def call(self, now_s: float) -> None:
         """A call is made, its first attempt."""
+        if self._left >= self._policy.saved_max:
+            # As it is as long as all goes well: nothing more can be saved.
+            if self._last_s is None or now_s > self._last_s:
+                self._last_s = now_s
+            self._from_time = 0.0
+            self.calls += 1
+            return
         self._pass(now_s)
         self._earn(max(self._policy.ratio - self._from_time, 0.0))
         self._from_time = 0.0

@@ -34,7 +34,7 @@ from undercroft.errors import (
     UndercroftError,
     UnknownOutcomeError,
 )
-from undercroft.layers.breakers.classes import Blame, ErrorRule
+from undercroft.layers.breakers.classes import Blame, ErrorRule, ErrorTable
 from undercroft.layers.breakers.policy import (
     BreakerPolicy,
     Budget,
@@ -45,6 +45,7 @@ from undercroft.layers.breakers.policy import (
 )
 from undercroft.layers.breakers.prices import Price, PriceTable
 from undercroft.layers.breakers.service import Service
+from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.conflicts.resource import Resource
 from undercroft.layers.parallelism.policy import Limits
@@ -69,6 +70,7 @@ __all__ = [
     "Breaker",
     "BreakerOpenError",
     "BreakerPolicy",
+    "BreakerState",
     "Budget",
     "BudgetError",
     "Budgets",
@@ -81,6 +83,7 @@ __all__ = [
     "DomainError",
     "ErrorClass",
     "ErrorRule",
+    "ErrorTable",
     "Fallback",
     "Fence",
     "GraphError",

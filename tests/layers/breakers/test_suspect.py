@@ -110,3 +110,19 @@ def test_a_suspect_is_still_called() -> None:
     assert circuit.metrics(0.0).suspect
     circuit.reset(1.0)
     assert not circuit.suspect
+
+
+def test_successes_speak_for_a_service() -> None:
+    """Failures far enough apart never mark it, and successes clear one that is marked."""
+    circuit = Circuit(BreakerPolicy(failure_rate=None, failures_max=100), 0.0)
+    for _ in range(20):
+        circuit.failed(circuit.admit(0.0), 0.0, 0.1)
+        for _ in range(FAILURE_ADDS):
+            circuit.succeeded(circuit.admit(0.0), 0.0, 0.1)
+        assert not circuit.suspect
+    for _ in range(4):
+        circuit.failed(circuit.admit(0.0), 0.0, 0.1)
+    assert circuit.suspect
+    for _ in range(SUM_MAX):
+        circuit.succeeded(circuit.admit(0.0), 0.0, 0.1)
+    assert not circuit.suspect

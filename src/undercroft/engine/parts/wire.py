@@ -115,13 +115,14 @@ class counting:  # noqa: N801  a block: `with counting(wire): ...`
 
     def __exit__(self, *_raised: object) -> None:
         """Count no more."""
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                _wires.reset(token)
-            except ValueError:  # noqa: SIM105  a block would cost as much as all the rest
-                # Left in another task than entered, as happens to generators: it never counted.
-                pass
+        token = self._token
+        if token is None:
+            return
+        try:
+            _wires.reset(token)
+        except ValueError:
+            # Left in another task than entered, as happens to generators: that one never counted.
+            self._token = None
 
 
 async def wire_attempt(request: object = None) -> None:

@@ -15,7 +15,7 @@ ATTEMPTS_MAX = 100
 WINDOW_CALLS_MAX = 10_000
 # A rate over fewer calls than this says little, unless it is asked for.
 CALLS_MIN = 10
-DAY_S = 86_400.0
+OPEN_MAX_S = 600.0
 
 
 def checked_number(  # noqa: PLR0913  each keyword is one part of a range
@@ -124,7 +124,8 @@ class BreakerPolicy:
         open_s: Seconds to refuse before trying again; above 0.
         open_growth: Factor on `open_s` for each opening after the first without a closing
             between; at least 1.
-        open_max_s: Bound of that; at least `open_s`.
+        open_max_s: Bound of that; at least `open_s`. 600, or `open_s` if that is more, if left
+            out.
         probes: Calls let through when half open; they decide together. At least 1.
         half_open_s: Seconds in which they must come to their end, or it is open again; above
             0. None: as long as they take.
@@ -139,7 +140,7 @@ class BreakerPolicy:
     calls_min: int | None = None
     open_s: float = 30.0
     open_growth: float = 1.0
-    open_max_s: float = 600.0
+    open_max_s: float = math.inf
     probes: int = 3
     half_open_s: float | None = 60.0
 
@@ -158,7 +159,9 @@ class BreakerPolicy:
         self._check_window()
         checked_number("open_s", self.open_s, above=0)
         checked_number("open_growth", self.open_growth, least=1)
-        if not self.open_s <= self.open_max_s < math.inf:
+        if self.open_max_s == math.inf:
+            object.__setattr__(self, "open_max_s", max(OPEN_MAX_S, self.open_s))
+        elif not self.open_s <= self.open_max_s:  # written so that NaN fails too
             raise SettingError("open_max_s", self.open_max_s, "at least open_s, and finite")
         checked_number("probes", self.probes, least=1, most=WINDOW_CALLS_MAX, whole=True)
 

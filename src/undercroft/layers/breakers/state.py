@@ -24,11 +24,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from undercroft.errors import DeadlineError, TransitionError, UnknownOutcomeError
-from undercroft.layers.breakers.policy import BreakerPolicy, RetryPolicy
+from undercroft.errors import TransitionError
+from undercroft.layers.breakers.policy import BreakerPolicy
 from undercroft.layers.breakers.suspect import Suspicion
 from undercroft.layers.breakers.window import FAILED, OK, SLOW, CountWindow, Window, window_of
-from undercroft.model.step import ErrorClass
 
 
 class BreakerState(StrEnum):
@@ -457,37 +456,3 @@ class Circuit:
             self._window = CountWindow(policy.probes, policy.probes)
         # Nothing but counting follows from a success that took less.
         self._calm_s = _EVER if state is _HALF_OPEN else min(self._slow_s, self._window.span_s)
-
-
-_RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.OVERLOADED})
-
-
-def classify(error: BaseException, *, changes: bool) -> ErrorClass:
-    """Return the class of `error`, raised by a step that `changes` the world or only reads."""
-    match error:
-        case UnknownOutcomeError():
-            return ErrorClass.UNKNOWN
-        case ConnectionRefusedError():
-            # The request never reached anybody, so even a write did not happen.
-            return ErrorClass.TRANSIENT
-        case TimeoutError() | ConnectionError() | DeadlineError():
-            return ErrorClass.UNKNOWN if changes else ErrorClass.TRANSIENT
-        case _:
-            return ErrorClass.PERMANENT
-
-
-def next_wait_s(
-    policy: RetryPolicy, error_class: ErrorClass, *, attempt: int, jitter: float
-) -> float | None:
-    """Return how long to wait before the attempt after `attempt`; None for no more.
-
-    Args:
-        policy: How often, how long.
-        error_class: Of the attempt that failed.
-        attempt: The one that failed, from 1.
-        jitter: From 0 to below 1.
-    """
-    if attempt >= policy.attempts or error_class not in _RETRIED:
-        return None
-    bound_s: float = min(policy.wait_max_s, policy.wait_s * 2.0 ** (attempt - 1))
-    return bound_s * jitter

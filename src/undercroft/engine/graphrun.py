@@ -12,11 +12,11 @@ from typing import Any
 
 from undercroft.engine.approving import in_order
 from undercroft.engine.codec import encode
+from undercroft.engine.exitrun import ExitRun
 from undercroft.engine.flowstate import LOST, Fan, State
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo
 from undercroft.engine.step import FALLBACK, Finish, Setting, Step
-from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Op, Program
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.model.event import StepEnded
@@ -30,7 +30,7 @@ Ticket = tuple[Op, int, Pairs]
 WHOLE = -1
 
 
-class GraphRun(TurnRun):
+class GraphRun(ExitRun):
     """What of a workflow's turn is known of its graph."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of

@@ -25,6 +25,7 @@ from undercroft.engine.calls import (
     shown,
 )
 from undercroft.engine.codec import decode, encode
+from undercroft.engine.exitrun import neither
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
 from undercroft.engine.linerun import LineRun, check_open, looped
@@ -35,7 +36,6 @@ from undercroft.engine.standin import StandIn
 from undercroft.engine.step import FALLBACK, MODEL, Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
-from undercroft.engine.turnrun import neither
 from undercroft.errors import (
     DeclarationError,
     ModelError,

@@ -15,12 +15,12 @@ import msgspec
 
 from undercroft.engine.calls import by_reference, model_body, read_answer
 from undercroft.engine.codec import decode, encode
+from undercroft.engine.exitrun import ExitRun
 from undercroft.engine.handler import Handler
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record, diverged
 from undercroft.engine.step import MODEL, Setting, Step, end_of
 from undercroft.engine.turn import Line
-from undercroft.engine.turnrun import TurnRun
 from undercroft.errors import DeclarationError, LoopError, ModelError, UndercroftError
 from undercroft.layers.breakers.exits import in_words
 from undercroft.layers.breakers.guard import withdrawn
@@ -41,7 +41,7 @@ PARK_GRACE_S = 0.02
 SPIN_GRACE_S = 5.0
 
 
-class LineRun(TurnRun):
+class LineRun(ExitRun):
     """What of a handler's turn its lines of code share."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,6 @@ import msgspec
 from undercroft.engine.accounts import spent_before
 from undercroft.engine.body import Body
 from undercroft.engine.cancel import take_back_cancel
-from undercroft.engine.codec import encode
 from undercroft.engine.desk import Hold
 from undercroft.engine.doubt import DoubtRun
 from undercroft.engine.lane import Lane
@@ -28,14 +27,11 @@ from undercroft.engine.owning import Ask, No, Owner, Reader, changing
 from undercroft.engine.parts.wire import counting
 from undercroft.engine.passing import Passing, calls_out
 from undercroft.engine.services import Quick
-from undercroft.engine.standin import StandIn
-from undercroft.engine.step import AGAIN, FALLBACK, Ended, Finish, Setting, Step, end_of
+from undercroft.engine.step import AGAIN, Ended, Finish, Setting, Step
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
-from undercroft.layers.breakers.exits import in_words
 from undercroft.layers.breakers.guard import over_budget
 from undercroft.layers.breakers.spend import Account
 from undercroft.layers.conflicts.guard import busy
-from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.ownership import SESSION
 from undercroft.layers.conflicts.resource import Resources
 from undercroft.model.effect import Strength
@@ -307,63 +303,6 @@ class TurnRun(DoubtRun, ABC):
         del self.doubts[step.n]
         return True
 
-    def standing_in(self, step: Step, stand_in: StandIn, given: Mapping[str, Any]) -> Step:
-        """Return what stands in for `step`, which was given arguments, as a step.
-
-        Raises:
-            KeyProblem: The arguments name no resource.
-        """
-        kwargs = {p: given[p] for p in stand_in.parameters if p in given}
-        declared = stand_in.declared.under(self.resources)
-        claims = declared.pairs({**stand_in.defaults, **kwargs})
-        return Step(
-            0,
-            step.name + FALLBACK,
-            stand_in.body,
-            "fallback",
-            kwargs,
-            step.fp,
-            (step.n,),
-            claims,
-            msgspec.Raw(encode(kwargs)),
-            None,
-            claims + declared.implicit,
-            step.branch,
-        )
-
-    async def fall_back(
-        self,
-        step: Step,
-        stand_in: StandIn,
-        given: Mapping[str, Any],
-        ended: Ended,
-        record: Record | None,
-    ) -> tuple[Step, Ended]:
-        """Call what stands in for `step`, which came to nothing; return how that ended.
-
-        Args:
-            step: What came to nothing.
-            stand_in: What is called.
-            given: The arguments of `step`, by name.
-            ended: How it did.
-            record: Of what stood in for it in an earlier life.
-        """
-        try:
-            other = self.standing_in(step, stand_in, given)
-        except KeyProblem as problem:
-            return step, neither(ended, f"its fallback names no resource: {problem}")
-        other = other._replace(n=record.n if record is not None else self.log.next_n())
-        if record is not None and record.ended is not None:
-            now = end_of(record.ended)
-        else:
-            now = await self.perform(other, record)
-        if now.status is StepStatus.OK:
-            # Read back also where it is at hand, so that a replay is given the very same.
-            return other, now._replace(value=stand_in.decode(now.raw))
-        if now.status is StepStatus.IN_DOUBT:
-            return other, now
-        return other, neither(ended, f"its fallback failed too: {in_words(now.error, now.refusal)}")
-
     async def called(self, step: Step, record: Record | None) -> Ended:
         """Begin `step` and call its body; its end is the caller's to note."""
         began_s = self.now_s()
@@ -591,14 +530,4 @@ def _given_up(ended: Ended, refusal: Refusal) -> Ended:
     if ended.error is None:
         return ended
     message = f"{ended.error.message} (not tried again: {refusal.message})"
-    return ended._replace(error=msgspec.structs.replace(ended.error, message=message))
-
-
-def neither(ended: Ended, why: str) -> Ended:
-    """Return the end of a step for which nothing could stand in."""
-    if ended.error is None:
-        assert ended.refusal is not None  # noqa: S101  it came to nothing
-        message = f"{ended.refusal.message} And {why}."
-        return ended._replace(refusal=msgspec.structs.replace(ended.refusal, message=message))
-    message = f"{ended.error.message} (and {why})"
     return ended._replace(error=msgspec.structs.replace(ended.error, message=message))

@@ -187,7 +187,7 @@ class BreakerPolicy:
 # Of a service about which nothing was said. It is tried again soon, since a service that is back
 # and not called is as bad as one that is away; and less often while it stays away.
 DEFAULT_BREAKER = BreakerPolicy(
-    window_s=30.0, failures_max=5, open_s=5.0, open_growth=1.5, open_max_s=60.0
+    window_s=10.0, failures_max=5, open_s=5.0, open_growth=1.5, open_max_s=60.0
 )
 
 

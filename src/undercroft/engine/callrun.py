@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from undercroft.engine.body import Body
-from undercroft.engine.cancel import caught, loop_runs, may_be_a_person
+from undercroft.engine.cancel import caught, ended_in, loop_runs, may_be_a_person
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.owning import Reader
@@ -133,14 +133,13 @@ class CallRun:
         """Await `call` for `limit_s` and more; one that ignores being cancelled is left behind."""
         task = asyncio.ensure_future(caught(call))
         try:
-            done, _ = await asyncio.wait({task}, timeout=limit_s)
+            done = await ended_in(task, limit_s)
             while not done and more_s is not None and (more := more_s()):
                 limit_s += more
-                done, _ = await asyncio.wait({task}, timeout=more)
+                done = await ended_in(task, more)
             if not done:
                 task.cancel()
-                done, _ = await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
-                if not done:
+                if not await ended_in(task, CANCEL_GRACE_S):
                     log.warning("step %s ignores its deadline and was left behind", body.name)
                 raise DeadlineError(
                     body.name,

@@ -22,7 +22,7 @@ import msgspec
 
 from undercroft.engine.figures import Watched, change_of, figures
 from undercroft.engine.sharedline import SharedLine
-from undercroft.errors import StoreError
+from undercroft.errors import StoreBusyError, StoreError
 from undercroft.layers.breakers.board import (
     RANKS,
     BoardRow,
@@ -67,6 +67,8 @@ SPENT_S = 0.25
 # How long telling the last may take when a runtime is left.
 LEAVE_S = 0.5
 BACKOFF_MAX_S = 1.0
+# So often in a row another process may be writing before it is said that nothing is shared.
+BUSY_MAX = 5
 ACCOUNTS_MAX = 10_000
 
 
@@ -93,6 +95,7 @@ class Sharing:
         self._wanted: dict[Account, asyncio.Future[None]] = {}
         self._muted = self._listens = self._stopping = False
         self._failing = self._unwritten = False
+        self._complained, self._busy = False, 0
         self._lost = 0
         self._gauged_s = float("-inf")
         self._wake, self._heard = asyncio.Event(), asyncio.Event()
@@ -309,8 +312,10 @@ class Sharing:
             self._unwritten = True
             self._failed(news.error)
         elif self._failing and (post.writes or not self._unwritten):
-            log.warning("breakers are shared again")
-            self._failing = self._unwritten = False
+            if self._complained:
+                log.warning("breakers are shared again")
+            self._failing = self._unwritten = self._complained = False
+            self._busy = 0
         self._hear(post, news, written=written)
         if news.anew:
             self._wake.set()
@@ -325,7 +330,10 @@ class Sharing:
         self._answer_totals(post.totals)
 
     def _failed(self, error: Exception) -> None:
-        if not self._failing:
+        # That somebody else is writing is not worth a word, unless it goes on.
+        self._busy = self._busy + 1 if isinstance(error, StoreBusyError) else BUSY_MAX
+        if not self._complained and self._busy >= BUSY_MAX:
+            self._complained = True
             known = isinstance(error, StoreError)
             log.warning(
                 "breakers go on by themselves, unshared: %s",

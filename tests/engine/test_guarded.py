@@ -1,0 +1,126 @@
+"""Code of one's own passes what steps pass; people may say how a service stands."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import undercroft as uc
+from tests.engine.vendor import virtual
+
+OPENS = uc.Service("crm", breaker=uc.BreakerPolicy(failures_max=2, open_s=10))
+
+
+@uc.tool(reads="x", service="crm")
+async def get() -> str:
+    """Read it."""
+    return "x"
+
+
+@uc.handler(tools=[get])
+async def ask(turn: uc.Turn) -> str:
+    """Ask once, and say what came of it."""
+    (result,) = await turn.calls([uc.Call("get")])
+    return result.refusal.rule if result.refusal else str(result.value)
+
+
+async def state(rt: uc.Runtime, service: str = "crm") -> str:
+    """Return how a service stands, as the board says."""
+    rows = await rt.breakers()
+    return next(row.state for row in rows if row.service == service)
+
+
+@virtual
+async def test_what_a_guard_sees_counts_for_steps() -> None:
+    """A block and a decorated function fail: the breaker opens for the turns of the runtime."""
+    async with uc.Runtime(services=[OPENS]) as rt:
+        crm = rt.guard("crm")
+
+        @crm
+        async def ping() -> None:
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            await ping()
+        with pytest.raises(ConnectionError):
+            async with crm:
+                raise ConnectionError
+        with pytest.raises(uc.BreakerOpenError, match="crm keeps failing") as raised:
+            await ping()
+        assert raised.value.retry_in_s == 10
+        outcome = await rt.run(ask)
+        assert (outcome.status, outcome.value) == ("degraded", "breakers.open")
+        (row,) = await rt.breakers()
+        assert (row.service, row.state, row.attempts) == ("crm", "open", 2)
+
+
+@virtual
+async def test_what_is_cancelled_counts_neither_way() -> None:
+    """A guarded call that is called off gives its permit back."""
+    async with uc.Runtime(services=[OPENS]) as rt:
+        crm = rt.guard("crm")
+
+        async def hang() -> None:
+            async with crm:
+                await asyncio.sleep(60)
+
+        for _ in range(3):
+            task = asyncio.ensure_future(hang())
+            await asyncio.sleep(1)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        (row,) = await rt.breakers()
+        assert (row.state, row.in_flight, row.calls) == ("closed", 0, 0)
+
+
+@virtual
+async def test_a_guard_pays_from_the_budget_of_its_service() -> None:
+    """What may be spent on a service is spent by whoever calls it."""
+    async with uc.Runtime(services=[uc.Service("crm", budget=uc.Budget(attempts=2))]) as rt:
+        crm = rt.guard("crm")
+        for _ in range(2):
+            async with crm:
+                pass
+        with pytest.raises(uc.BudgetError, match="0 left"):
+            async with crm:
+                pass
+        outcome = await rt.run(ask)
+        assert outcome.value == "breakers.budget"
+
+
+@virtual
+async def test_a_person_says_how_a_service_stands() -> None:
+    """Forced open refuses, forced closed lets failures pass, a reset begins anew."""
+    async with uc.Runtime(services=[OPENS]) as rt:
+        rt.force_open("crm", by="ada")
+        assert (await rt.run(ask)).value == "breakers.open"
+        (row,) = await rt.breakers()
+        assert (row.state, row.by) == ("forced_open", "ada")
+        rt.force_closed("crm", by="ada")
+        crm = rt.guard("crm")
+        for _ in range(5):
+            with pytest.raises(ConnectionError):
+                async with crm:
+                    raise ConnectionError
+        assert await state(rt) == "observe_only"
+        assert (await rt.run(ask)).value == "x"
+        rt.reset_breaker("crm", by="ada")
+        assert await state(rt) == "closed"
+        with pytest.raises(uc.UndercroftError, match="Say who decides"):
+            rt.force_open("crm", by="")
+
+
+@virtual
+async def test_a_guard_is_for_async_functions() -> None:
+    """A plain function would pass before it was called."""
+    async with uc.Runtime() as rt:
+        with pytest.raises(uc.DeclarationError, match="is for async functions"):
+            rt.guard("crm")(lambda: None)  # type: ignore[arg-type,return-value]  what fails
+
+
+async def test_a_runtime_that_is_closed_guards_nothing() -> None:
+    """Its board is gone."""
+    rt = uc.Runtime()
+    with pytest.raises(uc.DeclarationError, match="it is not open"):
+        rt.guard("crm")

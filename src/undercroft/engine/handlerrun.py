@@ -291,7 +291,7 @@ class HandlerRun(LineRun):
                 return
             if not said.granted:
                 refusal = rejected(tool.name, said.by, said.reason)
-        if refusal is None and tool.body.changes:
+        if refusal is None and not begun and tool.body.changes:
             refusal = self._of_other_branch(line, tool.name, slot.claims)
         if refusal is not None:
             self._refuse(slot, refusal)

@@ -28,6 +28,7 @@ from undercroft.layers.breakers.loops import Looping, Loops
 from undercroft.layers.conflicts.branches import Branches
 from undercroft.layers.conflicts.keys import KeyProblem, normal_key
 from undercroft.layers.context.state import NOTICE, named_calls
+from undercroft.model.effect import Mode
 from undercroft.model.event import HandedOver
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
@@ -60,6 +61,15 @@ class LineRun(ExitRun):
         self.line = self._line("", None)
         self.lines: dict[str, Line] = {}
         self.branches = Branches()
+        # What branches wrote in earlier lives is theirs before any code runs: else another one
+        # could come first to what is in doubt.
+        for _, record in sorted(memo.records.items()):
+            begun = record.started
+            if begun is None or not begun.changes:
+                continue
+            for mode, key in begun.claims:
+                if mode in (Mode.WRITE, Mode.EXCLUSIVE):
+                    self.branches.own(key, begun.branch)
         self.parked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Whether somebody has to decide before some of it can go on.
         self.holding = False

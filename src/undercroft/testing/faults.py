@@ -10,6 +10,7 @@ from typing import Any
 
 from undercroft.errors import StoreError
 from undercroft.storage.memory import MemoryJournal, MemoryStore
+from undercroft.storage.schema import is_busy
 from undercroft.storage.sqlite import SqliteStore, Sync
 
 
@@ -52,7 +53,12 @@ class FaultyStore(SqliteStore):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.commits == self._fail_at and self._error is not None:
             raise self._error
-        written = super()._commit(batch)
+        try:
+            written = super()._commit(batch)
+        except sqlite3.Error as error:
+            # Somebody else was writing just then: it is tried again, and is the same commit.
+            self.commits -= is_busy(error)
+            raise
         if self.commits == self._kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
         return written

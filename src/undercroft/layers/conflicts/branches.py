@@ -48,7 +48,7 @@ class Branches:
         Returns the name of the branch that stands in the way because it owns some of it.
         """
         found = self.foreign(key, giver)
-        if found is not None and found[1] != taker:
+        if found is not None:
             return found[1]
         for path in self._overlapping(key)[1]:
             if within(path, key):

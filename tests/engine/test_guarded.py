@@ -126,3 +126,30 @@ async def test_a_runtime_that_is_closed_guards_nothing() -> None:
     rt = uc.Runtime()
     with pytest.raises(uc.DeclarationError, match="it is not open"):
         rt.guard("crm")
+
+
+@virtual
+async def test_a_retry_inside_a_tool_ends_with_its_step() -> None:
+    """A tool's own retries begin nothing that the timeout of the step would cut off."""
+    tries: list[float] = []
+
+    @uc.Retry(attempts=10, wait_s=2, wait_max_s=2)
+    async def flaky() -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError
+
+    @uc.tool(reads="x", timeout_s=3)
+    async def patient() -> None:
+        await flaky()
+
+    @uc.handler(tools=[patient])
+    async def once(turn: uc.Turn) -> str:
+        (result,) = await turn.calls([uc.Call("patient")])
+        return result.error.type if result.error else ""
+
+    async with uc.Runtime() as rt:
+        began_s = asyncio.get_running_loop().time()
+        outcome = await rt.run(once)
+        assert outcome.value == "ConnectionRefusedError"
+        assert tries[-1] - began_s < 3
+        assert len(tries) < 10

@@ -18,6 +18,7 @@ from undercroft.engine.cancel import caught, ended_in, loop_runs, may_be_a_perso
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
 from undercroft.engine.log import TurnLog
 from undercroft.engine.owning import Reader
+from undercroft.engine.parts.timeout import ending_in
 from undercroft.engine.passing import Passing
 from undercroft.engine.step import Ended, Setting, Step
 from undercroft.engine.threads import in_thread
@@ -71,7 +72,8 @@ class CallRun:
         call = body.fn(**kwargs) if body.is_async else in_thread(body.fn, kwargs)
         if limit_s is None:
             return await call
-        return await self.bounded(body, call, limit_s, passing.more_time_s)
+        with ending_in(passing.told_s or limit_s):
+            return await self.bounded(body, call, limit_s, passing.more_time_s)
 
     async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
         """Do a read once more, outside of the turn's own steps; raises whatever it raises."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -24,12 +25,22 @@ T = TypeVar("T")
 
 
 class _Scope:
-    """One block under a limit."""
+    """Code under a limit."""
 
-    __slots__ = ("at_s", "over", "timer")
+    __slots__ = ("at_s", "over")
+
+    def __init__(self, at_s: float) -> None:
+        self.at_s, self.over = at_s, False
+
+
+class _Block(_Scope):
+    """The same, cut off by `timer`."""
+
+    __slots__ = ("timer",)
 
     def __init__(self, at_s: float, timer: asyncio.Timeout) -> None:
-        self.at_s, self.timer, self.over = at_s, timer, False
+        super().__init__(at_s)
+        self.timer = timer
 
 
 # The limits that this code runs under, those of its callers included.
@@ -43,6 +54,18 @@ def remaining_s() -> float:
     if not ends:
         return math.inf
     return max(min(ends) - asyncio.get_running_loop().time(), 0.0)
+
+
+@contextmanager
+def ending_in(limit_s: float) -> Iterator[None]:
+    """Let code that is begun inside know that it is cut off in `limit_s` seconds, by others."""
+    scope = _Scope(asyncio.get_running_loop().time() + limit_s)
+    token = _scopes.set((*_scopes.get(), scope))
+    try:
+        yield
+    finally:
+        scope.over = True
+        _scopes.reset(token)
 
 
 class Timeout:
@@ -71,7 +94,7 @@ class Timeout:
     def __init__(self, seconds: float, *, name: str = "") -> None:
         checked_number("seconds", seconds, above=0)
         self.seconds, self.name = float(seconds), name
-        self._blocks: Blocks[_Scope] = Blocks()
+        self._blocks: Blocks[_Block] = Blocks()
 
     def __repr__(self) -> str:
         return f"<Timeout {self.name or 'of'} {self.seconds:g} s>"
@@ -105,7 +128,7 @@ class Timeout:
         # An outer limit that ends first, or at once, cuts off both.
         timer = asyncio.timeout_at(at_s if at_s < min(outer, default=math.inf) else None)
         await timer.__aenter__()
-        scope = _Scope(min([at_s, *outer]), timer)
+        scope = _Block(min([at_s, *outer]), timer)
         self._blocks.enter(scope)
         _scopes.set((*_scopes.get(), scope))
         return self

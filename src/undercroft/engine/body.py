@@ -40,8 +40,8 @@ class Body:
         verify: What can say whether this write happened.
         keyed: Whether it takes an idempotency key, so that repeating it is safe.
         retry: When to try again; None: as its service has it.
-        plain: Whether nothing of its own surrounds the call: async, no injection, retry,
-            timeout or budget.
+        plain: Whether nothing of its own surrounds the call but a timeout: async, no
+            injection, retry or budget.
         decode: Reads a recorded value back as the function's annotation says.
         service: Name of what it talks to, or None.
         version: What makes of its result what tells one state of a resource from another.
@@ -136,7 +136,6 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
         plain=(
             signature.is_async
             and not signature.injected
-            and limit_s is None
             and retry is None
             and not budget
             and not usd

@@ -75,6 +75,11 @@ class CallRun:
         with ending_in(passing.told_s or limit_s):
             return await self.bounded(body, call, limit_s, passing.more_time_s)
 
+    async def within(self, body: Body, call: Coroutine[Any, Any, Any], limit_s: float) -> Any:
+        """Await `call` for `limit_s`, of which what runs inside is told."""
+        with ending_in(limit_s):
+            return await self.bounded(body, call, limit_s)
+
     async def read_again(self, reader: Reader, name: str) -> tuple[Any, bytes]:
         """Do a read once more, outside of the turn's own steps; raises whatever it raises."""
         body = reader.body

@@ -59,7 +59,7 @@ class Gate:
         attempts: On the wire.
         retries: Of these, those after the first.
         usd_nano: Spent, in billionths of a dollar; None: nothing here has a price.
-        simple: Whether it says nothing of retries, time or money.
+        simple: Whether it says nothing of retries or money.
     """
 
     def __init__(self, service: Service, clock: Clock, sharing: Sharing | None) -> None:
@@ -88,8 +88,8 @@ class Gate:
         # What other processes were told to be set aside, and not yet what became of it.
         self._told_aside = NOTHING
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # Whether there is nothing but a breaker and a limit, as with most services.
-        self.simple = service.retry is None and service.timeout_s is None and not service.budget
+        # Whether there is nothing but a breaker, a limit and a timeout, as with most services.
+        self.simple = service.retry is None and not service.budget
 
     def _bad(self, error: Exception) -> None:
         """A rule of the user's failed; the table goes on without it."""
@@ -324,9 +324,15 @@ class Gate:
 
 
 class Quick:
-    """One call on the short way out: no retry, no timeout and no budget, just a breaker."""
+    """One call on the short way out: no retry and no budget, just a breaker.
 
-    __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "wire")
+    Attributes:
+        began_s: When it was let pass.
+        wire: Counts what goes out.
+        timeout_s: Of the service, for tools that have none of their own.
+    """
+
+    __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "timeout_s", "wire")
 
     def __init__(
         self, gate: Gate, permit: int, tool: str, now_s: float, *, changes: bool = False
@@ -335,7 +341,7 @@ class Quick:
         # Of a write without a key a client library must not make two.
         once = 1 if changes else None
         self.wire = Wire(service=gate.name, repeats_allowed=once, named_only=True)
-        self.began_s = now_s
+        self.began_s, self.timeout_s = now_s, gate.service.timeout_s
         self._begun = False
 
     def begin(self) -> None:

@@ -219,11 +219,14 @@ class TurnRun(DoubtRun, ABC):
         self.running[step.n] = step
         position = self.store.position if step.watched else 0
         began_s = self.now_s()
+        limit_s = body.timeout_s
         try:
             if quick is None:
-                value = await body.fn(**step.kwargs)
+                call = body.fn(**step.kwargs)
             else:
-                value = await quick.call(body.fn, step.kwargs)
+                call = quick.call(body.fn, step.kwargs)
+                limit_s = quick.timeout_s if limit_s is None else limit_s
+            value = await call if limit_s is None else await self.within(body, call, limit_s)
             task = asyncio.current_task()
             if task is not None and task.cancelling() and not self.halted:
                 await take_back_cancel(task)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -56,16 +55,22 @@ def remaining_s() -> float:
     return max(min(ends) - asyncio.get_running_loop().time(), 0.0)
 
 
-@contextmanager
-def ending_in(limit_s: float) -> Iterator[None]:
-    """Let code that is begun inside know that it is cut off in `limit_s` seconds, by others."""
-    scope = _Scope(asyncio.get_running_loop().time() + limit_s)
-    token = _scopes.set((*_scopes.get(), scope))
-    try:
-        yield
-    finally:
-        scope.over = True
-        _scopes.reset(token)
+class ending_in:  # noqa: N801  a block: `with ending_in(3.0): ...`
+    """Lets code that is begun inside know that it is cut off in so many seconds, by others."""
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, limit_s: float) -> None:
+        self._scope = _Scope(asyncio.get_running_loop().time() + limit_s)
+
+    def __enter__(self) -> None:
+        """Begin to say so."""
+        self._token = _scopes.set((*_scopes.get(), self._scope))
+
+    def __exit__(self, *_raised: object) -> None:
+        """Say so no more."""
+        self._scope.over = True
+        _scopes.reset(self._token)
 
 
 class Timeout:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from undercroft.errors import DeclarationError, SettingError
+from undercroft.layers.breakers.classes import ErrorRule
 from undercroft.layers.breakers.policy import (
     DEFAULT_BREAKER,
     BreakerPolicy,
@@ -20,6 +21,7 @@ from undercroft.layers.breakers.policy import (
     checked_timeout,
 )
 from undercroft.layers.breakers.service import Service, named
+from undercroft.model.step import ErrorClass
 
 NAN, INF = math.nan, math.inf
 
@@ -129,6 +131,9 @@ def test_a_timeout_is_above_zero(timeout_s: float) -> None:
         ("limit", 5, "an uc.LimitPolicy"),
         ("budget", 5, "an uc.Budget"),
         ("timeout_s", -1, "above 0, or None"),
+        ("errors", [TimeoutError], "a list of uc.ErrorRule"),
+        ("errors", ErrorRule(OSError, ErrorClass.TRANSIENT), "a list of uc.ErrorRule"),
+        ("classify", "transient", "a function, or None"),
     ],
 )
 def test_a_service_says_what_it_takes(field: str, value: Any, expected: str) -> None:

@@ -75,6 +75,11 @@ class Service:
                 expected = f"an uc.{kind.__name__.replace('RetryPolicy', 'Retry')}"
                 raise SettingError(field, value, f"{expected}, or None" if optional else expected)
         checked_timeout(self.timeout_s)
+        fits = isinstance(self.errors, Sequence)
+        if not fits or not all(isinstance(rule, ErrorRule) for rule in self.errors):
+            raise SettingError("errors", self.errors, "a list of uc.ErrorRule")
+        if self.classify is not None and not callable(self.classify):
+            raise SettingError("classify", self.classify, "a function, or None")
 
 
 def named(services: Iterable[Service]) -> dict[str, Service]:

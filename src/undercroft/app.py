@@ -134,6 +134,10 @@ class Runtime:
         self._turn_timeout_s = math.inf if limit_s is None else limit_s
         self._targets = [checked(target) for target in targets]
         self._model, self._limits = model, limits or Limits()
+        if not isinstance(budgets, Budgets | None):
+            raise SettingError("budgets", budgets, "an uc.Budgets")
+        if not isinstance(loops, LoopPolicy | None):
+            raise SettingError("loops", loops, "an uc.LoopPolicy, or None")
         self._services, self._budgets = named(services), budgets or Budgets()
         self._loops, self._prices = loops, _known_prices(prices)
         self._clock, self._ids = clock, ids or SystemIds()

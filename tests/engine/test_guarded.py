@@ -112,6 +112,32 @@ async def test_a_person_says_how_a_service_stands() -> None:
             rt.force_open("crm", by="")
 
 
+def test_a_runtime_says_which_setting_makes_no_sense() -> None:
+    """A setting of another kind is named where the runtime is made."""
+    wrong: list[tuple[str, Any, str]] = [
+        ("budgets", uc.Budget(usd=1), "an uc.Budgets"),
+        ("loops", 3, "an uc.LoopPolicy, or None"),
+        ("prices", 0.25, "a mapping"),
+        ("prices", {"small-1": 0.25}, "an uc.Price"),
+    ]
+    for name, value, expected in wrong:
+        with pytest.raises(ValueError, match=expected) as raised:
+            uc.Runtime(**{name: value})
+        assert name in str(raised.value)
+    given: Any = {"crm": {}}
+    with pytest.raises(uc.DeclarationError, match="is not a service"):
+        uc.Runtime(services=given)
+
+
+@virtual
+async def test_a_budget_of_a_turn_is_a_budget() -> None:
+    """A number would be of nobody knows what."""
+    money: Any = 0.5
+    async with uc.Runtime() as rt:
+        with pytest.raises(ValueError, match="an uc"):
+            await rt.run(ask, budget=money)
+
+
 @virtual
 async def test_a_guard_is_for_async_functions() -> None:
     """A plain function would pass before it was called."""

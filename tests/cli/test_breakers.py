@@ -77,7 +77,7 @@ def test_a_journal_without_services_says_so(face: Face) -> None:
     journal()
     result = face.use("breakers")
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
-    assert result.stdout.startswith("No services yet")
+    assert result.stdout.startswith("No live process calls a service")
     assert face.use("breakers", "history").stdout.startswith("No transitions yet")
 
 
@@ -194,7 +194,7 @@ async def test_live_figures_are_shown_and_those_of_the_dead_are_not(face: Face) 
         await store.board.exchange(Post(gauges={"mail": data, "bad": b"\xc1"}))
         found = json.loads((await asyncio.to_thread(face.use, "breakers", "--json")).stdout)
         assert [(row["service"], row["calls"]) for row in found["services"]] == [("mail", 7)]
-    assert face.use("breakers").stdout.startswith("No services yet")
+    assert face.use("breakers").stdout.startswith("No live process calls a service")
 
 
 def test_a_journal_of_an_older_version_can_be_looked_at(face: Face) -> None:
@@ -206,7 +206,7 @@ def test_a_journal_of_an_older_version_can_be_looked_at(face: Face) -> None:
         connection.execute("PRAGMA user_version=2")
         connection.commit()
     result = face.use("breakers")
-    assert (result.exit_code, result.stdout[:15]) == (0, "No services yet")
+    assert (result.exit_code, result.stdout[:15]) == (0, "No live process")
     assert face.use("breakers", "history").exit_code == 0
     assert "t-" in face.use("turns").stdout
     assert face.use("show", "last").exit_code == 0

@@ -9,6 +9,7 @@ import pytest
 
 import undercroft as uc
 from tests.engine.vendor import virtual
+from undercroft.engine.check import check
 
 OPENS = uc.Service("crm", breaker=uc.BreakerPolicy(failures_max=2, open_s=10))
 
@@ -179,3 +180,39 @@ async def test_a_retry_inside_a_tool_ends_with_its_step() -> None:
         assert outcome.value == "ConnectionRefusedError"
         assert tries[-1] - began_s < 3
         assert len(tries) < 10
+
+
+@virtual
+async def test_a_retry_that_is_not_made_is_given_back() -> None:
+    """What was granted and then refused by the breaker is no retry, and costs no token."""
+    fails = uc.Service("crm", breaker=uc.BreakerPolicy(failures_max=1, open_s=100))
+
+    @uc.tool(reads="x", service="crm", retry=uc.Retry(attempts=3))
+    async def broken() -> None:
+        raise ConnectionRefusedError
+
+    @uc.handler(tools=[broken])
+    async def once(turn: uc.Turn) -> str:
+        (result,) = await turn.calls([uc.Call("broken")])
+        return result.error.message if result.error else ""
+
+    async with uc.Runtime(services=[fails]) as rt:
+        outcome = await rt.run(once)
+        assert "not tried again: broken was not called: crm keeps failing" in outcome.value
+        (row,) = await rt.breakers()
+        assert (row.attempts, row.retries) == (1, 0)
+
+
+def test_check_finds_a_fallback_on_the_same_service() -> None:
+    """It would be refused together with the tool that it stands in for."""
+
+    @uc.tool(reads="x", service="crm", fallback=get)
+    async def first() -> str:
+        """Read it another way."""
+        return "x"
+
+    @uc.handler(tools=[first])
+    async def asks(turn: uc.Turn) -> str:
+        return turn.id
+
+    assert [finding.rule for finding in check(asks)] == ["breakers.same_service"]

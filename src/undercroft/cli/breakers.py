@@ -170,7 +170,7 @@ def _redraw(live: Live, console: Console, seen: Sequence[BoardRow] | StoreError)
 def board(rows: Sequence[BoardRow], width: int, now: float) -> list[Text]:
     """Return the board as lines of at most `width` columns."""
     if not rows:
-        return [Text("No services yet: no process has called one on this journal.")]
+        return [Text("No live process calls a service now, and no breaker has opened so far.")]
     figures = _figures(width)
     head = columns(
         (Text("  SERVICE"), _room(width)),

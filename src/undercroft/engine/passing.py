@@ -28,6 +28,7 @@ from undercroft.layers.breakers.spend import (
     Reservation,
     Short,
     Unpriced,
+    actual_of,
     most,
     reserve,
     reserve_answer,
@@ -288,8 +289,12 @@ class Passing:
         if usage is not None:
             self._learn(usage.input_tokens)
             usd_nano = self._cost(usage.input_tokens, usage.output_tokens)
-            spent = (max(0, usage.input_tokens), max(0, usage.output_tokens))
-            self._settle(took_s, spent, usd_nano)
+            aside = self._reservation.amount if self._reservation is not None else NOTHING
+            # Nonsense counts as what was set aside.
+            spent = actual_of(
+                aside, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens
+            )
+            self._settle(took_s, (spent.input_tokens, spent.output_tokens), usd_nano)
         else:
             self._settle(took_s, None, None if self._setting.prices is None else 0)
 
@@ -380,6 +385,12 @@ class Passing:
             return None
         gate.retries += 1
         return wait_s
+
+    def not_tried(self) -> None:
+        """Take note that the retry which was granted last was not made after all."""
+        if self._gate is not None:
+            self._gate.tokens.give_back()
+            self._gate.retries -= 1
 
     def repeat_wait_s(self, attempt: int, most: int) -> float | None:
         """Return how long to wait before a write of unknown outcome is repeated under its key.

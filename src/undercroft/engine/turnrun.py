@@ -486,6 +486,7 @@ class TurnRun(DoubtRun, ABC):
             await self.clock.sleep(wait_s)
             refusal = await passing.enter()
             if refusal is not None:
+                passing.not_tried()
                 return _given_up(ended, refusal)
             # Of a write each attempt has an intent: what failed before did so for sure.
             refused = await self._intend(step, attempt) if step.body.changes else None

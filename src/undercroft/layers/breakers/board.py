@@ -24,7 +24,6 @@ from undercroft.model.circuit import (
     CircuitChanged,
 )
 
-SAMPLES_MAX = 128
 MESSAGE_CHARS_MAX = 200
 
 # How bad a state is for who calls.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import sys
-from enum import Enum
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +17,7 @@ from tests.layers.breakers.played import (
     Played,
     half_open,
 )
+from tests.layers.breakers.size import size_bytes
 from undercroft.errors import TransitionError
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER, BreakerPolicy
 from undercroft.layers.breakers.state import BreakerState, Circuit, Transition
@@ -200,20 +197,6 @@ def test_a_permit_that_was_never_given_changes_nothing() -> None:
 
 
 # ------------------------------------------------------------------ size
-
-
-def size_bytes(root: object) -> int:
-    """Return the bytes of everything that is reachable, but for code, settings and constants."""
-    shared = (type, FunctionType, BuiltinFunctionType, ModuleType, Enum, BreakerPolicy)
-    seen, todo, total = set[int](), [root], 0
-    while todo:
-        one = todo.pop()
-        if id(one) in seen or isinstance(one, shared):
-            continue
-        seen.add(id(one))
-        total += sys.getsizeof(one)
-        todo += gc.get_referents(one)
-    return total
 
 
 @pytest.mark.parametrize(

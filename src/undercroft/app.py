@@ -23,6 +23,7 @@ from undercroft.engine.sharing import Sharing
 from undercroft.engine.step import Setting
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
+from undercroft.engine.windows import Windows
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
 from undercroft.layers.breakers.board import BoardRow
 from undercroft.layers.breakers.policy import (
@@ -36,6 +37,8 @@ from undercroft.layers.breakers.prices import Price, Prices, PriceTable
 from undercroft.layers.breakers.service import Service, named
 from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
+from undercroft.layers.context.counting import Counter, Estimate
+from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import Outcome, TurnStatus
@@ -96,6 +99,10 @@ class Runtime:
         budgets: What steps, turns and sessions may spend.
         loops: When a handler's turn goes round in circles; None: that is nobody's business.
         prices: What models cost: by name, a `Price`; or whoever knows, such as `GenaiPrices`.
+        context: How large the windows of handlers are, and what leaves them, where a handler
+            says nothing else. None: a window has no limit, and holds one turn.
+        counter: What counts tokens; if left out, what the policy's vocabulary names.
+        summariser: The model that summarises what leaves a window; None: nothing is summarised.
         clock: Time.
         ids: Names of turns, and the randomness of retries.
 
@@ -117,6 +124,9 @@ class Runtime:
         budgets: Budgets | None = None,
         loops: LoopPolicy | None = DEFAULT_LOOPS,
         prices: Prices | Mapping[str, Price] | None = None,
+        context: ContextPolicy | None = None,
+        counter: Counter | None = None,
+        summariser: ModelClient | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
@@ -140,6 +150,11 @@ class Runtime:
             raise SettingError("loops", loops, "an uc.LoopPolicy, or None")
         self._services, self._budgets = named(services), budgets or Budgets()
         self._loops, self._prices = loops, _known_prices(prices)
+        if not isinstance(context, ContextPolicy | None):
+            raise SettingError("context", context, "an uc.ContextPolicy, or None")
+        self._context, self._counter, self._summariser = context, counter, summariser
+        if context is not None and counter is None:
+            _counter_of(context.vocabulary)  # so that what is not installed is told here
         self._clock, self._ids = clock, ids or SystemIds()
         self._runner: Runner
         self._gates: Services
@@ -172,6 +187,7 @@ class Runtime:
             self._budgets,
             self._loops,
             self._prices,
+            Windows(self._store, self._context, self._counter, _counter_of, self._summariser),
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         await self._sharing.start()
@@ -395,3 +411,16 @@ class Runtime:
             raise DeclarationError(
                 "runtime", "it is not open", "Use it inside `async with uc.Runtime(…) as rt:`."
             )
+
+
+def _counter_of(vocabulary: str) -> Counter:
+    """Return what counts in a vocabulary.
+
+    Raises:
+        SettingError: Nothing does that is installed.
+    """
+    if vocabulary == Estimate.name:
+        return Estimate()
+    from undercroft.adapters.tokens import counter  # noqa: PLC0415  needs an extra
+
+    return counter(vocabulary)

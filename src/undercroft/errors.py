@@ -28,6 +28,9 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   ├── BudgetError          it might spend more than is left
     │   └── LoopError            it leads round in circles
     ├── TransitionError          a breaker cannot go from this state to that one
+    ├── ContextError             what a model is to see cannot be assembled
+    │   ├── ContextOverflowError it does not fit the window, whatever is left out
+    │   └── MessageError         a message is of no shape that we know
     └── StoreError               the journal cannot be read or written
         ├── StoreCorruptError    not a journal of ours, truncated or damaged
         ├── StoreVersionError    written by a newer Undercroft
@@ -265,6 +268,45 @@ class TransitionError(UndercroftError):
 
     def __str__(self) -> str:
         return f"Breaker {self.service!r} cannot go from {self.was} to {self.now}."
+
+
+class ContextError(UndercroftError):
+    """What a model is to see cannot be assembled."""
+
+    def __init__(self, place: str, problem: str, mend: str) -> None:
+        super().__init__(place, problem, mend)
+        self.place, self.problem, self.mend = place, problem, mend
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}. {self.mend}"
+
+
+class ContextOverflowError(ContextError):
+    """The prompt does not fit the window, whatever may be left out; nothing was sent.
+
+    Attributes:
+        tokens: Of the smallest prompt that the policy allows.
+        limit_tokens: The window.
+        reserved_tokens: Of it, kept free for the answer.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  positional, so that it survives pickling
+        self,
+        place: str,
+        problem: str,
+        mend: str,
+        tokens: int = 0,
+        limit_tokens: int = 0,
+        reserved_tokens: int = 0,
+    ) -> None:
+        super().__init__(place, problem, mend)
+        self.args = (place, problem, mend, tokens, limit_tokens, reserved_tokens)
+        self.tokens, self.limit_tokens = tokens, limit_tokens
+        self.reserved_tokens = reserved_tokens
+
+
+class MessageError(ContextError):
+    """A message is of no shape that we know."""
 
 
 class StoreError(UndercroftError):

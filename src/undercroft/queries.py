@@ -17,14 +17,16 @@ from undercroft.engine.traces import trace_of
 from undercroft.errors import TurnNotFoundError
 from undercroft.layers.breakers.board import BoardRow, decode_gauges, rows, storable
 from undercroft.layers.conflicts.anomalies import Anomaly
+from undercroft.layers.context.story import tell
+from undercroft.layers.context.story_rows import Story
 from undercroft.layers.observability.answers import Answers, answer
 from undercroft.model.circuit import CLOSED, FORCED_OPEN, OBSERVE_ONLY, CircuitChanged
-from undercroft.model.event import AnyEvent, decode_frames
+from undercroft.model.event import AnyEvent, TurnStarted, decode_frames
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
 from undercroft.storage.circuits import order
-from undercroft.storage.read import open_reader
+from undercroft.storage.read import SqliteReader, open_reader
 
 # What a person may say of a service, with the state and the reason that are recorded.
 ORDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -34,6 +36,9 @@ ORDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "reset": (CLOSED, "reset"),
     }
 )
+
+# More than any session has.
+_TURNS_MAX = 1 << 40
 
 
 def list_turns(
@@ -83,6 +88,43 @@ def read_trace(path: str, turn_id: str) -> Trace:
     if trace is None:
         raise TurnNotFoundError(turn_id, "its journal is empty", "List turns: undercroft turns.")
     return trace
+
+
+def read_context(path: str, name: str) -> Story:
+    """Return what the window of a session held, from its first turn to its last.
+
+    Args:
+        path: Of the journal.
+        name: Of the session; or as of `read_events`, a turn, which stands for its session.
+
+    Raises:
+        TurnNotFoundError: There is no such session, and no such turn.
+        StoreError: The journal cannot be read.
+    """
+    with open_reader(path) as reader:
+        ids, session = _turns_of(reader, name), name
+        if not ids:
+            found = reader.matching(name)
+            if len(found) != 1:
+                none = "there is no such session, and no such turn"
+                problem = none if not found else f"{len(found)} turns begin so"
+                raise TurnNotFoundError(name, problem, "List them: undercroft turns.")
+            events = _events_of(reader, found[0])
+            named = next((e.session for e in events if isinstance(e, TurnStarted)), None)
+            if named is None:
+                return tell(None, [events])
+            ids, session = _turns_of(reader, named), named
+        return tell(session, (_events_of(reader, turn_id) for turn_id in ids))
+
+
+def _turns_of(reader: SqliteReader, session: str) -> list[str]:
+    """Return the ids of all turns of a session, oldest first."""
+    heads = reader.heads(session=session, limit=_TURNS_MAX)
+    return [head.turn_id for head in reversed(heads)]
+
+
+def _events_of(reader: SqliteReader, turn_id: str) -> list[AnyEvent]:
+    return decode_frames(reader.frames(turn_id) or [])
 
 
 def audit_journal(path: str) -> list[Anomaly]:

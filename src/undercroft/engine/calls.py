@@ -12,15 +12,14 @@ from undercroft.engine.body import Body
 from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
-from undercroft.engine.step import MODEL
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
-from undercroft.layers.context.state import NOTICE, Entry
+from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, Entry
 from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
 from undercroft.model.effect import Mode
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
-from undercroft.model.step import Call, Result
+from undercroft.model.step import MODEL, Call, Result
 from undercroft.ports import ModelClient
 
 
@@ -92,8 +91,14 @@ def by_reference(entry: Entry) -> list[Any]:
     message = entry.message
     if entry.notice:
         return [NOTICE, message.content]
+    if entry.pin:
+        return [PIN, message.content]
     if entry.step is None:
+        if message.role == "tool":
+            return [CLOSED, message.call_id]
         return [message.role, message.content]
+    if entry.literal:
+        return [message.role, entry.step, message.call_id, message.content, entry.ok]
     return [message.role, entry.step, message.call_id]
 
 
@@ -114,8 +119,8 @@ def needed(slot: Slot, earlier: Sequence[Slot]) -> list[Place]:
     ]
 
 
-def model_body(model: ModelClient) -> Body:
-    """Return what a step that asks `model` runs."""
+def model_body(model: ModelClient, name: str = MODEL) -> Body:
+    """Return what a step called `name` that asks `model` runs."""
 
     async def complete(request: ModelRequest) -> Answer:
         answer = await model.complete(request)
@@ -124,7 +129,7 @@ def model_body(model: ModelClient) -> Body:
             raise TypeError(msg)
         return answer
 
-    return _body(MODEL, complete, service=str(getattr(model, "service", "") or MODEL))
+    return _body(name, complete, service=str(getattr(model, "service", "") or MODEL))
 
 
 def _body(name: str, fn: Any, *, service: str | None = None) -> Body:

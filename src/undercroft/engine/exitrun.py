@@ -14,11 +14,11 @@ import msgspec
 from undercroft.engine.codec import encode
 from undercroft.engine.memo import Record
 from undercroft.engine.standin import StandIn
-from undercroft.engine.step import FALLBACK, Ended, Step, end_of
+from undercroft.engine.step import Ended, Step, end_of
 from undercroft.engine.turnrun import TurnRun
 from undercroft.layers.breakers.exits import in_words
 from undercroft.layers.conflicts.keys import KeyProblem
-from undercroft.model.step import StepStatus
+from undercroft.model.step import FALLBACK, StepStatus
 
 
 class ExitRun(TurnRun):

@@ -21,7 +21,7 @@ from undercroft.engine.graphrun import WHOLE, GraphRun, Pairs, refused
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
 from undercroft.engine.owning import changing
-from undercroft.engine.step import FALLBACK, Ended, Finish, Step, end_of
+from undercroft.engine.step import Ended, Finish, Step, end_of
 from undercroft.engine.workflow import Op
 from undercroft.errors import EncodeError, ReplayError
 from undercroft.layers.breakers.exits import came_to_nothing, in_words
@@ -30,7 +30,7 @@ from undercroft.layers.sequencing.guard import rejected
 from undercroft.model.event import NIL, ApprovalAsked, ApprovalVoided, StepEnded, StepWaited
 from undercroft.model.ids import FINGERPRINT_BYTES, fingerprint
 from undercroft.model.inject import Approval
-from undercroft.model.step import Failure, StepStatus, failure
+from undercroft.model.step import FALLBACK, Failure, StepStatus, failure
 
 
 class FlowRun(GraphRun):

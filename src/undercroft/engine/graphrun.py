@@ -16,13 +16,13 @@ from undercroft.engine.exitrun import ExitRun
 from undercroft.engine.flowstate import LOST, Fan, State
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo
-from undercroft.engine.step import FALLBACK, Finish, Setting, Step
+from undercroft.engine.step import Finish, Setting, Step
 from undercroft.engine.workflow import Op, Program
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.model.event import StepEnded
 from undercroft.model.inject import Missing
 from undercroft.model.outcome import TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, Failure, Refusal, StepStatus
+from undercroft.model.step import FALLBACK, ErrorClass, Failure, Refusal, StepStatus
 
 # A step, or one item of a fan-out: the step, the item's place (-1: it is no item), its claims.
 Pairs = tuple[tuple[str, str], ...]

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from undercroft.engine.body import known_resources, respelled, use_of
 from undercroft.engine.codec import decoder
+from undercroft.engine.recall import check_names
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
 from undercroft.layers.conflicts.keys import Template
@@ -16,6 +17,7 @@ from undercroft.layers.conflicts.policy import Declared
 from undercroft.layers.conflicts.resource import Resource, Resources
 from undercroft.layers.conflicts.strength import Strengths
 from undercroft.layers.conflicts.versions import watched
+from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.sequencing.signature import Signature, read_signature, refuse_reserved
 from undercroft.model.effect import Mode, Strength
 from undercroft.model.ids import fingerprint
@@ -36,24 +38,27 @@ class Handler(Generic[P, R]):
         name: Of the function.
         tools: What may be called, by name.
         model: Its own model, or a function that makes one; the runtime's if None.
+        context: Its own policy for the window; the runtime's if None.
         code: Fingerprint of the tools on offer.
         resources: Those that were declared, and those that its tools name as such.
         declared: By tool, its effect in the spelling under which keys are claimed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `handler`
         self,
         fn: Callable[P, R],
         signature: Signature,
         tools: Sequence[Tool[..., Any]],
         model: ModelClient | ModelFactory | None,
         resources: Sequence[Resource] = (),
+        context: ContextPolicy | None = None,
     ) -> None:
         self.fn = fn
         self.name = fn.__name__
         self.signature = signature
         self.tools = {tool.name: tool for tool in tools}
         self.model = model
+        self.context = context
         self.module = fn.__module__
         # Filled in when it is first asked for.
         self.import_name = ""
@@ -105,6 +110,7 @@ def handler(
     tools: Sequence[Tool[..., Any]] = (),
     model: ModelClient | ModelFactory | None = None,
     resources: Sequence[Resource] = (),
+    context: ContextPolicy | None = None,
 ) -> Callable[[Callable[P, R]], Handler[P, R]]:
     """Declare an async function as the handler of a turn; its first parameter is the turn.
 
@@ -117,6 +123,7 @@ def handler(
             runtime's if left out.
         resources: What is known of resources beyond the keys of the tools: other spellings,
             how strong their fences are. Those that a tool names as such need not be repeated.
+        context: How large its window is, and what leaves it; as the runtime has it if left out.
 
     Raises:
         DeclarationError: It is not async, takes no turn, two tools share a name, or two
@@ -137,6 +144,12 @@ def handler(
                     place, f"two tools are called {tool.name!r}", "Give one another name=."
                 )
             seen.add(tool.name)
+        if not isinstance(context, ContextPolicy | None):
+            raise DeclarationError(
+                place, f"context={context!r} is no policy", "Give it a uc.ContextPolicy(…)."
+            )
+        if context is not None:
+            check_names(fn.__name__, context, [tool.name for tool in tools])
         signature = read_signature(fn, place, names, skip=1)
         refuse_reserved(place, (p.name for p in signature.parameters))
         if not signature.is_async:
@@ -145,7 +158,7 @@ def handler(
             raise DeclarationError(
                 place, "it takes no turn", "Give it a first parameter `turn: uc.Turn`."
             )
-        return Handler(fn, signature, tools, model, resources)
+        return Handler(fn, signature, tools, model, resources, context)
 
     return decorate
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from undercroft.engine.approving import in_order, question, voided
+from undercroft.engine.askrun import AskRun
 from undercroft.engine.callrun import CANCEL_GRACE_S
 from undercroft.engine.calls import (
     CODE,
@@ -28,12 +29,12 @@ from undercroft.engine.codec import decode, encode
 from undercroft.engine.exitrun import neither
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
-from undercroft.engine.linerun import LineRun, check_open, looped
+from undercroft.engine.linerun import check_open, looped
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.owning import changing
 from undercroft.engine.standin import StandIn
-from undercroft.engine.step import FALLBACK, MODEL, Ended, Finish, Setting, Step, end_of
+from undercroft.engine.step import Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line, Turn
 from undercroft.errors import (
@@ -64,14 +65,23 @@ from undercroft.model.event import (
 from undercroft.model.ids import fingerprint
 from undercroft.model.inject import Missing
 from undercroft.model.outcome import TurnStatus, Waiting
-from undercroft.model.step import Call, Refusal, Result, StepStatus, failure, step_id
+from undercroft.model.step import (
+    FALLBACK,
+    MODEL,
+    Call,
+    Refusal,
+    Result,
+    StepStatus,
+    failure,
+    step_id,
+)
 
 BATCH_MAX = 1_000
 # What a turn wrote it also knows; a peek proves nothing.
 _KNOWN = (Mode.READ, Mode.WRITE, Mode.EXCLUSIVE)
 
 
-class HandlerRun(LineRun):
+class HandlerRun(AskRun):
     """One life of a handler's turn."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
@@ -99,6 +109,7 @@ class HandlerRun(LineRun):
             ReplayError: The code asks for something else than the journal holds.
             StoreError: The journal cannot be written.
         """
+        self.open_window()
         code = asyncio.ensure_future(self._code())
         either: list[asyncio.Future[Any]] = [code, self.parked]
         try:
@@ -192,7 +203,8 @@ class HandlerRun(LineRun):
         self._note_loops(line, slots)
         results = [slot.result for slot in slots if slot.result is not None]
         for slot, result in zip(slots, results, strict=True):
-            line.window.add_result(result, slot.data, slot.n)
+            changed = slot.tool is not None and slot.tool.body.changes
+            line.window.add_result(result, slot.data, slot.n, changed=changed)
         return results
 
     @staticmethod
@@ -254,6 +266,8 @@ class HandlerRun(LineRun):
         call = slot.call
         slot.fp = call_fingerprint(call.arguments, line.name)
         tool = self.handler.tools.get(call.name)
+        if tool is None and line.recall is not None and call.name == line.recall.name:
+            tool = line.recall
         if tool is None:
             return unknown_tool(call.name, self.handler.tools)
         if place >= BATCH_MAX:
@@ -263,7 +277,7 @@ class HandlerRun(LineRun):
             return accepted
         slot.fp = call_fingerprint(accepted.proposed, line.name)
         slot.tool, slot.accepted = tool, accepted
-        declared = self.handler.declared[tool.name]
+        declared = self.handler.declared.get(tool.name, tool.declared)
         values = accepted.passed
         if not declared.fixed:
             defaults = {p.name: p.default for p in tool.signature.parameters if not p.required}

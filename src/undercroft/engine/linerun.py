@@ -1,38 +1,29 @@
-"""The lines of a handler's code: what each asks its model, and which of them is at work.
+"""The lines of a handler's code: which of them is at work, and what each of them owns.
 
-Keeps: a line that asks the model sends all that it sent before, and more; the turn is parked
-once somebody has to decide and no line can go on.
+Keeps: the turn is parked once somebody has to decide and no line can go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
-
-from undercroft.engine.calls import by_reference, model_body, read_answer
-from undercroft.engine.codec import decode, encode
 from undercroft.engine.exitrun import ExitRun
 from undercroft.engine.handler import Handler
 from undercroft.engine.log import TurnLog
-from undercroft.engine.memo import Memo, Record, diverged
-from undercroft.engine.step import MODEL, Setting, Step, end_of
+from undercroft.engine.memo import Memo, diverged
+from undercroft.engine.step import Setting
 from undercroft.engine.turn import Line
-from undercroft.errors import DeclarationError, LoopError, ModelError, UndercroftError
-from undercroft.layers.breakers.exits import in_words
-from undercroft.layers.breakers.guard import withdrawn
+from undercroft.errors import DeclarationError, LoopError, UndercroftError
 from undercroft.layers.breakers.loops import Looping, Loops
 from undercroft.layers.conflicts.branches import Branches
 from undercroft.layers.conflicts.keys import KeyProblem, normal_key
-from undercroft.layers.context.state import NOTICE, named_calls
+from undercroft.layers.context.state import Window
 from undercroft.model.effect import Mode
 from undercroft.model.event import HandedOver
-from undercroft.model.ids import fingerprint
-from undercroft.model.message import Answer, ModelRequest
-from undercroft.model.step import StepStatus
 
 # How long a recorded step may go unasked while the code asks for another: other branches of
 # the handler may still be about to ask for it.
@@ -80,102 +71,11 @@ class LineRun(ExitRun):
 
     def _line(self, name: str, heir: Line | None) -> Line:
         loops = self.setting.loops
-        return Line(name, heir, None if loops is None else Loops(loops))
+        return Line(name, heir, None if loops is None else Loops(loops), self.window())
 
-    async def ask_model(self, line: Line) -> Answer:
-        """Assemble the prompt of a line, send it, and return the answer."""
-        model = self.setting.model
-        if model is None:
-            raise DeclarationError(
-                f"handler {self.handler.name!r}",
-                "it asks a model, and there is none",
-                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
-            )
-        check_open(line)
-        await self.check_spinning(line)
-        fresh = line.window.delta()
-        for entry in fresh:
-            line.prompt.update(encode(entry.message))
-        fp = line.prompt.digest()
-        record = self.memo.take(MODEL, fp) if self.memo.left else None
-        if record is None and self.memo.left:
-            await self.other_branches(MODEL)
-        shut, notices = self._news(line, record)
-        # No part of the fingerprint: a resumed turn meets other services than the first life.
-        fresh += [line.window.notice(text) for text in notices]
-        async with self.at_work():
-            if record is not None and record.ended is not None:
-                n, ended = record.n, end_of(record.ended)
-            else:
-                n = record.n if record else self.log.next_n()
-                asked: dict[str, Any] = {"prompt": [by_reference(e) for e in fresh]}
-                if shut:
-                    asked["withdrawn"] = shut
-                away = {name for names in shut.values() for name in names}
-                offered = tuple(spec for spec in self.handler.specs if spec.name not in away)
-                request = ModelRequest(line.window.messages, offered)
-                step = Step(
-                    n,
-                    MODEL,
-                    model_body(model),
-                    MODEL,
-                    {"request": request},
-                    fp,
-                    line.last,
-                    (),
-                    msgspec.Raw(encode(asked)),
-                    branch=line.name,
-                )
-                ended = await self.perform(step, record)
-                self.log.put()
-        if ended.status is not StepStatus.OK:
-            why = in_words(ended.error, ended.refusal).removesuffix(".")
-            rule = ended.refusal.rule if ended.refusal is not None else ""
-            raise ModelError(MODEL, why, "Handle it, or let the turn fail.", rule)
-        line.last = (n,)
-        answer = named_calls(read_answer(ended.raw), n)
-        line.window.add_answer(answer, n)
-        if line.loops is not None and not answer.calls:
-            line.loops.said(fingerprint(answer.text))
-        return answer
-
-    def _news(self, line: Line, record: Record | None) -> tuple[dict[str, list[str]], list[str]]:
-        """Return which tools are withdrawn, by service, and what the model is to be told.
-
-        What a recorded prompt said, it says again.
-
-        Raises:
-            LoopError: It was told before that it gets nowhere.
-        """
-        stale = line.loops.model_step() if line.loops is not None else None
-        if stale is not None and stale.end:
-            line.spun = looped(stale, MODEL)
-            raise line.spun
-        if record is not None and record.started is not None:
-            said = decode(record.started.args)
-            self._tell(line, said.get("withdrawn", {}))
-            texts = [entry[1] for entry in said["prompt"] if entry[0] == NOTICE]
-            return line.told, texts
-        shut: dict[str, list[str]] = {}
-        for name, tool in self.handler.tools.items():
-            if tool.service is None or tool.stand_in is not None:
-                continue
-            # Also one that was never called here: others may have found out.
-            if self.setting.services.gate(tool.service).shut:
-                shut.setdefault(tool.service, []).append(name)
-        notices = [] if stale is None else [f"[undercroft] {stale.problem}. {stale.mend}"]
-        if self._tell(line, shut):
-            notices.append(withdrawn(list(shut.items())))
-        return shut, notices
-
-    @staticmethod
-    def _tell(line: Line, shut: dict[str, list[str]]) -> bool:
-        """Take note of what the model knows to be withdrawn; return whether that is new."""
-        was, line.told = line.told, shut
-        if line.loops is not None and any(service not in shut for service in was):
-            # What is back may be called again, however often it failed before.
-            line.loops.anew()
-        return shut != was
+    @abstractmethod
+    def window(self) -> Window:
+        """Return a window for a new line of code."""
 
     # ------------------------------------------------------------------ branches
 

@@ -18,6 +18,8 @@ from undercroft.model.event import (
     ApprovalVoided,
     AttemptReserved,
     AttemptSpent,
+    ContextCompacted,
+    ContextOpened,
     DoubtSettled,
     StepEnded,
     StepRetried,
@@ -66,6 +68,9 @@ class Memo:
 
     started: TurnStarted | None = None
     over: TurnEnded | None = None
+    # What its prompts are assembled under; and by step, what was done to the window before it.
+    context: ContextOpened | None = None
+    compacted: dict[int, ContextCompacted] = field(default_factory=dict)
     parked: TurnParked | None = None
     lives: int = 1
     records: dict[int, Record] = field(default_factory=dict)
@@ -125,6 +130,10 @@ def recall(events: Iterable[AnyEvent]) -> Memo:
                 memo.parked = event
             case TurnEnded():
                 memo.over = event
+            case ContextOpened():
+                memo.context = event
+            case ContextCompacted():
+                memo.compacted[event.n] = event
             case AttemptReserved():
                 memo.reserved[event.n] = event
             case AttemptSpent():

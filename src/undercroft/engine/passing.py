@@ -16,7 +16,7 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.wire import Wire
 from undercroft.engine.services import Gate
-from undercroft.engine.step import MODEL, Setting, Step
+from undercroft.engine.step import Setting, Step
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Blame, Judged
 from undercroft.layers.breakers.guard import out_of_time, over_budget, unpriced
 from undercroft.layers.breakers.policy import ONCE, RetryPolicy
@@ -37,7 +37,7 @@ from undercroft.layers.breakers.spend import (
 from undercroft.layers.breakers.waits import next_wait_s
 from undercroft.model.event import AttemptReserved, AttemptSpent
 from undercroft.model.message import Answer, ModelRequest
-from undercroft.model.step import ErrorClass, Refusal
+from undercroft.model.step import MODEL, ErrorClass, Refusal
 
 _CALLING = ("tool", MODEL)
 SLICES, SLICE_MIN_US = 8, 100_000

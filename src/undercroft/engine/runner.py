@@ -33,7 +33,7 @@ from undercroft.engine.handlerrun import HandlerRun
 from undercroft.engine.inputs import decoded_inputs, encoded_inputs
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
-from undercroft.engine.step import FALLBACK, Finish, Setting
+from undercroft.engine.step import Finish, Setting
 from undercroft.engine.targets import Target, import_name, imported
 from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Workflow
@@ -59,7 +59,7 @@ from undercroft.model.event import (
     decode_frames,
 )
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
-from undercroft.model.step import ErrorClass, Failure, StepStatus, failure, step_id
+from undercroft.model.step import FALLBACK, ErrorClass, Failure, StepStatus, failure, step_id
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import Amend
 
@@ -271,6 +271,7 @@ class Runner:
                 log.mark(TurnStatus.STOPPED, at)
                 await log.durable()
             return None
+        run.sum_up()
         if finish.status.final:
             raw = NIL if finish.raw is None else msgspec.Raw(finish.raw)
             log.note(
@@ -282,6 +283,7 @@ class Runner:
             log.note(TurnParked(finish.status, tuple(steps), at, finish.missing))
         log.mark(finish.status, at)
         await log.durable()
+        run.hand_on(finish.status)
         unsettled = tuple(
             Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)
             for n, step in sorted(run.doubts.items())

@@ -12,11 +12,11 @@ from typing import Any
 
 from undercroft.engine.body import Body, Decoder, Terms, make_body
 from undercroft.engine.codec import ENCODE_ERRORS, decoder, describe_problem, encode
-from undercroft.engine.step import FALLBACK
 from undercroft.errors import DeclarationError
 from undercroft.layers.breakers.policy import ONCE
 from undercroft.layers.conflicts.policy import Declared, declare
 from undercroft.layers.sequencing.signature import Signature, read_signature
+from undercroft.model.step import FALLBACK
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from undercroft.engine.body import Body
 from undercroft.engine.desk import Desk
 from undercroft.engine.owning import Silences, Turns
 from undercroft.engine.services import Services
+from undercroft.engine.windows import Windows
 from undercroft.layers.breakers.policy import Budgets, LoopPolicy
 from undercroft.layers.breakers.prices import Prices
 from undercroft.layers.conflicts.ownership import Ownership
@@ -40,6 +41,7 @@ class Setting:
     budgets: Budgets
     loops: LoopPolicy | None
     prices: Prices | None
+    windows: Windows
 
 
 class Ended(NamedTuple):
@@ -52,12 +54,6 @@ class Ended(NamedTuple):
     took_s: float = 0.0
     refusal: Refusal | None = None
     version: str = ""
-
-
-# The kind of step that asks a model.
-MODEL = "model"
-# What a step's name ends in that stands in for the one before.
-FALLBACK = ".fallback"
 
 
 def end_of(ended: StepEnded) -> Ended:

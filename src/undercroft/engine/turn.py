@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+from undercroft.engine.tool import Tool
 from undercroft.errors import LoopError
 from undercroft.layers.breakers.loops import Loops
 from undercroft.layers.context.state import Window
@@ -28,27 +29,37 @@ class Line:
         loops: What tells whether it goes round in circles; None: nobody asks.
         spun: It was told so for the last time, with this.
         told: Tools that its model knows to be withdrawn, by service.
+        answers: How many answers it was given.
+        recall: The tool that fetches back what its window left out; None where none is offered.
     """
 
     __slots__ = (
+        "answers",
         "heir",
         "last",
         "loops",
         "name",
         "open",
         "prompt",
+        "recall",
         "spun",
         "told",
         "window",
     )
 
     def __init__(
-        self, name: str = "", heir: Line | None = None, loops: Loops | None = None
+        self,
+        name: str = "",
+        heir: Line | None = None,
+        loops: Loops | None = None,
+        window: Window | None = None,
     ) -> None:
         self.name, self.heir, self.loops = name, heir, loops
         self.spun: LoopError | None = None
         self.told: dict[str, list[str]] = {}
-        self.window = Window()
+        self.window = Window() if window is None else window
+        self.answers = 0
+        self.recall: Tool[..., Any] | None = None
         self.last: tuple[int, ...] = heir.last if heir is not None else ()
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)
         self.open = True

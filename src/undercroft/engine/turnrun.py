@@ -36,6 +36,7 @@ from undercroft.layers.conflicts.ownership import SESSION
 from undercroft.layers.conflicts.resource import Resources
 from undercroft.model.effect import Strength
 from undercroft.model.event import StepEnded, StepRetried, StepStarted, StepWaited
+from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure
 
 # A write that stays of unknown outcome is repeated under its key this often in one life.
@@ -100,6 +101,12 @@ class TurnRun(DoubtRun, ABC):
         if self.session is None:
             return None
         return await self.owner.session(SESSION + quote(self.session, safe=""))
+
+    def sum_up(self) -> None:
+        """Write down what is to be said at the end of a life of the turn, besides how it ended."""
+
+    def hand_on(self, status: TurnStatus) -> None:
+        """Leave what belongs to the session to its next turn; `status` is written down."""
 
     @property
     def writing(self) -> bool:

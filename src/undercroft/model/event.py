@@ -286,6 +286,123 @@ class DoubtSettled(Event, frozen=True, array_like=True, gc=False, tag="settled")
     value: msgspec.Raw = NIL
 
 
+class ContextOpened(Event, frozen=True, array_like=True, gc=False, tag="context"):
+    """A turn assembles its first prompt under a context policy.
+
+    Attributes:
+        turn: Number of the turn in its session, from 0: the first part of the ids of its items.
+        policy: Hash of the policy.
+        settings: The policy itself; nil where the session's turn before had the same.
+        was: Hash of the policy before, where it has changed; else empty.
+    """
+
+    turn: int
+    policy: str
+    at: float
+    settings: msgspec.Raw = NIL
+    was: str = ""
+
+
+class PromptAssembled(Event, frozen=True, array_like=True, gc=False, tag="prompt"):
+    """What a model is about to be sent, by weight: the part of a loss report that is new.
+
+    What it does not name is as the prompt before had it.
+
+    Attributes:
+        n: The step that asks the model.
+        tokens: Of the whole prompt, as counted.
+        reserved: Kept free for the answer.
+        sections: Tokens of the seven sections, in their order.
+        new: Items that this prompt adds, as (id, tokens, kind).
+        capped: Those of them that were cut when they arrived, as (id, tokens then, handle).
+        cached: Tokens of the prompt that the model was sent before, and might have cached.
+        anchored: Whether `tokens` rests on what the provider reported last.
+        score: Quality of the context, 0 to 100; -1 where too little is known.
+        branch: Of the handler's code; empty for the turn itself.
+    """
+
+    n: int
+    tokens: int
+    reserved: int
+    sections: tuple[int, ...]
+    new: tuple[tuple[int, int, str], ...] = ()
+    capped: tuple[tuple[int, int, str], ...] = ()
+    cached: int = 0
+    anchored: bool = False
+    score: int = -1
+    branch: str = ""
+
+
+class ContextCompacted(Event, frozen=True, array_like=True, gc=False, tag="compacted"):
+    """The window was made smaller before a prompt.
+
+    Attributes:
+        n: The step that asks the model; of a summary that came of it, see `summary`.
+        why: `high_water`, or `overflow` where the prompt would not have fitted.
+        before: Tokens of the prompt as it was.
+        after: Tokens of it as it is.
+        target: Tokens of the low-water mark.
+        fates: What became of items, as (id, fate, tokens before, after, reason, handle).
+        ledger: What the ledger reads from now on; empty where there is none.
+        summary: The summary that was made, encoded; nil where none was.
+        failed: Why a summary that was asked for was not used.
+        short: Why the low-water mark was not reached; empty where it was.
+        branch: Of the handler's code; empty for the turn itself.
+        forgot: Ids of summaries that are shown no more.
+        summary_n: The step that made the summary; 0 where none was asked for.
+    """
+
+    n: int
+    why: str
+    before: int
+    after: int
+    target: int
+    at: float
+    fates: tuple[tuple[int, str, int, int, str, str], ...] = ()
+    ledger: str = ""
+    summary: msgspec.Raw = NIL
+    failed: str = ""
+    short: str = ""
+    branch: str = ""
+    forgot: tuple[int, ...] = ()
+    summary_n: int = 0
+
+
+class ContextScored(Event, frozen=True, array_like=True, gc=False, tag="scored"):
+    """How good the context was, at the end of a turn or when it parks.
+
+    Attributes:
+        turn: Score of the turn, 0 to 100; -1 where too little was seen.
+        session: Score of the session so far.
+        parts: Support, liveness, repeats, re-asks and contradiction of the session, each 0 to
+            1; -1 where nothing was seen.
+        seen: Observations that the session's score rests on.
+    """
+
+    turn: int
+    session: int
+    parts: tuple[float, ...]
+    seen: int
+    at: float
+
+
+class ContextAlarmed(Event, frozen=True, array_like=True, gc=False, tag="alarm"):
+    """The quality of the context fell, and more than by chance.
+
+    Attributes:
+        n: The step that asks the model.
+        score: Of the session, 0 to 100; -1 where too little is known.
+        level: Of the detector, whose threshold is 1.
+        why: What fell most, in words.
+    """
+
+    n: int
+    score: int
+    level: float
+    why: str
+    at: float
+
+
 class TurnParked(Event, frozen=True, array_like=True, gc=False, tag="parked"):
     """Nothing more can run until somebody decides.
 
@@ -339,6 +456,11 @@ AnyEvent = (
     | VersionChecked
     | HandedOver
     | DoubtSettled
+    | ContextOpened
+    | PromptAssembled
+    | ContextCompacted
+    | ContextScored
+    | ContextAlarmed
     | TurnParked
     | TurnStopped
     | TurnEnded

@@ -28,10 +28,16 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the provider reported them."""
+    """Tokens as the provider reported them.
+
+    Attributes:
+        input_tokens: Of the whole prompt, what was cached included.
+        cached_tokens: Of those, read from the provider's cache.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,8 +70,14 @@ class ModelRequest:
 
     Attributes:
         output_tokens_max: The most that the answer may have; None: as the client is set up.
+        breakpoints: Places of messages after which the prompt stays as it is for a while, so
+            that it is worth caching up to there; for providers that want to be told.
+        place: How many answers the line of code was given before in this turn, where its
+            prompt may not show all of them; else None.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     output_tokens_max: int | None = None
+    breakpoints: tuple[int, ...] = ()
+    place: int | None = None

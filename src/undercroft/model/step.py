@@ -11,6 +11,11 @@ from typing import Any
 
 import msgspec
 
+# Names, and kinds, of steps that ask a model: for an answer, for a summary of what was said.
+MODEL, SUMMARY = "model", "summary"
+# What a step's name ends in that stands in for the one before.
+FALLBACK = ".fallback"
+
 
 class Phase(StrEnum):
     """The seven phases of a reliable turn; no edge of a workflow runs backwards."""

@@ -102,6 +102,7 @@ class StepTrace:
         waits: What it had to wait for before it began.
         owned: What the turn became the owner of with it.
         spent: Of calls that cost something, or for which there is a budget; else None.
+        prompt_tokens: Of what a model was sent, as counted; None where nobody counted.
     """
 
     step_id: str
@@ -125,6 +126,7 @@ class StepTrace:
     waits: tuple[Wait, ...] = ()
     owned: tuple[Owned, ...] = ()
     spent: Spent | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ class ScriptEndedError(UndercroftError):
 class ScriptedModel:
     """A `ModelClient` that reads its answers from a list.
 
-    The answer is chosen by how many answers the prompt holds already, and not by how often
-    the model was asked: so the same script serves a turn that is resumed in another process,
+    The answer is chosen by how many answers the line of code was given already, as the prompt
+    holds them or the request says, and not by how often the model was asked: so the same script serves a turn that is resumed in another process,
     and many turns at a time.
 
     Args:
@@ -50,7 +50,9 @@ class ScriptedModel:
             ScriptEndedError: There is none.
         """
         self.requests.append(request)
-        place = sum(message.role == "assistant" for message in request.messages)
+        place = request.place
+        if place is None:
+            place = sum(message.role == "assistant" for message in request.messages)
         if place >= len(self._script):
             raise ScriptEndedError(place + 1, len(self._script))
         said = self._script[place]

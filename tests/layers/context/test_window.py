@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undercroft.errors import DeclarationError
-from undercroft.layers.context.state import Entry, Window, named_calls, render_result
+from undercroft.layers.context.conversation import Entry
+from undercroft.layers.context.results import named_calls, render_result
+from undercroft.layers.context.state import Window
 from undercroft.model.message import Answer, Message
 from undercroft.model.step import (
     Call,

@@ -1,147 +1,402 @@
-"""The window of one turn: an append-only conversation from which prompts are assembled.
+"""The window: a conversation from which prompts are assembled, of a turn or of a whole session.
 
-Keeps: system messages come first and are fixed once a prompt was assembled; every prompt
-extends the one before; each entry can be journaled by reference to the step it came from.
+Keeps: every prompt extends the one before, until the window is compacted; a prompt under no
+pressure is the conversation itself; what is compacted is decided by the policy and the
+conversation alone, and can be applied again from its record.
+Leaves to whoever drives it: asking a model for a summary, and writing down what happened.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from undercroft.errors import DeclarationError
-from undercroft.model.message import Answer, Message
-from undercroft.model.step import Call, Result, StepStatus
+from undercroft.errors import ContextError
+from undercroft.layers.context.compaction import Plan, Scene, make_plan
+from undercroft.layers.context.conversation import Conversation, with_text
+from undercroft.layers.context.counting import Counts
+from undercroft.layers.context.guard import overflow
+from undercroft.layers.context.items import TURN_SHIFT, Fate, Item
+from undercroft.layers.context.loss import LossReport, lines_of
+from undercroft.layers.context.memory import Memory
+from undercroft.layers.context.policy import ContextPolicy, Section
+from undercroft.layers.context.quality import Alarm
+from undercroft.layers.context.summary import Invalid, Source, Summary, ask, read, render
+from undercroft.layers.context.tombstone import handle_of, item_of, piece, tombstone
+from undercroft.layers.context.view import View
+from undercroft.model.message import Message, ToolSpec, Usage
 
-# What stands for the role of a notice in a journaled prompt.
-NOTICE = "notice"
+# A window that could not be brought down to its mark is left alone until it has grown by this
+# part of what lies between its marks.
+GROWTH = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One message and where it came from.
+class Compaction(NamedTuple):
+    """What a compaction did: all that is needed to do the very same again.
 
     Attributes:
-        step: Number of the step whose answer or result it is; None for a literal message.
-        notice: Whether it is ours: the model is told something that nobody said.
+        why: `high_water`, `share` or `overflow`.
+        before: Tokens of the prompt as it was.
+        after: Tokens of it as it is.
+        target: Tokens of the low-water mark.
+        fates: What became of items, as (id, fate, tokens before, after, reason, handle).
+        ledger: What the ledger reads from now on.
+        summary: The summary that was made.
+        forgot: Ids of summaries that are shown no more.
+        failed: Why a summary that was asked for was not used.
+        short: Why the low-water mark was not reached.
     """
 
-    message: Message
-    step: int | None = None
-    notice: bool = False
+    why: str
+    before: int
+    after: int
+    target: int
+    fates: tuple[tuple[int, str, int, int, str, str], ...]
+    ledger: str = ""
+    summary: Summary | None = None
+    forgot: tuple[int, ...] = ()
+    failed: str = ""
+    short: str = ""
 
 
-class Window:
-    """The conversation of a turn. What a handler writes to it is `turn.context`."""
+class Window(Conversation):
+    """The conversation of a turn, or of a session. What a handler writes to it is `turn.context`.
 
-    __slots__ = ("_entries", "_frozen", "_open", "_sent", "_system")
+    Without a policy it is what was said, however long.
 
-    def __init__(self) -> None:
-        self._system: list[Entry] = []
-        self._entries: list[Entry] = []
-        self._open: dict[str, str] = {}
-        self._sent = 0
-        self._frozen = False
+    Args:
+        policy: How large it is, and what leaves it when it fills up.
+        counts: What counts tokens; needed with a policy.
+        memory: What keeps identifiers and watches the quality; needed with a policy.
+        turn: Number of the first turn.
+    """
 
-    def system(self, text: str) -> None:
-        """Say what the model is; only before the first prompt.
+    __slots__ = ("_asked_tokens", "_failures", "_settled", "_summaries", "_summary_ids", "_tools")
 
-        Raises:
-            DeclarationError: A prompt was assembled already.
-        """
-        if self._frozen:
-            raise DeclarationError(
-                "turn.context.system",
-                "the first prompt was sent already",
-                "Set the system text before the first turn.model(), or say it as user().",
-            )
-        self._system.append(Entry(Message("system", text)))
+    def __init__(
+        self,
+        policy: ContextPolicy | None = None,
+        counts: Counts | None = None,
+        memory: Memory | None = None,
+        *,
+        turn: int = 0,
+    ) -> None:
+        super().__init__(policy, counts, memory, turn)
+        self._asked_tokens = self._settled = 0
+        self._summaries: list[Summary] = []
+        self._summary_ids = self._failures = 0
+        self._tools: tuple[ToolSpec, ...] = ()
 
-    def user(self, text: str) -> None:
-        """Add what the user said."""
-        self._entries.append(Entry(Message("user", text)))
-
-    def assistant(self, text: str) -> None:
-        """Add what was said to the user earlier."""
-        self._entries.append(Entry(Message("assistant", text)))
-
-    def notice(self, text: str) -> Entry:
-        """Tell the model something with the prompt that is being assembled; return the entry."""
-        entry = Entry(Message("user", text), notice=True)
-        self._entries.append(entry)
-        self._sent = len(self._entries)
-        return entry
+    # ------------------------------------------------------------------ tokens
 
     @property
-    def messages(self) -> tuple[Message, ...]:
-        """The prompt as it would be sent now."""
-        return tuple([e.message for e in self._system] + [e.message for e in self._entries])
+    def policy(self) -> ContextPolicy | None:
+        """How large it is, and what leaves it."""
+        return self._policy
 
     @property
-    def open_calls(self) -> tuple[str, ...]:
-        """Ids of calls that the model proposed and that have no result yet."""
-        return tuple(self._open)
+    def tokens(self) -> int:
+        """Of the prompt as it is now: what the provider would count, as far as it is known."""
+        return self._anchor.estimate(self._view.tokens)
 
-    def delta(self) -> list[Entry]:
-        """Return the entries that the next prompt adds to the last one, and mark them sent."""
-        fresh = [] if self._frozen else list(self._system)
-        fresh += self._entries[self._sent :]
-        self._frozen = True
-        self._sent = len(self._entries)
-        return fresh
+    @property
+    def counted_tokens(self) -> int:
+        """Of the prompt as it is now, as we count."""
+        return self._view.tokens
 
-    def add_answer(self, answer: Answer, step: int) -> None:
-        """Add what the model said in step `step`; its calls are now open."""
-        self._entries.append(Entry(Message("assistant", answer.text, answer.calls), step))
-        self._open = {call.id: call.name for call in answer.calls if call.id}
+    @property
+    def anchored(self) -> bool:
+        """Whether `tokens` rests on what the provider reported."""
+        return self._anchor.anchored
 
-    def add_result(self, result: Result, data: object, step: int) -> None:
-        """Add the result of a call that is open; that of any other call is no business of it.
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, what the model was sent before just so."""
+        return self._stable
+
+    def sections(self) -> dict[Section, int]:
+        """Return the tokens of each section, as we count them."""
+        return self._view.sections()
+
+    def offer(self, tools: Sequence[ToolSpec]) -> None:
+        """Say which tools go with the prompt."""
+        if self._counts is None or tuple(tools) == self._tools:
+            return
+        self._tools = tuple(tools)
+        self._view.tools_tokens = self._counts.tools(self._tools)
+        self._forget_prompt()
+
+    def offered(self, tokens: int) -> None:
+        """Say what the tools weighed that went with a prompt, where they are not known any more."""
+        if tokens != self._view.tools_tokens:
+            self._view.tools_tokens = tokens
+            self._forget_prompt()
+
+    def asked(self) -> None:
+        """Take note that the prompt goes to the model as it is now."""
+        self._asked_tokens = self._view.tokens
+        self._view.mark_seen()
+
+    def heard(self, usage: Usage | None) -> str:
+        """Take note of what the provider counted; return why it was not believed, if it was not."""
+        self._stable = self._asked_tokens
+        return self._anchor.heard(usage, self._asked_tokens)
+
+    # ------------------------------------------------------------------ compaction
+
+    def pressure(self) -> str:
+        """Say why the window should be compacted now; empty where it need not be."""
+        policy, view = self._policy, self._view
+        if policy is None:
+            return ""
+        tokens = self.tokens
+        if tokens > policy.capacity_tokens:
+            return "overflow"
+        grown = GROWTH * (policy.high_tokens - policy.low_tokens)
+        if self._settled and view.tokens < self._settled + grown:
+            return ""
+        if tokens > policy.high_tokens:
+            return "high_water"
+        sections = view.sections()
+        for section in (Section.RECENT, Section.CURRENT):
+            most = policy.share(section).max_share
+            if most < 1 and sections[section] > most * policy.capacity_tokens:
+                return "share"
+        return ""
+
+    @property
+    def may_summarise(self) -> bool:
+        """Whether summaries have not failed too often in a row."""
+        policy = self._policy
+        return policy is not None and self._failures < policy.summary_failures_max
+
+    def plan(self, why: str, *, summarised: bool) -> Plan:
+        """Decide what to do about a window that is too full; nothing changes yet.
 
         Args:
-            result: What came of the call.
-            data: Its value as it was recorded, so that a replay renders the same text.
-            step: Number of the step.
+            why: As `pressure` said.
+            summarised: Whether somebody can write a summary.
         """
-        call_id = result.call_id
-        if call_id is None or self._open.pop(call_id, None) is None:
-            return
-        text = render_result(result, data)
-        self._entries.append(Entry(Message("tool", text, (), call_id, result.name), step))
+        policy, counts, memory, view = self._parts()
+        most = int(policy.share(Section.LEDGER).max_share * policy.capacity_tokens)
+        ledger = memory.render(most, counts.text, lambda _: True)
+        scene = Scene(
+            view.live,
+            view.open_at,
+            view.seen,
+            view.fixed_tokens,
+            counts.message(Message("user", ledger)) if ledger else 0,
+            tuple([counts.text(render([one])) for one in self._summaries]),
+            max(1.0, self.tokens / max(1, view.tokens)),
+        )
+        return make_plan(scene, policy, self._stone, why=why, summarised=summarised)
+
+    def _stone(self, item: Item) -> int:
+        policy, counts, _, _ = self._parts()
+        text = tombstone(item, handle_of(item.id), recall=policy.recall)
+        return counts.message(with_text(item.message, text))
+
+    def _parts(self) -> tuple[ContextPolicy, Counts, Memory, View]:
+        policy, counts, memory = self._policy, self._counts, self._memory
+        assert policy is not None  # noqa: S101  who compacts has one
+        assert counts is not None  # noqa: S101  and with it these
+        assert memory is not None  # noqa: S101  likewise
+        return policy, counts, memory, self._view
+
+    def summary_request(self, plan: Plan) -> tuple[Message, ...]:
+        """Return the prompt that asks for the summary which a plan wants."""
+        sources, required, earlier = self._summarised(plan)
+        return ask(sources, required, earlier, plan.summary_max)
+
+    def _summarised(self, plan: Plan) -> tuple[list[Source], list[str], list[Summary]]:
+        _, counts, memory, _ = self._parts()
+        sources = [source_of(item) for item in plan.covered]
+        texts = [source.text for source in sources]
+        required = memory.required(texts, plan.summary_max, counts.text)
+        return sources, required, self._summaries[: plan.merged]
+
+    def read_summary(self, plan: Plan, text: str) -> Summary | Invalid:
+        """Check what a model made of it; what is no good changes nothing."""
+        _, counts, memory, _ = self._parts()
+        sources, required, earlier = self._summarised(plan)
+        return read(
+            text,
+            sources,
+            required,
+            earlier,
+            plan.summary_max,
+            counts.text,
+            self._summary_ids + 1,
+            memory.knows,
+            memory.identifiers,
+        )
+
+    def compact(self, plan: Plan, summary: Summary | None = None, failed: str = "") -> Compaction:
+        """Do what was planned; return the record of it.
+
+        Args:
+            plan: Made for the window as it is.
+            summary: That it wanted.
+            failed: Why one that was asked for is not used.
+        """
+        _, counts, memory, view = self._parts()
+        before = self.tokens
+        gone = plan.merged if summary is not None else plan.forgotten
+        left = [*self._summaries[gone:], *([] if summary is None else [summary])]
+        fates = tuple(
+            (
+                item,
+                str(change.fate),
+                change.item.shown_tokens,
+                change.tokens,
+                change.reason,
+                handle_of(item) if change.fate is Fate.ELIDED else change.item.handle,
+            )
+            for item, change in sorted(plan.changes.items())
+        )
+        notes = render(left)
+        leaves = {item for item, change in plan.changes.items() if change.fate is not Fate.KEPT}
+        still = "\n".join([*(m.content for m in (*view.system, *view.pins)), notes])
+        absent = memory.absent_without(leaves, still)
+        ledger = memory.render(plan.ledger_max, counts.text, absent) if plan.ledger_max else ""
+        record = Compaction(
+            plan.why,
+            before,
+            0,
+            plan.target,
+            fates,
+            ledger,
+            summary,
+            tuple([one.id for one in self._summaries[:gone]]),
+            failed,
+            "",
+        )
+        self.apply(record)
+        short = plan.short if self.tokens > plan.target else ""
+        self._settled = view.tokens if short else 0
+        return record._replace(after=self.tokens, short=short)
+
+    def apply(self, record: Compaction) -> None:
+        """Do what a compaction did."""
+        policy, _, memory, view = self._parts()
+        for number, fate, _, tokens, reason, handle in record.fates:
+            item = self._by_id.get(number)
+            if item is None:
+                continue  # of a turn whose record was cut short
+            shown = None
+            if fate == Fate.ELIDED:
+                text = tombstone(item, handle, recall=policy.recall)
+                shown = with_text(item.message, text)
+                item.handle = handle
+            item.show(Fate(fate), shown, tokens, reason)
+        forgot = set(record.forgot)
+        self._summaries = [one for one in self._summaries if one.id not in forgot]
+        if record.summary is not None:
+            self._summaries.append(record.summary)
+            self._summary_ids = max(self._summary_ids, record.summary.id)
+            self._failures = 0
+        elif record.failed:
+            self._failures += 1
+        view.set_notes(record.ledger, render(self._summaries))
+        view.show(view.without_gone())
+        self._anchor.forget()
+        head = view.sections()
+        self._stable = sum(head[s] for s in (Section.SYSTEM, Section.TOOLS, Section.PINS))
+        self._settled = view.tokens if record.short else 0
+        memory.compacted(view.head_text)
+
+    def check_fits(self) -> None:
+        """Raise if the prompt does not fit, as it is.
+
+        Raises:
+            ContextOverflowError: It does not.
+        """
+        if self._policy is not None and self.tokens > self._policy.capacity_tokens:
+            raise overflow(self._policy, self.tokens, self._view.sections(), self._largest())
+
+    def _largest(self) -> Item | None:
+        return max(self._view.live, key=lambda item: item.shown_tokens, default=None)
+
+    # ------------------------------------------------------------------ looking back
+
+    def recall(self, handle: str, start: int = 0, end: int | None = None) -> str:
+        """Return what a handle stands for, or characters `start` to `end` of it.
+
+        Raises:
+            ContextError: There is no such handle, it has expired, or the range lies outside.
+        """
+        number = item_of(handle)
+        item = None if number is None else self._by_id.get(number)
+        if item is None or not item.handle:
+            raise ContextError(
+                f"recall({handle!r:.60})",
+                "nothing was left out under that handle",
+                "Copy the handle whole, as it stands in the text.",
+            )
+        kept = self._policy.recall_turns if self._policy is not None else 0
+        if self._turn - (item.id >> TURN_SHIFT) > kept:
+            raise ContextError(
+                f"recall({handle!r})", f"it has expired, after {kept} turns", "Ask for it anew."
+            )
+        return piece(item.message.content, handle, start, end)
+
+    def recalled(self, handle: str, start: int = 0, end: int | None = None) -> str:
+        """Return what a model reads that recalls something: as much of it as a result may have.
+
+        Raises:
+            ContextError: There is no such handle, it has expired, or the range lies outside.
+        """
+        text = self.recall(handle, start, end)
+        if self._policy is None or self._counts is None:
+            return text
+        # Some room for what frames a result.
+        room = max(1, self._policy.result_max_tokens * 9 // 10 - 16)
+        size = len(text)
+        while size > 1 and self._counts.text(text[:size]) > room:
+            size = min(size - 1, size * room // self._counts.text(text[:size]))
+        if size == len(text):
+            return text
+        return f"{text[:size]}\n[undercroft: the next begins at start={start + size}]"
+
+    def report(self) -> LossReport:
+        """Return what the prompt shows of each item, and what it does not."""
+        policy, view = self._policy, self._view
+        return LossReport(
+            tokens=view.tokens,
+            estimate=self.tokens,
+            limit_tokens=None if policy is None else policy.limit_tokens,
+            reserved_tokens=0 if policy is None else policy.reserved_tokens,
+            sections={str(name): tokens for name, tokens in view.sections().items()},
+            lines=lines_of(view, self._items),
+        )
+
+    def prompt(self) -> Alarm | None:
+        """Watch the prompt that is about to be sent; return an alarm if the quality fell."""
+        if self._memory is None:
+            return None
+        said = [m.content for m in self.messages if m.role == "system"]
+        return self._memory.prompt(pins=all(said.count(pin) == 1 for pin in self._pins))
+
+    @property
+    def memory(self) -> Memory | None:
+        """What keeps identifiers and watches the quality."""
+        return self._memory
+
+    @property
+    def summaries(self) -> Sequence[Summary]:
+        """What stands for what was summarised, oldest first."""
+        return self._summaries
 
 
-def named_calls(answer: Answer, step: int) -> Answer:
-    """Return `answer` with an id for every call, so that results can be told apart.
-
-    An id that is absent, or given twice, is replaced by one made of the step and the position.
-    """
-    seen: set[str] = set()
-    calls: list[Call] = []
-    for place, call in enumerate(answer.calls):
-        call_id = call.id or f"call-{step}-{place}"
-        if call_id in seen:
-            call_id = f"call-{step}-{place}"
-        while call_id in seen:  # the provider chose the very same
-            call_id += "-again"
-        seen.add(call_id)
-        calls.append(call if call_id == call.id else msgspec.structs.replace(call, id=call_id))
-    return msgspec.structs.replace(answer, calls=tuple(calls))
-
-
-def render_result(result: Result, data: object) -> str:
-    """Return the text that a model reads as the result of its call; `data` is its plain value."""
-    if result.status == StepStatus.OK:
-        if result.stood_in:
-            note = f"{result.name} failed; this is what stood in for it"
-            return _json({"value": data, "note": note})
-        return data if isinstance(data, str) else _json(data)
-    if result.refusal is not None:
-        return _json({"refused": msgspec.to_builtins(result.refusal)})
-    if result.error is not None:
-        return _json({"error": str(result.error)})
-    return _json({"status": result.status})
-
-
-def _json(data: object) -> str:
-    return msgspec.json.encode(data, enc_hook=str).decode()
+def source_of(item: Item) -> Source:
+    """Return an item as whoever summarises reads it."""
+    text = item.message.content
+    for call in item.message.calls:
+        given = call.arguments
+        if not isinstance(given, str):
+            given = msgspec.json.encode(given, enc_hook=str).decode()
+        text += f"\ncalls {call.name} with {given}"
+    role = item.kind if not item.message.name else f"{item.kind} of {item.message.name}"
+    return Source(item.id, str(role), text.strip())

@@ -20,8 +20,13 @@ from undercroft.model.event import (
     ApprovalVoided,
     AttemptReserved,
     AttemptSpent,
+    ContextAlarmed,
+    ContextCompacted,
+    ContextOpened,
+    ContextScored,
     DoubtSettled,
     HandedOver,
+    PromptAssembled,
     ResourceOwned,
     StepEnded,
     StepRetried,
@@ -76,6 +81,8 @@ class _Fold:
         self.early: dict[int, list[Wait]] = {}
         self.spent: dict[int, list[AttemptSpent]] = {}
         self.reserved: dict[int, AttemptReserved] = {}
+        # Tokens of prompts, which are known before the step has begun.
+        self.prompts: dict[int, int] = {}
         self.end: TurnEnded | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -97,8 +104,14 @@ class _Fold:
                 self._close_life(event.at, "ended")
                 self._abandon()
                 self.status, self.end = event.status, event
-            case HandedOver():
-                pass  # between branches of the code; the steps say who did what
+            case (
+                HandedOver() | ContextOpened() | ContextCompacted() | ContextScored()
+                | ContextAlarmed()
+            ):  # fmt: skip
+                # Between branches the steps say who did what; a window has a story of its own.
+                pass
+            case PromptAssembled():
+                self.prompts[event.n] = event.tokens
             case AttemptReserved():
                 self.reserved[event.n] = event
             case AttemptSpent():
@@ -252,6 +265,7 @@ class _Fold:
                 waits=tuple(self.early.get(n, ())),
                 owned=tuple(step.owned),
                 spent=_total(self.spent.get(n, ())),
+                prompt_tokens=self.prompts.get(n),
                 **step.facts,
             )
             for n, step in sorted(self.steps.items())

@@ -1,0 +1,1 @@
+"""Context measured: what windows lose on recorded conversations, and what ours costs in time."""

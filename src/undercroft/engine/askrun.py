@@ -1,0 +1,420 @@
+"""What a line of a handler's code asks its model: the prompt that fits, sent and written down.
+
+Keeps: a line that asks the model sends all that it sent before, and more, until its window is
+compacted; what a recorded prompt showed, a replay shows again; nothing that does not fit is
+sent. What a compaction does is written down with the prompt that it was made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from undercroft.engine.calls import by_reference, model_body, read_answer
+from undercroft.engine.codec import decode, encode
+from undercroft.engine.handler import Handler
+from undercroft.engine.linerun import LineRun, check_open, looped
+from undercroft.engine.log import TurnLog
+from undercroft.engine.memo import Memo, Record
+from undercroft.engine.recall import check_names, recall_of
+from undercroft.engine.step import Ended, Setting, Step, end_of
+from undercroft.engine.turn import Line
+from undercroft.engine.windows import Opened, Room
+from undercroft.errors import ContextOverflowError, DeclarationError, ModelError
+from undercroft.layers.breakers.exits import in_words
+from undercroft.layers.breakers.guard import withdrawn
+from undercroft.layers.context.conversation import NOTICE, Entry
+from undercroft.layers.context.fold import compaction_of
+from undercroft.layers.context.quality import PARTS, Alarm, Score
+from undercroft.layers.context.results import named_calls
+from undercroft.layers.context.state import Compaction, Window
+from undercroft.layers.context.summary import Summary
+from undercroft.model.event import (
+    NIL,
+    ContextAlarmed,
+    ContextCompacted,
+    ContextOpened,
+    ContextScored,
+    PromptAssembled,
+    StepEnded,
+)
+from undercroft.model.ids import fingerprint
+from undercroft.model.message import Answer, ModelRequest, ToolSpec
+from undercroft.model.outcome import TurnStatus
+from undercroft.model.step import MODEL, SUMMARY, Failure, StepStatus, failure
+
+OVERFLOW = ContextOverflowError.__name__
+UNKNOWN = -1
+
+
+class AskRun(LineRun):
+    """What of a handler's turn asks models."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
+        self,
+        setting: Setting,
+        log: TurnLog,
+        memo: Memo,
+        turn_id: str,
+        session: str | None,
+        handler: Handler[..., Any],
+        inputs: Mapping[str, Any],
+    ) -> None:
+        self.room: Room | None = setting.windows.room(handler.context)
+        self.opened: Opened | None = None
+        # What its prompts are assembled under, once that is written down.
+        self.under: ContextOpened | None = memo.context
+        super().__init__(setting, log, memo, turn_id, session, handler, inputs)
+
+    # ------------------------------------------------------------------ windows
+
+    def window(self) -> Window:
+        """Return a window for a new line of code."""
+        if self.room is None:
+            return Window()
+        turn = 0 if self.opened is None else self.opened.turn
+        return self.room.window(turn)
+
+    def open_window(self) -> None:
+        """Give the turn the window of its session.
+
+        Raises:
+            DeclarationError: A tool has the name of the one that fetches back.
+        """
+        if self.room is None:
+            return
+        check_names(self.handler.name, self.room.policy, self.handler.tools)
+        self.opened = self.setting.windows.take(self.room, self.session, self.turn_id)
+        self.line.window = self.opened.window
+
+    def sum_up(self) -> None:
+        """Write down how good the context was in this turn."""
+        opened = self.opened
+        memory = None if opened is None else opened.window.memory
+        if memory is None or self.under is None:
+            return
+        turn, session = memory.turn_score, memory.session_score
+        parts = tuple(_known(session.parts[name]) for name in PARTS)
+        self.log.note(
+            ContextScored(_value(turn), _value(session), parts, session.seen, self.wall_s())
+        )
+
+    def hand_on(self, status: TurnStatus) -> None:
+        """Leave the window to the session's next turn, if this one is over."""
+        if self.opened is not None and status.final:
+            self.setting.windows.give(self.session, self.turn_id, self.opened)
+
+    # ------------------------------------------------------------------ asking
+
+    async def ask_model(self, line: Line) -> Answer:
+        """Assemble the prompt of a line, send it, and return the answer."""
+        model = self.setting.model
+        if model is None:
+            raise DeclarationError(
+                f"handler {self.handler.name!r}",
+                "it asks a model, and there is none",
+                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
+            )
+        check_open(line)
+        await self.check_spinning(line)
+        if self.room is not None:
+            line.window.close_calls()
+        fresh = line.window.delta()
+        for entry in fresh:
+            line.prompt.update(encode(entry.message))
+        fp = line.prompt.digest()
+        record = self.memo.take(MODEL, fp) if self.memo.left else None
+        if record is None and self.memo.left:
+            await self.other_branches(MODEL)
+        shut, notices = self._news(line, record)
+        # No part of the fingerprint: a resumed turn meets other services than the first life.
+        fresh += [line.window.notice(text) for text in notices]
+        offered = self._offered(line, shut)
+        async with self.at_work():
+            made, summary_n = None, 0
+            if self.room is not None:
+                made, summary_n = await self._make_room(line, fp, record, offered)
+            n = record.n if record is not None else self.log.next_n()
+            alarm = line.window.prompt()
+            if record is None and self.room is not None:
+                self._note_prompt(line, n, made, summary_n, alarm)
+            if record is not None and record.ended is not None:
+                ended = end_of(record.ended)
+            else:
+                step = self._asking(line, n, fp, fresh, shut, offered)
+                ended = await self._send(line, step, record)
+                self.log.put()
+        if ended.status is not StepStatus.OK:
+            raise _unanswered(ended)
+        line.last = (n,)
+        line.answers += 1
+        answer = named_calls(read_answer(ended.raw), n)
+        line.window.heard(answer.usage)
+        line.window.add_answer(answer, n)
+        if line.loops is not None and not answer.calls:
+            line.loops.said(fingerprint(answer.text))
+        return answer
+
+    def _offered(self, line: Line, shut: Mapping[str, Sequence[str]]) -> tuple[ToolSpec, ...]:
+        """Return the tools that go with the prompt, and let the window weigh them."""
+        away = {name for names in shut.values() for name in names}
+        specs = self.handler.specs
+        if away:
+            specs = tuple(spec for spec in specs if spec.name not in away)
+        if self.room is None:
+            return specs
+        if self.room.policy.recall:
+            if line.recall is None:
+                line.recall = recall_of(line.window)
+            specs = (*specs, line.recall.spec)
+        line.window.offer(specs)
+        return specs
+
+    def _asking(  # noqa: PLR0913, PLR0917  what a prompt is made of
+        self,
+        line: Line,
+        n: int,
+        fp: bytes,
+        fresh: Sequence[Entry],
+        shut: Mapping[str, Sequence[str]],
+        offered: tuple[ToolSpec, ...],
+    ) -> Step:
+        """Return the step that sends the prompt."""
+        model, window = self.setting.model, line.window
+        assert model is not None  # noqa: S101  asked for before
+        asked: dict[str, Any] = {"prompt": [by_reference(entry) for entry in fresh]}
+        if shut:
+            asked["withdrawn"] = shut
+        # A script cannot count the answers in a prompt that does not show all of them.
+        place = None if self.room is None else line.answers
+        request = ModelRequest(
+            window.messages, offered, breakpoints=window.breakpoints, place=place
+        )
+        return Step(
+            n,
+            MODEL,
+            model_body(model),
+            MODEL,
+            {"request": request},
+            fp,
+            line.last,
+            (),
+            msgspec.Raw(encode(asked)),
+            branch=line.name,
+        )
+
+    async def _send(self, line: Line, step: Step, record: Record | None) -> Ended:
+        """Send a prompt that fits; end the step of one that does not."""
+        try:
+            line.window.check_fits()
+        except ContextOverflowError as error:
+            lost = failure(error, step=MODEL)
+            self.log.note(
+                StepEnded(
+                    step.n,
+                    StepStatus.FAILED,
+                    0.0,
+                    error=lost,
+                    name=MODEL,
+                    fp=step.fp,
+                    args=step.args,
+                    at=self.wall_s(),
+                )
+            )
+            return Ended(StepStatus.FAILED, error=lost)
+        line.window.asked()
+        return await self.perform(step, record)
+
+    # ------------------------------------------------------------------ making room
+
+    async def _make_room(
+        self, line: Line, fp: bytes, record: Record | None, offered: tuple[ToolSpec, ...]
+    ) -> tuple[Compaction | None, int]:
+        """Compact the window where it is too full; return what was done, and who summarised it.
+
+        Of a prompt that is recorded, what was written down is done again.
+        """
+        del offered
+        window = line.window
+        if record is not None:
+            event = self.memo.compacted.get(record.n)
+            if event is not None:
+                if event.summary_n:
+                    self.memo.take(SUMMARY, _summary_fp(fp))
+                window.apply(compaction_of(event))
+            window.asked()
+            return None, 0
+        why = window.pressure()
+        if not why:
+            return None, 0
+        summarised = self.room is not None and self.room.summariser is not None
+        plan = window.plan(why, summarised=summarised and window.may_summarise)
+        if not plan.covered:
+            return window.compact(plan), 0
+        found, failed, n = await self._summarise(line, fp, window.summary_request(plan), plan)
+        if found is not None:
+            return window.compact(plan, found), n
+        plan = window.plan(why, summarised=False)
+        return window.compact(plan, failed=failed), n
+
+    async def _summarise(
+        self, line: Line, fp: bytes, messages: Sequence[Any], plan: Any
+    ) -> tuple[Summary | None, str, int]:
+        """Have a summary written; return it, or why there is none, and the step's number."""
+        room = self.room
+        assert room is not None  # noqa: S101  who compacts has one
+        assert room.summariser is not None  # noqa: S101  it was planned with
+        fp = _summary_fp(fp)
+        record = self.memo.take(SUMMARY, fp) if self.memo.left else None
+        if record is not None and record.ended is not None:
+            n, ended = record.n, end_of(record.ended)
+        else:
+            n = record.n if record is not None else self.log.next_n()
+            covers = [item.id for item in plan.covered]
+            asked = {"covers": covers, "merges": plan.merged, "tokens_max": plan.summary_max}
+            request = ModelRequest(tuple(messages), output_tokens_max=None)
+            step = Step(
+                n,
+                SUMMARY,
+                model_body(room.summariser, SUMMARY),
+                SUMMARY,
+                {"request": request},
+                fp,
+                line.last,
+                (),
+                msgspec.Raw(encode(asked)),
+                branch=line.name,
+            )
+            ended = await self.perform(step, record)
+        if ended.status is not StepStatus.OK:
+            return None, in_words(ended.error, ended.refusal), n
+        found = line.window.read_summary(plan, read_answer(ended.raw).text)
+        if isinstance(found, Summary):
+            return found, "", n
+        return None, found.problem, n
+
+    # ------------------------------------------------------------------ writing down
+
+    def _note_prompt(
+        self, line: Line, n: int, made: Compaction | None, summary_n: int, alarm: Alarm | None
+    ) -> None:
+        """Write down what the prompt shows, as far as it is new."""
+        window, at = line.window, self.wall_s()
+        policy, memory = window.policy, window.memory
+        assert policy is not None  # noqa: S101  there is a window of some size
+        assert memory is not None  # noqa: S101  likewise
+        self._note_opened(window)
+        if made is not None:
+            self.log.note(_compacted(n, made, summary_n, line.name, at))
+        self.log.note(
+            PromptAssembled(
+                n,
+                window.tokens,
+                policy.reserved_tokens,
+                tuple(window.sections().values()),
+                tuple([(item.id, item.tokens, str(item.kind)) for item in window.fresh]),
+                tuple([(i.id, i.tokens, i.handle) for i in window.fresh if i.handle]),
+                window.cached_tokens,
+                window.anchored,
+                _value(memory.session_score),
+                line.name,
+            )
+        )
+        if alarm is not None and policy.alarm:
+            self.log.note(ContextAlarmed(n, alarm.score, alarm.level, alarm.why, at))
+
+    def _note_opened(self, window: Window) -> None:
+        """Write down under which policy the turn's prompts are assembled, once."""
+        opened, policy = self.opened, window.policy
+        if self.under is not None or opened is None or policy is None:
+            return
+        changed = policy.hash != opened.was
+        settings = msgspec.Raw(encode(policy.settings)) if changed else NIL
+        was = opened.was if changed else ""
+        self.under = ContextOpened(opened.turn, policy.hash, self.wall_s(), settings, was)
+        self.log.note(self.under)
+
+    def _news(self, line: Line, record: Record | None) -> tuple[dict[str, list[str]], list[str]]:
+        """Return which tools are withdrawn, by service, and what the model is to be told.
+
+        What a recorded prompt said, it says again.
+
+        Raises:
+            LoopError: It was told before that it gets nowhere.
+        """
+        stale = line.loops.model_step() if line.loops is not None else None
+        if stale is not None and stale.end:
+            line.spun = looped(stale, MODEL)
+            raise line.spun
+        if record is not None and record.started is not None:
+            said = decode(record.started.args)
+            self._tell(line, said.get("withdrawn", {}))
+            texts = [entry[1] for entry in said["prompt"] if entry[0] == NOTICE]
+            return line.told, texts
+        shut: dict[str, list[str]] = {}
+        for name, tool in self.handler.tools.items():
+            if tool.service is None or tool.stand_in is not None:
+                continue
+            # Also one that was never called here: others may have found out.
+            if self.setting.services.gate(tool.service).shut:
+                shut.setdefault(tool.service, []).append(name)
+        notices = [] if stale is None else [f"[undercroft] {stale.problem}. {stale.mend}"]
+        if self._tell(line, shut):
+            notices.append(withdrawn(list(shut.items())))
+        return shut, notices
+
+    @staticmethod
+    def _tell(line: Line, shut: dict[str, list[str]]) -> bool:
+        """Take note of what the model knows to be withdrawn; return whether that is new."""
+        was, line.told = line.told, shut
+        if line.loops is not None and any(service not in shut for service in was):
+            # What is back may be called again, however often it failed before.
+            line.loops.anew()
+        return shut != was
+
+
+def _unanswered(ended: Ended) -> Exception:
+    """Return what is raised where a model gave no answer."""
+    error: Failure | None = ended.error
+    if error is not None and error.type == OVERFLOW:
+        return ContextOverflowError("context", error.message.removeprefix("context: "), "")
+    why = in_words(ended.error, ended.refusal).removesuffix(".")
+    rule = ended.refusal.rule if ended.refusal is not None else ""
+    return ModelError(MODEL, why, "Handle it, or let the turn fail.", rule)
+
+
+def _summary_fp(fp: bytes) -> bytes:
+    """Return what stands for the summary that a prompt wanted."""
+    return fingerprint([fp, SUMMARY])
+
+
+def _compacted(
+    n: int, made: Compaction, summary_n: int, branch: str, at: float
+) -> ContextCompacted:
+    summary = NIL if made.summary is None else msgspec.Raw(encode(made.summary))
+    return ContextCompacted(
+        n,
+        made.why,
+        made.before,
+        made.after,
+        made.target,
+        at,
+        made.fates,
+        made.ledger,
+        summary,
+        made.failed,
+        made.short,
+        branch,
+        made.forgot,
+        summary_n,
+    )
+
+
+def _value(score: Score) -> int:
+    return UNKNOWN if score.value is None else score.value
+
+
+def _known(part: float | None) -> float:
+    return UNKNOWN if part is None else part

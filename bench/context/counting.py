@@ -8,6 +8,7 @@ Ids of calls are not counted, since nobody says whether the model is shown them.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -30,7 +31,9 @@ def _tokenizer() -> Callable[[str], int]:
         library = importlib.import_module("bpe_openai")
     except ImportError:
         raise NotInstalledError from None
-    encode = library.get_encoding(VOCABULARY).encode_ordinary
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it opens its files by a function that is deprecated
+        encode = library.get_encoding(VOCABULARY).encode_ordinary
     return lambda text: len(encode(text))
 
 

@@ -46,7 +46,7 @@ class Ideal:
         """Summarise as Undercroft's request asks for it: a JSON object, with sources."""
         self.asked += 1
         asked = json.loads(request)
-        left = {value: None for value in asked["identifiers"]}
+        left = dict.fromkeys(asked["identifiers"])
         done: set[str] = set()
         facts: list[dict[str, Any]] = []
 
@@ -61,10 +61,11 @@ class Ideal:
                 for entry in entries if isinstance(entries, list) else ():
                     fact(self.copied(entry["text"]), entry["id"])
         for message in asked["messages"]:
-            shown = [value for value in left if value in message["text"]]
-            for value in (*shown, *message.get("cut_identifiers", ())):
+            cut = message.get("cut_identifiers", ())
+            there = [value for value in left if value in message["text"]]
+            for value in (*there, *cut):
                 left.pop(value, None)
-            fact((*self.copied(message["text"]), *shown), message["id"])
+            fact((*self.copied(message["text"]), *there, *cut), message["id"])
         if left:  # of what was said before, or of what is cut
             source = asked["messages"][-1]["id"]
             fact(left, source)

@@ -4,11 +4,11 @@ Nothing leaves the machine: no tracing, no list of models is fetched, and the id
 stands in for a model. A peer that is not installed is left out.
 
 - `SummarizationMiddleware` keeps a list of messages and is asked before every prompt, as the agent
-  would ask it. The system message is not in that list: the agent puts it before. A trigger at
-  80 % of what a prompt may have is the one of its docstring; what it keeps (20 messages), its
-  counter, and the 4,000 tokens that it shows its model are its defaults. "in its favour": told the
-  usage that OpenAI would report, with an exact counter that counts the system message as well;
-  it keeps 30 %, as its docstring has it, and shows its model everything.
+  would ask it. The system message is not in that list: the agent puts it before, and by default
+  nobody counts it. A trigger at 80 % of what a prompt may have is that of its docstring; what it
+  keeps (20 messages), its counter, and the 4,000 tokens that it shows its model are its defaults.
+  "In its favour": an exact counter, the system message taken off what it may fill, 30 % kept, as
+  its docstring has it too, and its model shown everything.
 - `trim_messages` of LangChain is given the whole history before every prompt, with the options
   that its documentation recommends; with its approximate counter, and with an exact one.
 - `trim_messages` of LiteLLM is given the same; it counts exactly itself.

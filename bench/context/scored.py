@@ -41,6 +41,8 @@ RULES = tuple(
 # Shorter values are words of every text; longer ones are prose.
 CHARS_MIN, CHARS_MAX = 3, 80
 DIGITS_MIN = 3
+# What a calculator is given is no identifier, though the same may be computed twice.
+SUM = re.compile(r"[\d\s.+\-*/()]+")
 # Escapes of JSON within JSON would otherwise read as letters before a value.
 ESCAPES = re.compile(r"\\+(?:[nrt]|u[0-9a-fA-F]{4})?")
 HANDLE = re.compile(r"handle=\W{0,4}(r\d{1,9}\.\d{1,7})")
@@ -155,8 +157,9 @@ def _leaves(data: Any) -> Iterator[str]:
         for value in data:
             yield from _leaves(value)
     elif isinstance(data, str):
-        if CHARS_MIN <= len(data.strip()) <= CHARS_MAX:
-            yield data.strip().casefold()
+        text = data.strip()
+        if CHARS_MIN <= len(text) <= CHARS_MAX and not (" " in text and SUM.fullmatch(text)):
+            yield text.casefold()
     elif isinstance(data, int | float) and not isinstance(data, bool):
         text = repr(data)
         if sum(map(str.isdigit, text)) >= DIGITS_MIN:

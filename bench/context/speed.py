@@ -4,14 +4,20 @@ A made-up conversation of 2,200 messages and some 200,000 tokens, from a seed th
 round, so that no count is remembered from the round before. Each round measures each row once;
 the table shows the median of the rounds with the least and the most, in time of the processor.
 
+- floor: a regular expression finds every word of the messages, and nothing is done with them. It
+  says how fast the machine is just now.
 - append: `add`, for 1,000 tokens of messages, while nothing has to leave the window; by the
   estimate, then by the exact vocabulary where that is installed.
-- assemble: `prompt()` before each of the last 400 answers, with all that was said in it; median
-  and 99th percentile. Then the same as OpenAI's messages, which is what one would send.
-- load: `Context.load` of what `dump` wrote, until the first prompt is there.
-- compaction: `prompt()` of a window that has just become too full, down to half of it.
+- assemble: `prompt()` before each of the last 400 answers, with all that was said in it; median and
+  99th percentile. Then the same as OpenAI's messages, which is what one would send.
+- load: `Context.load` of what `dump` wrote, until the first prompt is there; then the prompt after
+  that, which takes in whatever the first could do without.
+- load of a journal: from `run` of another turn of a session, in a runtime that knows nothing but
+  the journal of 500 turns, until the model is asked.
+- compaction: the `prompt()` of a window that has become too full, which had a prompt before each
+  answer so far.
 - score: the quality, of the turn and of the session, after an answer.
-- a session in 128 k: all messages added and a prompt before each answer, compactions included, for
+- a session in 32 k: all messages added and a prompt before each answer, compactions included, for
   1,000 tokens.
 - 1 M / 200 k: the same figure of 11,000 messages, to that of 2,200 in the same round.
 
@@ -22,48 +28,63 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import undercroft as uc
-from bench.context.counting import NotInstalledError, tokens_of
+from bench.context.counting import VOCABULARY, NotInstalledError, tokens_of
 from bench.context.generated import conversation
+from bench.context.journaled import cold_ms
+from undercroft.adapters import tokens
 
 MESSAGES, LONG = 2_200, 11_000
-ASSEMBLED = 400
+ASSEMBLED = 800
 WIDE = uc.ContextPolicy(limit_tokens=100_000_000)
-NARROW = uc.ContextPolicy(limit_tokens=128_000)
+NARROW = uc.ContextPolicy(limit_tokens=32_000)
 NAME_WIDTH = 44
+WORD = re.compile(r"\w+")
 # Rows, in order: what they are in, and what they may be at most.
 ROWS: dict[str, tuple[str, float | None]] = {
+    "floor: every word found once, 1 k tokens": ("ms", None),
     "append, 1 k tokens": ("ms", 0.3),
     "append, 1 k tokens, exact": ("ms", None),
     "assemble, median": ("ms", 2.0),
     "assemble, 99th percentile": ("ms", 5.0),
     "assemble for OpenAI, median": ("ms", None),
     "load": ("ms", 60.0),
+    "load, the prompt after the first": ("ms", None),
+    "load of a journal": ("ms", 60.0),
     "compaction without a model": ("ms", 50.0),
     "score": ("ms", 1.0),
-    "a session in 128 k, 1 k tokens": ("ms", None),
+    "a session in 32 k, 1 k tokens": ("ms", None),
     "append, 1 M / 200 k": ("x", 1.3),
     "load, a token, 1 M / 200 k": ("x", 1.3),
     "compaction, a token, 1 M / 200 k": ("x", 1.3),
-    "a session in 128 k, a token, 1 M / 200 k": ("x", 1.3),
+    "a session in 32 k, a token, 1 M / 200 k": ("x", 1.3),
 }
 
 Chat = dict[str, Any]
 Table = dict[str, list[float]]
 
 
-def taken_ms(work: Callable[[], object]) -> float:
+def taken_ms(work: Callable[[], object], *, collect: bool = True) -> float:
     """Return what one call takes, of the processor."""
-    gc.collect()
+    if collect:
+        gc.collect()
     began = time.process_time()
     work()
     return (time.process_time() - began) * 1e3
+
+
+def words_found(messages: Sequence[Chat]) -> int:
+    """Find the words of every message; return how many there are."""
+    return sum(len(WORD.findall(one["content"] or "")) for one in messages)
 
 
 def told(context: uc.Context, messages: Sequence[Chat]) -> uc.Context:
@@ -83,50 +104,56 @@ def gone_through(messages: Sequence[Chat]) -> uc.Context:
     return context
 
 
-def assembled(messages: Sequence[Chat]) -> tuple[list[float], list[float], list[float]]:
-    """Return what each of the last prompts took: by itself, for OpenAI, and its score."""
-    context = told(uc.Context(WIDE), messages[: -2 * ASSEMBLED])
-    plain, shaped, scored = [], [], []
-    for one in messages[-2 * ASSEMBLED :]:
+def assembled(messages: Sequence[Chat]) -> tuple[list[float], list[float]]:
+    """Return what each of the last prompts took: by itself, and as OpenAI's messages."""
+    context = told(uc.Context(WIDE), messages[:-ASSEMBLED])
+    context.prompt()
+    plain, shaped = [], []
+    for one in messages[-ASSEMBLED:]:
         if one["role"] == "assistant":
-            began = time.process_time()
-            context.prompt()
-            middle = time.process_time()
-            context.openai()
-            end = time.process_time()
-            plain.append((middle - began) * 1e3)
-            shaped.append((end - middle) * 1e3)
+            plain.append(taken_ms(context.prompt, collect=False))
+            shaped.append(taken_ms(context.openai, collect=False))
         context.add(one)
-        began = time.process_time()
-        score(context)
-        scored.append((time.process_time() - began) * 1e3)
-    return plain, shaped, scored
+    return plain, shaped
 
 
-def score(context: uc.Context) -> object:
-    """Ask for the quality."""
-    return context.quality.turn(), context.quality.session()
-
-
-def compaction_ms(messages: Sequence[Chat]) -> float:
-    """Return what the prompt takes that has to make room."""
-    wide = told(uc.Context(WIDE), messages)
-    wide.prompt()
-    # The high-water mark lies just below what is there.
-    limit = int(wide.report().tokens / 0.9 * 0.999)
-    full = told(uc.Context(uc.ContextPolicy(limit_tokens=limit, reserved_tokens=0)), messages)
-    took = taken_ms(full.prompt)
-    if full.report().tokens >= wide.report().tokens:
-        raise AssertionError("nothing was compacted")
+def scored(messages: Sequence[Chat]) -> list[float]:
+    """Return what it took to ask for the quality after each of the last messages."""
+    context = told(uc.Context(WIDE), messages[:-ASSEMBLED])
+    context.prompt()
+    took = []
+    for one in messages[-ASSEMBLED:]:
+        if one["role"] == "assistant":
+            context.prompt()
+        context.add(one)
+        took.append(taken_ms(lambda: (context.turn_quality, context.quality), collect=False))
     return took
 
 
-def loading_ms(messages: Sequence[Chat]) -> float:
-    """Return what it takes until a window that was written down has its first prompt again."""
+def compaction_ms(messages: Sequence[Chat]) -> float:
+    """Return what the prompt takes that has to make room, nearly at the end of a conversation."""
+    wide = told(uc.Context(WIDE), messages)
+    wide.prompt()
+    limit = int(wide.report().tokens / WIDE.high_share * 0.99)
+    context = uc.Context(uc.ContextPolicy(limit_tokens=limit, reserved_tokens=0))
+    for one in messages:
+        if one["role"] == "assistant":
+            if context.pressure:
+                return taken_ms(context.prompt)
+            context.prompt()
+        context.add(one)
+    raise AssertionError("nothing had to be compacted")
+
+
+def loading_ms(messages: Sequence[Chat]) -> tuple[float, float]:
+    """Return what the first prompt of a window takes that was written down, and its next."""
     context = told(uc.Context(WIDE), messages)
     context.prompt()
     data = context.dump()
-    return taken_ms(lambda: uc.Context.load(data).prompt())
+    again = uc.Context(WIDE)
+    first = taken_ms(lambda: again.load(data).prompt())
+    again.add({"role": "user", "content": "Order #A1001, please."})
+    return first, taken_ms(again.prompt)
 
 
 def per_token(messages: Sequence[Chat]) -> Table:
@@ -134,9 +161,9 @@ def per_token(messages: Sequence[Chat]) -> Table:
     thousands = tokens_of(messages) / 1000
     return {
         "append": [taken_ms(lambda: told(uc.Context(WIDE), messages)) / thousands],
-        "load": [loading_ms(messages) / thousands],
+        "load": [loading_ms(messages)[0] / thousands],
         "compaction": [compaction_ms(messages) / thousands],
-        "a session in 128 k": [taken_ms(lambda: gone_through(messages)) / thousands],
+        "a session in 32 k": [taken_ms(lambda: gone_through(messages)) / thousands],
     }
 
 
@@ -149,22 +176,27 @@ def measure(seed: int, table: Table, *, long: bool) -> None:
     messages = conversation(MESSAGES, seed)
     thousands = tokens_of(messages) / 1000
     short = per_token(messages)
+    floor = taken_ms(lambda: words_found(messages))
+    put("floor: every word found once, 1 k tokens", floor / thousands)
     put("append, 1 k tokens", short["append"][0])
-    put("load", short["load"][0] * thousands)
+    first, second = loading_ms(messages)
+    put("load", first)
+    put("load, the prompt after the first", second)
+    with tempfile.TemporaryDirectory() as folder:
+        put("load of a journal", cold_ms(messages, Path(folder)))
     put("compaction without a model", short["compaction"][0] * thousands)
-    put("a session in 128 k, 1 k tokens", short["a session in 128 k"][0])
-    exact = uc.ContextPolicy(limit_tokens=WIDE.limit_tokens, vocabulary="o200k_base")
-    fresh = conversation(MESSAGES, seed + 1000)
-    put("append, 1 k tokens, exact", taken_ms(lambda: told(uc.Context(exact), fresh)) / thousands)
-    plain, shaped, scored = assembled(messages)
+    put("a session in 32 k, 1 k tokens", short["a session in 32 k"][0])
+    exact = uc.Context(WIDE, counter=tokens.counter(VOCABULARY))
+    put("append, 1 k tokens, exact", taken_ms(lambda: told(exact, messages)) / thousands)
+    plain, shaped = assembled(messages)
     put("assemble, median", statistics.median(plain))
     put("assemble, 99th percentile", statistics.quantiles(plain, n=100)[98])
     put("assemble for OpenAI, median", statistics.median(shaped))
-    put("score", statistics.median(scored))
+    put("score", statistics.median(scored(messages)))
     if long:
         much = per_token(conversation(LONG, seed + 2000))
         put("append, 1 M / 200 k", much["append"][0] / short["append"][0])
-        for row in ("load", "compaction", "a session in 128 k"):
+        for row in ("load", "compaction", "a session in 32 k"):
             put(f"{row}, a token, 1 M / 200 k", much[row][0] / short[row][0])
 
 
@@ -191,11 +223,11 @@ def main() -> int:
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     try:
-        tokens = tokens_of(conversation(MESSAGES, 1))
+        size = tokens_of(conversation(MESSAGES, 1))
     except NotInstalledError as error:
         print(f"skipped: {error}")
         return 2
-    print(f"{MESSAGES:,} messages, {tokens:,} tokens; {LONG:,} messages for 1 M\n")
+    print(f"{MESSAGES:,} messages, {size:,} tokens; {LONG:,} messages for 1 M\n")
     print(f"{'':<{NAME_WIDTH}}{'median':>9} {'min - max':>20}     target")
     table: Table = {}
     for nth in range(2 if given.quick else given.rounds):

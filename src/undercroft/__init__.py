@@ -9,6 +9,7 @@ from undercroft.engine.claims import Claims
 from undercroft.engine.handler import handler
 from undercroft.engine.parts.allowance import Allowance
 from undercroft.engine.parts.breaker import Breaker
+from undercroft.engine.parts.context import Context
 from undercroft.engine.parts.fallback import Fallback
 from undercroft.engine.parts.limit import Limit
 from undercroft.engine.parts.loop_guard import LoopGuard
@@ -23,10 +24,13 @@ from undercroft.errors import (
     BudgetError,
     BusyError,
     CallRefusedError,
+    ContextError,
+    ContextOverflowError,
     DeclarationError,
     DomainError,
     GraphError,
     LoopError,
+    MessageError,
     ModelError,
     ReplayError,
     ServiceError,
@@ -48,6 +52,7 @@ from undercroft.layers.breakers.service import Service
 from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.conflicts.resource import Resource
+from undercroft.layers.context.policy import ContextPolicy, ContextRule, ContextShare
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.inject import (
     Approval,
@@ -78,6 +83,12 @@ __all__ = [
     "Call",
     "CallRefusedError",
     "Claims",
+    "Context",
+    "ContextError",
+    "ContextOverflowError",
+    "ContextPolicy",
+    "ContextRule",
+    "ContextShare",
     "Deadline",
     "DeclarationError",
     "DomainError",
@@ -95,6 +106,7 @@ __all__ = [
     "LoopGuard",
     "LoopPolicy",
     "Message",
+    "MessageError",
     "Missing",
     "ModelError",
     "ModelRequest",

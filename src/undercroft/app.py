@@ -38,6 +38,7 @@ from undercroft.layers.breakers.service import Service, named
 from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.context.counting import Counter, Estimate
+from undercroft.layers.context.extract import Extractor
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
@@ -103,6 +104,8 @@ class Runtime:
             says nothing else. None: a window has no limit, and holds one turn.
         counter: What counts tokens; if left out, what the policy's vocabulary names.
         summariser: The model that summarises what leaves a window; None: nothing is summarised.
+        extractors: What finds identifiers in what users say that must not be lost, besides
+            those that are found anyway: functions from a text to (value, kind) pairs.
         clock: Time.
         ids: Names of turns, and the randomness of retries.
 
@@ -127,6 +130,7 @@ class Runtime:
         context: ContextPolicy | None = None,
         counter: Counter | None = None,
         summariser: ModelClient | None = None,
+        extractors: Iterable[Extractor] = (),
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
@@ -153,6 +157,7 @@ class Runtime:
         if not isinstance(context, ContextPolicy | None):
             raise SettingError("context", context, "an uc.ContextPolicy, or None")
         self._context, self._counter, self._summariser = context, counter, summariser
+        self._extractors = tuple(extractors)
         if context is not None and counter is None:
             _counter_of(context.vocabulary)  # so that what is not installed is told here
         self._clock, self._ids = clock, ids or SystemIds()

@@ -70,7 +70,7 @@ class ExactCounter:
         """Return how many tokens the text has."""
         try:
             return self._count(text)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, TypeError):  # as the library has it
             # What cannot be sent cannot be counted: each surrogate is what will stand for it.
             return self._count(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 

@@ -9,35 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from undercroft.cli.console import columns
-from undercroft.cli.safe import as_text, clock, cut, safe
+from undercroft.cli.remarks import MARGIN, Mark, remarks
+from undercroft.cli.safe import clock, cut, safe
 from undercroft.layers.context.policy import Section
 from undercroft.layers.context.story_rows import (
     AlarmRow,
     CompactionRow,
-    ItemRow,
     OverflowRow,
     PolicyRow,
     PromptRow,
-    Row,
     Story,
 )
 
-T = TypeVar("T")
-
 # With more prompts than this not each has a row, so that a session is a page.
 ROWS_MAX = 24
-LISTED_MAX = 3
 _TOKENS, _CACHED, _QUALITY = 10, 8, 8
 _LABEL, _LABEL_FOLDED = 11, 14
-_MARK = 4
-_TEXT_LINES_MAX = 3
-_SETTING_COLUMNS = 30
 # Fill and colour of each section; what stays as it is stands out the most.
 LOOKS: dict[str, tuple[str, str]] = {
     Section.SYSTEM: ("█", "blue"),
@@ -48,11 +42,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     Section.RECENT: ("━", "green"),
     Section.CURRENT: ("─", "bright_green"),
 }
-_LOW, _HIGH, _LIMIT, _FREE = "┊", "╎", "│", "·"
-_FATES = {"elided": "elided", "summarised": "summarised", "dropped": "dropped"}
-
-
-Mark: TypeAlias = Row | ItemRow
+_LOW, _HIGH, _LIMIT, _FREE, _BEYOND = "┊", "╎", "│", "·", "»"
 
 
 @dataclass(slots=True)
@@ -104,10 +94,11 @@ class Chart:
         self.label = _LABEL_FOLDED if self.folded else _LABEL
         self.bar_columns = max(8, console.width - self.label - _TOKENS - _CACHED - _QUALITY)
         limits = [row.limit_tokens or 0 for row in story.rows if isinstance(row, PolicyRow)]
-        self.whole = max([1, *limits, *(row.tokens for row in self.prompts)])
+        # What is larger than any window was not sent, and would dwarf all that was.
+        self.whole = max(limits, default=0) or max([1, *(row.tokens for row in self.prompts)])
         # Whether the provider says anything of its cache.
         self.cache_told = any(row.cached_reported for row in self.prompts)
-        self.branched = any(row.branch for row in self.prompts)
+        self.turns = {row.turn_id: row for row in story.turns}
 
     def lines(self) -> list[Text]:
         """Return all of it."""
@@ -128,11 +119,13 @@ class Chart:
             if not self.folded and prompt.branch != branch:
                 branch = prompt.branch
                 said = f"in branch {safe(branch)}" if branch else "in the turn itself"
-                lines.append(Text(f"    {cut(said, self.console.width - _MARK)}", style="dim"))
+                lines.append(Text(f"    {cut(said, self.console.width - MARGIN)}", style="dim"))
             lines += [self._row(prompt), *self._marks(stretch.after)]
         lines += self._marks(rest)
         if self.folded:
-            lines.append(Text(f"  {self._folding(stretches)}; each: --all", style="dim"))
+            lines.append(
+                Text(f"  {self._folding(stretches)}; --all has a row for each", style="dim")
+            )
         return lines
 
     # ------------------------------------------------------------------ which have a row
@@ -194,10 +187,13 @@ class Chart:
             return f"Each row is the largest of up to {most:,} prompts"
         return f"{len(stretches):,} of {len(self.prompts):,} prompts, compactions with both ends"
 
+    def _marks(self, marks: Sequence[Mark]) -> list[Text]:
+        return remarks(marks, self.console, folded=self.folded, everything=self.everything)
+
     # ------------------------------------------------------------------ rows
 
     def _turn(self, turn_id: str) -> Text:
-        turn = next((row for row in self.story.turns if row.turn_id == turn_id), None)
+        turn = self.turns.get(turn_id)
         if turn is None:
             return Text(cut(f"turn {safe(turn_id)}", self.console.width), style="bold")
         text = Text.assemble((f"turn {turn.turn:,}", "bold"), f"  {safe(turn.turn_id)}")
@@ -222,7 +218,7 @@ class Chart:
             if tokens is None:
                 continue
             column = self._column(tokens)
-            for text in (f"{word}{tokens:,} {mark}", f"{word}{mark}", mark):
+            for text in (f"{word}{tokens:,}{mark}", f"{word.strip()}{mark}", mark):
                 start = column - len(text) + 1
                 if start > 1 and column < room:
                     cells[start : column + 1] = text
@@ -271,6 +267,27 @@ class Chart:
 
     def bar(self, row: PromptRow) -> Text:
         """Return the bar of one prompt, with the marks of its policy."""
+        cells = self._empty(row)
+        length = self._column(row.tokens) + 1 if row.tokens > 0 else 0
+        place = 0
+        for section, size in shares(row.sections, length).items():
+            cells[place : place + size] = [LOOKS.get(section, ("?", ""))] * size
+            place += size
+        # Within a section that goes on to both sides of it, a mark can be seen without hiding any.
+        for tokens, mark in ((row.low_tokens, _LOW), (row.high_tokens, _HIGH)):
+            at = self._column(tokens or 0)
+            within = tokens is not None and 0 < at < length - 1
+            if within and cells[at - 1] == cells[at] == cells[at + 1]:
+                cells[at] = (mark, cells[at][1])
+        if row.tokens > self.whole:
+            cells[-1] = (_BEYOND, cells[-1][1])
+        text = Text(no_wrap=True)
+        for style, run in groupby(cells, key=lambda cell: cell[1]):
+            text.append("".join(mark for mark, _ in run), style=style)
+        return text
+
+    def _empty(self, row: PromptRow) -> list[tuple[str, str]]:
+        """Return the window of a prompt without what is in it, as marks and their styles."""
         cells = [(" ", "")] * self.bar_columns
         if row.limit_tokens is not None:
             capacity = max(0, row.limit_tokens - row.reserved_tokens)
@@ -280,104 +297,7 @@ class Chart:
         for tokens, mark in ticks:
             if tokens is not None:
                 cells[self._column(tokens)] = (mark, "dim")
-        length = self._column(row.tokens) + 1 if row.tokens > 0 else 0
-        place = 0
-        for section, size in shares(row.sections, length).items():
-            cells[place : place + size] = [LOOKS.get(section, ("?", ""))] * size
-            place += size
-        # Within a section that goes on to both sides of it, a mark can be seen without hiding any.
-        for tokens, mark in ticks[:2]:
-            if tokens is not None:
-                at = self._column(tokens)
-                if 0 < at < length - 1 and cells[at - 1] == cells[at] == cells[at + 1]:
-                    cells[at] = (mark, cells[at][1])
-        text = Text(no_wrap=True)
-        for mark, style in cells:
-            text.append(mark, style=style)
-        return text
-
-    # ------------------------------------------------------------------ between the rows
-
-    def _marks(self, marks: Sequence[Mark]) -> list[Text]:
-        """Return lines that say what happened before a prompt."""
-        lines: list[Text] = []
-        for policy in _of(PolicyRow, marks):
-            if policy.was:
-                lines += self._said("●", "blue", _changed(policy))
-        lines += self._capped(_of(ItemRow, marks))
-        compactions = _of(CompactionRow, marks)
-        if len(compactions) > 1 and self.folded:
-            lines += self._compacted_often(compactions)
-        else:
-            for compaction in compactions:
-                lines += self._compacted(compaction)
-        alarms = _of(AlarmRow, marks)
-        for alarm in alarms[-1:] if self.folded else alarms:
-            more = f" (and {len(alarms) - 1:,} before)" if self.folded and len(alarms) > 1 else ""
-            lines += self._said("!", "red", _alarm(alarm) + more)
-        for overflow in _of(OverflowRow, marks):
-            lines += self._said(
-                "✗", "red", f"turn {overflow.turn:,}, not sent: {safe(overflow.error)}"
-            )
-        return lines
-
-    def _capped(self, items: Sequence[ItemRow]) -> list[Text]:
-        shown = items if self.everything else items[:LISTED_MAX]
-        lines = []
-        for item in shown:
-            whose = f"result of {safe(item.tool)}" if item.tool else f"item {item.name}"
-            said = (
-                f"{cut(whose, 40)} cut on arrival: {item.tokens:,} → {item.shown_tokens:,} tokens"
-            )
-            said += f", recall {safe(item.handle)}" if item.handle else ""
-            lines += self._said("✂", "yellow", said)
-        if len(items) > len(shown):
-            left = len(items) - len(shown)
-            lines += self._said("✂", "yellow", f"and {left:,} more results were cut: --all")
-        return lines
-
-    def _compacted(self, row: CompactionRow) -> list[Text]:
-        why = "" if row.why == "high_water" else ", since it would not have fitted"
-        lines = self._said(
-            "▾",
-            "cyan",
-            f"compacted{why}: {row.before:,} → {row.after:,} tokens; {_fates([row])}",
-        )
-        if row.summary is not None and row.summary_n is not None:
-            lines += self._said("", "dim", f"summary by step {row.summary_n}{_cost(row)}")
-        if row.forgot:
-            lines += self._said("", "dim", f"summaries shown no more: {len(row.forgot):,}")
-        if row.failed:
-            lines += self._said("✗", "red", f"summary not used: {safe(row.failed)}")
-        if row.short:
-            lines += self._said("!", "yellow", f"above low water: {safe(row.short)}")
-        return lines
-
-    def _compacted_often(self, rows: Sequence[CompactionRow]) -> list[Text]:
-        last = rows[-1]
-        said = f"compacted {len(rows)} times, last {last.before:,} → {last.after:,} tokens; "
-        lines = self._said("▾", "cyan", said + _fates(rows))
-        failed, short = sum(bool(r.failed) for r in rows), sum(bool(r.short) for r in rows)
-        if failed:
-            lines += self._said("✗", "red", f"summaries not used: {failed:,}")
-        if short:
-            lines += self._said("!", "yellow", f"ended above low water: {short:,}")
-        return lines
-
-    def _said(self, mark: str, style: str, text: str) -> list[Text]:
-        """Return a remark between the rows, over a few lines at the most."""
-        room = max(self.console.width - _MARK - 2, 20)
-        body = Text(text if self.everything else cut(text, _TEXT_LINES_MAX * (room - 8)))
-        lines = []
-        for place, line in enumerate(body.wrap(self.console, room)):
-            line.rstrip()
-            head = Text.assemble(" " * _MARK, (mark if not place else " ", style), " ")
-            head.append(" " * (_MARK + 2 - head.cell_len))
-            lines.append(head.append_text(line))
-        return lines
-
-
-# ---------------------------------------------------------------------- words and shares
+        return cells
 
 
 def shares(sections: Mapping[str, int], length: int) -> dict[str, int]:
@@ -405,46 +325,5 @@ def shares(sections: Mapping[str, int], length: int) -> dict[str, int]:
     return given
 
 
-def _fates(rows: Iterable[CompactionRow]) -> str:
-    """Return what became of items, in words."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        for fate, count in row.fates.items():
-            counts[fate] = counts.get(fate, 0) + count
-    said = ", ".join(f"{count:,} {fate}" for fate, count in counts.items() if fate in _FATES)
-    return said or "nothing could be left out"
-
-
-def _cost(row: CompactionRow) -> str:
-    usage = row.summary_usage
-    if usage is None:
-        return ""
-    return f", {usage.input_tokens:,} tokens in and {usage.output_tokens:,} out"
-
-
-def _changed(row: PolicyRow) -> str:
-    if not row.changed:
-        return f"policy {safe(row.was)} gave way to {safe(row.hash)}"
-    parts = [
-        f"{safe(name)} {_setting(was)} → {_setting(now)}"
-        for name, (was, now) in row.changed.items()
-    ]
-    return f"policy changed: {', '.join(parts)}"
-
-
-def _setting(value: Any) -> str:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return f"{value:,}" if whole else cut(safe(as_text(value)), _SETTING_COLUMNS)
-
-
-def _alarm(row: AlarmRow) -> str:
-    quality = "" if row.quality is None else f" to {row.quality}"
-    return f"alarm: context quality fell{quality}; {safe(row.why)}"
-
-
 def _percent(part: int, whole: int) -> str:
     return f"{min(999, round(100 * part / whole))}%" if whole > 0 else "-"
-
-
-def _of(kind: type[T], rows: Iterable[object]) -> list[T]:
-    return [row for row in rows if isinstance(row, kind)]

@@ -38,8 +38,9 @@ T = TypeVar("T")
 _FATE, _COUNT, _TOKENS = 14, 7, 10
 _FIGURES = _FATE + _COUNT + 2 * _TOKENS + 2
 _WHY_CHARS_MAX = 160
-_NAME, _KIND, _NUMBER = 10, 18, 8
-_ITEM = _NAME + _KIND + 2 * _NUMBER + _FATE
+_NAME, _NUMBER = 9, 8
+_ITEM = _NAME + 2 * _NUMBER + _FATE
+_KIND_MIN, _KIND_MAX, _REASON = 9, 28, 24
 _STYLES = {
     Fate.KEPT.value: "green",
     Fate.ELIDED.value: "yellow",
@@ -82,10 +83,15 @@ def context(
 
     Quality is that of the context, and says nothing of whether a task succeeded.
     """
+    mend = "List them: undercroft turns."
+    if not session.strip():
+        raise CannotRunError("SESSION", "it is empty", mend)
     try:
         story = read_context(db, session)
     except TurnNotFoundError as error:
         raise CannotRunError(session, error.problem, error.mend) from error
+    except UnicodeEncodeError as error:
+        raise CannotRunError(session, "no journal can hold such a name", mend) from error
     if as_json:
         print_json(story)
         return
@@ -135,12 +141,13 @@ def _print_head(console: Console, story: Story) -> None:
 
 
 def _policy(row: PolicyRow) -> str:
-    if row.limit_tokens is None:
+    sizes = (row.limit_tokens, row.reserved_tokens, row.high_tokens, row.low_tokens)
+    if None in sizes:
         return f"Policy {safe(row.hash)}; this journal does not say what it holds."
+    limit, reserved, high, low = (f"{size:,}" for size in sizes)
     return (
-        f"A window of {row.limit_tokens:,} tokens, {row.reserved_tokens:,} of them kept free for "
-        f"the answer; compacted above {row.high_tokens:,}, down to {row.low_tokens:,}. "
-        f"Policy {safe(row.hash)}."
+        f"A window of {limit} tokens, {reserved} of them kept free for the answer; compacted "
+        f"above {high}, down to {low}. Policy {safe(row.hash)}."
     )
 
 
@@ -148,8 +155,8 @@ def _policy(row: PolicyRow) -> str:
 
 
 def _print_totals(console: Console, story: Story) -> None:
-    prompts = _some(story, PromptRow)
-    lines = [("cache", _cache(prompts))] if prompts else []
+    prompts = [row for row in _some(story, PromptRow) if row.sent]
+    lines = [("tokens", _tokens(prompts)), ("cache", _cache(prompts))] if prompts else []
     if story.quality is not None:
         lines.append(("quality", _quality(story)))
     compactions = _some(story, CompactionRow)
@@ -165,6 +172,18 @@ def _print_totals(console: Console, story: Story) -> None:
             line.rstrip()
             head = label if not place else ""
             put(console, [Text.assemble((f"  {head:<{_FATE - 2}}", "dim"), line)])
+
+
+def _tokens(prompts: Sequence[PromptRow]) -> str:
+    text = f"{sum(row.tokens for row in prompts):,} sent, as counted"
+    told = [row for row in prompts if row.tokens_reported]
+    reported = sum(row.tokens_reported or 0 for row in told)
+    if not told:
+        return f"{text}; the provider reported none"
+    if len(told) < len(prompts):
+        counted = sum(row.tokens for row in told)
+        return f"{text}; of {counted:,} of them the provider says {reported:,}"
+    return f"{text}; the provider says {reported:,}"
 
 
 def _cache(prompts: Sequence[PromptRow]) -> str:
@@ -228,37 +247,46 @@ def _why(reason: ReasonRow) -> str:
     text = safe(reason.reason)
     if not reason.recallable:
         return text
-    can = "can be recalled" if reason.recallable == reason.items else f"{reason.recallable:,} can"
+    all_of_them = reason.recallable == reason.items
+    can = "can be recalled" if all_of_them else f"{reason.recallable:,} can be recalled"
     return f"{text}; {can}" if text else can
 
 
 def _item_lines(console: Console, items: Iterable[ItemRow]) -> list[Text]:
-    head = _item_cells(("ITEM", "KIND", "TOKENS", "SHOWN", "FATE"), Text("WHY"), "")
+    kind_room = min(max(console.width - _ITEM - _REASON, _KIND_MIN), _KIND_MAX)
+    widths = (_NAME, kind_room, _NUMBER, _NUMBER, _FATE)
+    head = _item_cells(("ITEM", "KIND", "TOKENS", "SHOWN", "FATE"), widths, Text("WHY"), "")
     head.stylize("dim")
     lines = [head]
     for item in items:
         kind = f"{item.kind} {item.tool}".strip() or "-"
-        texts = (item.name, kind, f"{item.tokens:,}", f"{item.shown_tokens:,}", item.fate)
+        texts: tuple[str, ...] = (
+            item.name,
+            kind,
+            f"{item.tokens:,}",
+            f"{item.shown_tokens:,}",
+            item.fate,
+        )
         recall = f"recall {item.handle}" if item.handle else ""
         why = safe("; ".join(text for text in (item.reason, recall) if text))
-        parts = Text(cut(why, _WHY_CHARS_MAX)).wrap(console, console.width - _ITEM)
-        for place, part in enumerate(parts or [Text()]):
+        parts = Text(cut(why, _WHY_CHARS_MAX)).wrap(console, console.width - sum(widths))
+        for part in parts or [Text()]:
             part.rstrip()
-            style = _STYLES.get(item.fate, "")
-            lines.append(_item_cells(texts if not place else ("",) * 5, part, style))
+            lines.append(_item_cells(texts, widths, part, _STYLES.get(item.fate, "")))
+            texts = ("",) * len(widths)
     return lines
 
 
-def _item_cells(texts: Sequence[str], why: Text, style: str) -> Text:
+def _item_cells(texts: Sequence[str], widths: Sequence[int], why: Text, style: str) -> Text:
     name, kind, tokens, shown, fate = map(safe, texts)
-    return columns(
-        (Text(f"  {cut(name, _NAME - 3)}"), _NAME),
-        (Text(cut(kind, _KIND - 1)), _KIND),
-        (Text(tokens.rjust(_NUMBER)), _NUMBER),
-        (Text(shown.rjust(_NUMBER)), _NUMBER),
-        (Text(f"  {cut(fate, _FATE - 3)}", style=style), _FATE),
-        (why, 1_000),
+    cells = (
+        Text(f"  {cut(name, widths[0] - 3)}"),
+        Text(cut(kind, widths[1] - 1)),
+        Text(tokens.rjust(widths[2])),
+        Text(shown.rjust(widths[3])),
+        Text(f"  {cut(fate, widths[4] - 3)}", style=style),
     )
+    return columns(*zip(cells, widths, strict=True), (why, 1_000))
 
 
 # ---------------------------------------------------------------------- words

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from undercroft.engine.body import Body
 from undercroft.engine.calls import by_reference, model_body, read_answer
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
@@ -28,22 +29,24 @@ from undercroft.layers.breakers.guard import withdrawn
 from undercroft.layers.context.conversation import NOTICE, Entry
 from undercroft.layers.context.fold import compaction_of
 from undercroft.layers.context.quality import PARTS, Alarm, Score
-from undercroft.layers.context.results import named_calls
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.layers.context.summary import Summary
 from undercroft.model.event import (
     NIL,
     ContextAlarmed,
     ContextCompacted,
+    ContextLeft,
     ContextOpened,
     ContextScored,
+    Event,
     PromptAssembled,
     StepEnded,
 )
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest, ToolSpec
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.step import MODEL, SUMMARY, Failure, StepStatus, failure
+from undercroft.model.step import MODEL, SUMMARY, StepStatus, failure
+from undercroft.ports import ModelClient
 
 OVERFLOW = ContextOverflowError.__name__
 UNKNOWN = -1
@@ -63,9 +66,13 @@ class AskRun(LineRun):
         inputs: Mapping[str, Any],
     ) -> None:
         self.room: Room | None = setting.windows.room(handler.context)
+        if self.room is not None:
+            check_names(handler.name, self.room.policy, handler.tools)
         self.opened: Opened | None = None
         # What its prompts are assembled under, once that is written down.
         self.under: ContextOpened | None = memo.context
+        # Whether the handler's code may still be at work, since it ignores being cancelled.
+        self.left_behind = True
         super().__init__(setting, log, memo, turn_id, session, handler, inputs)
 
     # ------------------------------------------------------------------ windows
@@ -78,21 +85,23 @@ class AskRun(LineRun):
         return self.room.window(turn)
 
     def open_window(self) -> None:
-        """Give the turn the window of its session.
-
-        Raises:
-            DeclarationError: A tool has the name of the one that fetches back.
-        """
+        """Give the turn the window of its session."""
         if self.room is None:
             return
-        check_names(self.handler.name, self.room.policy, self.handler.tools)
-        self.opened = self.setting.windows.take(self.room, self.session, self.turn_id)
-        self.line.window = self.opened.window
+        opened = self.setting.windows.take(self.room, self.session, self.turn_id, self.under)
+        self.opened, self.line.window = opened, opened.window
+        self.line.told = opened.window.told
+        if self.under is not None and self.under.policy != self.room.policy.hash:
+            self.under = None  # to be written down anew
 
     def sum_up(self) -> None:
-        """Write down how good the context was in this turn."""
+        """Write down what the turn said after its last prompt, and how good the context was."""
         opened = self.opened
-        memory = None if opened is None else opened.window.memory
+        if opened is None:
+            return
+        left = [by_reference(entry) for entry in opened.window.unsent()]
+        self.log.note(ContextLeft(msgspec.Raw(encode(left)), self.wall_s()))
+        memory = opened.window.memory
         if memory is None or self.under is None:
             return
         turn, session = memory.turn_score, memory.session_score
@@ -103,20 +112,14 @@ class AskRun(LineRun):
 
     def hand_on(self, status: TurnStatus) -> None:
         """Leave the window to the session's next turn, if this one is over."""
-        if self.opened is not None and status.final:
+        if self.opened is not None and status.final and not self.left_behind:
             self.setting.windows.give(self.session, self.turn_id, self.opened)
 
     # ------------------------------------------------------------------ asking
 
     async def ask_model(self, line: Line) -> Answer:
         """Assemble the prompt of a line, send it, and return the answer."""
-        model = self.setting.model
-        if model is None:
-            raise DeclarationError(
-                f"handler {self.handler.name!r}",
-                "it asks a model, and there is none",
-                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
-            )
+        self._check_model()
         check_open(line)
         await self.check_spinning(line)
         if self.room is not None:
@@ -126,7 +129,7 @@ class AskRun(LineRun):
             line.prompt.update(encode(entry.message))
         fp = line.prompt.digest()
         record = self.memo.take(MODEL, fp) if self.memo.left else None
-        if record is None and self.memo.left:
+        if record is None and self.memo.left and not self.memo.holds(SUMMARY, _summary_fp(fp)):
             await self.other_branches(MODEL)
         shut, notices = self._news(line, record)
         # No part of the fingerprint: a resumed turn meets other services than the first life.
@@ -138,24 +141,35 @@ class AskRun(LineRun):
                 made, summary_n = await self._make_room(line, fp, record, offered)
             n = record.n if record is not None else self.log.next_n()
             alarm = line.window.prompt()
-            if record is None and self.room is not None:
-                self._note_prompt(line, n, made, summary_n, alarm)
             if record is not None and record.ended is not None:
                 ended = end_of(record.ended)
+                if record.started is not None:
+                    line.window.asked()
             else:
                 step = self._asking(line, n, fp, fresh, shut, offered)
+                if record is None and self.room is not None:
+                    notes = self._notes(line, n, made, summary_n, alarm)
+                    step = step._replace(notes=notes)
                 ended = await self._send(line, step, record)
                 self.log.put()
         if ended.status is not StepStatus.OK:
-            raise _unanswered(ended)
+            raise _unanswered(line, ended)
         line.last = (n,)
         line.answers += 1
-        answer = named_calls(read_answer(ended.raw), n)
+        answer = line.window.named(read_answer(ended.raw), n)
         line.window.heard(answer.usage)
         line.window.add_answer(answer, n)
         if line.loops is not None and not answer.calls:
             line.loops.said(fingerprint(answer.text))
         return answer
+
+    def _check_model(self) -> None:
+        if self.setting.model is None:
+            raise DeclarationError(
+                f"handler {self.handler.name!r}",
+                "it asks a model, and there is none",
+                "Give one: uc.Runtime(…, model=…) or @uc.handler(model=…).",
+            )
 
     def _offered(self, line: Line, shut: Mapping[str, Sequence[str]]) -> tuple[ToolSpec, ...]:
         """Return the tools that go with the prompt, and let the window weigh them."""
@@ -211,6 +225,7 @@ class AskRun(LineRun):
             line.window.check_fits()
         except ContextOverflowError as error:
             lost = failure(error, step=MODEL)
+            self.log.note_all(step.notes)
             self.log.note(
                 StepEnded(
                     step.n,
@@ -224,8 +239,12 @@ class AskRun(LineRun):
                 )
             )
             return Ended(StepStatus.FAILED, error=lost)
-        line.window.asked()
-        return await self.perform(step, record)
+        # Before it is known whether it went: a turn may be cut off while it waits for the answer.
+        seen = line.window.asked()
+        ended = await self.perform(step, record)
+        if ended.refusal is not None:
+            line.window.not_asked(seen)
+        return ended
 
     # ------------------------------------------------------------------ making room
 
@@ -244,7 +263,6 @@ class AskRun(LineRun):
                 if event.summary_n:
                     self.memo.take(SUMMARY, _summary_fp(fp))
                 window.apply(compaction_of(event))
-            window.asked()
             return None, 0
         why = window.pressure()
         if not why:
@@ -278,7 +296,7 @@ class AskRun(LineRun):
             step = Step(
                 n,
                 SUMMARY,
-                model_body(room.summariser, SUMMARY),
+                self._summarising(room.summariser),
                 SUMMARY,
                 {"request": request},
                 fp,
@@ -295,27 +313,32 @@ class AskRun(LineRun):
             return found, "", n
         return None, found.problem, n
 
+    def _summarising(self, summariser: ModelClient) -> Body:
+        # Another client has a breaker of its own, whatever it fails by.
+        service = MODEL if summariser is self.setting.model else SUMMARY
+        return model_body(summariser, SUMMARY, service)
+
     # ------------------------------------------------------------------ writing down
 
-    def _note_prompt(
+    def _notes(
         self, line: Line, n: int, made: Compaction | None, summary_n: int, alarm: Alarm | None
-    ) -> None:
-        """Write down what the prompt shows, as far as it is new."""
+    ) -> tuple[Event, ...]:
+        """Return what is to be written down of a prompt, as far as it is new."""
         window, at = line.window, self.wall_s()
         policy, memory = window.policy, window.memory
         assert policy is not None  # noqa: S101  there is a window of some size
         assert memory is not None  # noqa: S101  likewise
-        self._note_opened(window)
+        notes: list[Event] = [*self._opened_now(window)]
         if made is not None:
-            self.log.note(_compacted(n, made, summary_n, line.name, at))
-        self.log.note(
+            notes.append(_compacted(n, made, summary_n, line.name, at))
+        notes.append(
             PromptAssembled(
                 n,
                 window.tokens,
                 policy.reserved_tokens,
                 tuple(window.sections().values()),
                 tuple([(item.id, item.tokens, str(item.kind)) for item in window.fresh]),
-                tuple([(i.id, i.tokens, i.handle) for i in window.fresh if i.handle]),
+                tuple([(i.id, i.shown_tokens, i.handle) for i in window.fresh if i.handle]),
                 window.cached_tokens,
                 window.anchored,
                 _value(memory.session_score),
@@ -323,18 +346,27 @@ class AskRun(LineRun):
             )
         )
         if alarm is not None and policy.alarm:
-            self.log.note(ContextAlarmed(n, alarm.score, alarm.level, alarm.why, at))
+            notes.append(ContextAlarmed(n, alarm.score, alarm.level, alarm.why, at))
+        return tuple(notes)
 
-    def _note_opened(self, window: Window) -> None:
-        """Write down under which policy the turn's prompts are assembled, once."""
+    def _opened_now(self, window: Window) -> list[ContextOpened]:
+        """Return under which policy the turn's prompts are assembled, where nobody said so yet."""
         opened, policy = self.opened, window.policy
         if self.under is not None or opened is None or policy is None:
-            return
+            return []
         changed = policy.hash != opened.was
         settings = msgspec.Raw(encode(policy.settings)) if changed else NIL
         was = opened.was if changed else ""
-        self.under = ContextOpened(opened.turn, policy.hash, self.wall_s(), settings, was)
-        self.log.note(self.under)
+        self.under = ContextOpened(
+            opened.turn,
+            policy.hash,
+            self.wall_s(),
+            settings,
+            was,
+            policy.vocabulary,
+            opened.seen,
+        )
+        return [self.under]
 
     def _news(self, line: Line, record: Record | None) -> tuple[dict[str, list[str]], list[str]]:
         """Return which tools are withdrawn, by service, and what the model is to be told.
@@ -369,18 +401,21 @@ class AskRun(LineRun):
     def _tell(line: Line, shut: dict[str, list[str]]) -> bool:
         """Take note of what the model knows to be withdrawn; return whether that is new."""
         was, line.told = line.told, shut
+        line.window.told = shut
         if line.loops is not None and any(service not in shut for service in was):
             # What is back may be called again, however often it failed before.
             line.loops.anew()
         return shut != was
 
 
-def _unanswered(ended: Ended) -> Exception:
+def _unanswered(line: Line, ended: Ended) -> Exception:
     """Return what is raised where a model gave no answer."""
-    error: Failure | None = ended.error
-    if error is not None and error.type == OVERFLOW:
-        return ContextOverflowError("context", error.message.removeprefix("context: "), "")
-    why = in_words(ended.error, ended.refusal).removesuffix(".")
+    if ended.error is not None and ended.error.type == OVERFLOW:
+        try:
+            line.window.check_fits()
+        except ContextOverflowError as error:
+            return error
+    why = in_words(ended.error, ended.refusal).strip().removesuffix(".")
     rule = ended.refusal.rule if ended.refusal is not None else ""
     return ModelError(MODEL, why, "Handle it, or let the turn fail.", rule)
 

@@ -22,6 +22,9 @@ from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import MODEL, Call, Result
 from undercroft.ports import ModelClient
 
+# No provider counts more; a larger number is none.
+TOKENS_MAX = 1 << 53
+
 
 class Slot:
     """One call of a batch."""
@@ -119,17 +122,34 @@ def needed(slot: Slot, earlier: Sequence[Slot]) -> list[Place]:
     ]
 
 
-def model_body(model: ModelClient, name: str = MODEL) -> Body:
-    """Return what a step called `name` that asks `model` runs."""
+def model_body(model: ModelClient, name: str = MODEL, service: str = MODEL) -> Body:
+    """Return what a step called `name` that asks `model` runs.
+
+    Args:
+        model: The client.
+        name: Of the step.
+        service: What it talks to, where the client does not say.
+    """
 
     async def complete(request: ModelRequest) -> Answer:
         answer = await model.complete(request)
         if not isinstance(answer, Answer):
             msg = f"the model client returned a {type(answer).__name__}, not an uc.Answer"
             raise TypeError(msg)
-        return answer
+        return _counted(answer)
 
-    return _body(name, complete, service=str(getattr(model, "service", "") or MODEL))
+    return _body(name, complete, service=str(getattr(model, "service", "") or service))
+
+
+def _counted(answer: Answer) -> Answer:
+    """Return an answer without what it says of usage, where that is no count of tokens."""
+    usage = answer.usage
+    if usage is None:
+        return answer
+    counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens)
+    if all(type(count) is int and 0 <= count <= TOKENS_MAX for count in counts):
+        return answer
+    return msgspec.structs.replace(answer, usage=None)
 
 
 def _body(name: str, fn: Any, *, service: str | None = None) -> Body:

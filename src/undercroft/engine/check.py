@@ -21,6 +21,7 @@ from undercroft.layers.conflicts.keys import Template
 from undercroft.layers.conflicts.lint import lint_effect, lint_overlap, lint_races
 from undercroft.layers.conflicts.races import Claimant
 from undercroft.layers.conflicts.strength import ResourceRow
+from undercroft.layers.context.lint import lint_context
 from undercroft.layers.sequencing.graph import Source, SourceKind
 from undercroft.layers.sequencing.lint import (
     graph_finding,
@@ -157,6 +158,8 @@ def _fallback(place: str, service: str | None, other: StandIn | None) -> list[Fi
 
 def _handler(handler: Handler[..., object]) -> list[Finding]:
     findings: list[Finding] = []
+    if handler.context is not None:
+        findings += lint_context(f"handler {handler.name!r}", handler.context)
     for tool in handler.tools.values():
         place = f"tool {tool.name!r}"
         findings += lint_effect(place, tool.effect, tool.service)

@@ -118,6 +118,7 @@ class HandlerRun(AskRun):
             if not code.done():
                 code.cancel()
                 await asyncio.wait({code}, timeout=CANCEL_GRACE_S)
+            self.left_behind = not code.done()
             if code.done() and not code.cancelled():
                 code.exception()  # raised below, or of no interest after a halt
         if self.broken is not None:

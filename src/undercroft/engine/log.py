@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from undercroft.errors import StoreError
 from undercroft.model.event import Event, encode_frame
@@ -60,6 +60,10 @@ class TurnLog:
     def note(self, event: Event) -> None:
         """Add `event` to the frame that is being gathered."""
         self._events.append(event)
+
+    def note_all(self, events: Iterable[Event]) -> None:
+        """Add `events` to the frame that is being gathered."""
+        self._events.extend(events)
 
     def put_start(self) -> None:
         """Queue the gathered frame: with what ended before, or else at the end of this tick."""

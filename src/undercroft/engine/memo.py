@@ -95,6 +95,10 @@ class Memo:
         self._left -= 1
         return queue.popleft()
 
+    def holds(self, name: str, fp: bytes) -> bool:
+        """Whether there is a record of that step that nobody has taken yet."""
+        return bool(self._by_key.get((name, fp)))
+
     @property
     def left(self) -> int:
         """How many records nobody has taken yet."""

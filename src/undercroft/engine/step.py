@@ -17,7 +17,7 @@ from undercroft.layers.breakers.policy import Budgets, LoopPolicy
 from undercroft.layers.breakers.prices import Prices
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.parallelism.policy import Limits
-from undercroft.model.event import NIL, NIL_BYTES, StepEnded
+from undercroft.model.event import NIL, NIL_BYTES, Event, StepEnded
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Failure, Refusal, StepStatus
 from undercroft.ports import Clock, Ids, ModelClient, Store
@@ -84,6 +84,8 @@ class Step(NamedTuple):
     branch: str = ""
     # Keys of which the turn should remember what it saw.
     watched: tuple[str, ...] = ()
+    # What is to be written down with its beginning, or with its refusal.
+    notes: tuple[Event, ...] = ()
 
 
 class Finish(NamedTuple):

@@ -393,6 +393,8 @@ class TurnRun(DoubtRun, ABC):
         if self.stopping:
             self.halted = True
             raise asyncio.CancelledError
+        if step.notes and attempt == 1:
+            self.log.note_all(step.notes)
         return StepStarted(
             step.n,
             step.name,
@@ -410,6 +412,8 @@ class TurnRun(DoubtRun, ABC):
 
     def note_refused(self, step: Step, refusal: Refusal, *, begun: bool) -> Ended:
         """Note that a step was refused, before it began or after its intent was written."""
+        if step.notes and not begun:
+            self.log.note_all(step.notes)
         self.log.note(
             StepEnded(
                 step.n,

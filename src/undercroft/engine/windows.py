@@ -6,19 +6,22 @@ whichever process ran them; the window of one turn is never that of two at a tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from undercroft.layers.context.counting import Counter, Counts
+from undercroft.layers.context.extract import Extractor
 from undercroft.layers.context.fold import fold_turn
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.context.state import Window
-from undercroft.model.event import decode_frames
+from undercroft.model.event import AnyEvent, ContextOpened, decode_frames
 from undercroft.model.turn import TurnHead
 from undercroft.ports import ModelClient, Store
 
-SESSIONS_MAX = 1_000
+# What is kept of sessions between their turns: so many tokens of all that was ever said.
+LEFT_TOKENS_MAX = 5_000_000
 TURNS_MAX = 100_000
 
 
@@ -30,15 +33,17 @@ class Room:
         policy: How large they are, and what leaves them.
         counts: What counts their tokens.
         summariser: The model that writes summaries; None: nobody does.
+        extractors: What finds identifiers besides those that are found anyway.
     """
 
     policy: ContextPolicy
     counts: Counts
     summariser: ModelClient | None = None
+    extractors: tuple[Extractor, ...] = ()
 
     def window(self, turn: int = 0) -> Window:
         """Return a new, empty window."""
-        return Window(self.policy, self.counts, Memory(), turn=turn)
+        return Window(self.policy, self.counts, Memory(self.extractors), turn=turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +53,13 @@ class Opened:
     Attributes:
         turn: Number of the turn in its session.
         was: Hash of the policy of the session's turn before; empty where there was none.
+        seen: Earlier turns that were not over, and how many frames of each it holds.
     """
 
     window: Window
     turn: int
     was: str = ""
+    seen: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,16 @@ class _Left:
     """A window as a turn that is over left it."""
 
     turn_id: str
+    opened: Opened
+
+
+class _Earlier(NamedTuple):
+    """An earlier turn of a session."""
+
     turn: int
-    window: Window
+    head: TurnHead
+    frames: int
+    events: list[AnyEvent]
 
 
 class Windows:
@@ -73,19 +88,23 @@ class Windows:
         counter: What counts tokens; None: what the policy's vocabulary names.
         named: Returns that.
         summariser: The model that writes summaries.
+        extractors: What finds identifiers besides those that are found anyway.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  made in one place, by the runtime
         self,
         store: Store,
         policy: ContextPolicy | None,
         counter: Counter | None,
         named: Callable[[str], Counter],
         summariser: ModelClient | None,
+        extractors: Iterable[Extractor] = (),
     ) -> None:
+        self._extractors = tuple(extractors)
         self._store, self._policy = store, policy
         self._counter, self._named, self._summariser = counter, named, summariser
         self._left: dict[str, _Left] = {}
+        self._left_tokens = 0
         # One of each for all windows, so that a text is counted once.
         self._counts: dict[str, Counts] = {}
 
@@ -104,42 +123,83 @@ class Windows:
         if counts is None:
             counts = Counts(self._counter or self._named(policy.vocabulary))
             self._counts[policy.vocabulary] = counts
-        return Room(policy, counts, self._summariser)
+        return Room(policy, counts, self._summariser, self._extractors)
 
-    def take(self, room: Room, session: str | None, turn_id: str) -> Opened:
-        """Return the window of a turn that begins, or is taken up again."""
+    def take(
+        self, room: Room, session: str | None, turn_id: str, under: ContextOpened | None
+    ) -> Opened:
+        """Return the window of a turn that begins, or is taken up again.
+
+        Args:
+            room: What it is made by.
+            session: Of the turn.
+            turn_id: The turn.
+            under: What an earlier life of it was opened with; None where it had no prompt.
+        """
         if session is None:
             return Opened(room.window(), 0)
-        left = self._left.pop(session, None)
-        # The newest turn is this one, unless it is resumed after others.
-        newest = self._store.heads(session=session, limit=2)
-        before = [head for head in newest if head.turn_id != turn_id]
-        if left is not None and before and before[0].turn_id == left.turn_id:
-            same = left.window.policy == room.policy
-            if same and all(head.turn_id <= turn_id for head in newest):
-                left.window.next_turn(left.turn + 1)
-                return Opened(left.window, left.turn + 1, room.policy.hash)
-        return self._folded(room, session, turn_id)
+        left = self._drop(session)
+        if under is None and left is not None and left.opened.window.policy == room.policy:
+            newest = self._store.heads(session=session, limit=2)
+            before = [head.turn_id for head in newest if head.turn_id != turn_id]
+            if before and before[0] == left.turn_id and self._stand(left.opened.seen):
+                turn, seen = left.opened.turn + 1, left.opened.seen
+                left.opened.window.next_turn(turn)
+                return Opened(left.opened.window, turn, room.policy.hash, seen)
+        return self._folded(room, session, turn_id, under)
 
-    def _folded(self, room: Room, session: str, turn_id: str) -> Opened:
+    def _stand(self, seen: Sequence[tuple[str, int]]) -> bool:
+        """Whether turns that were not over have come no further since."""
+        return all(len(self._store.frames(turn_id) or []) == frames for turn_id, frames in seen)
+
+    def _folded(
+        self, room: Room, session: str, turn_id: str, under: ContextOpened | None
+    ) -> Opened:
         """Return the window as the journal tells it."""
-        window, was, turn = room.window(), "", 0
-        for head in self._before(session, turn_id):
-            frames = self._store.frames(head.turn_id)
-            opened = fold_turn(window, decode_frames(frames or []), turn)
+        earlier = self._earlier(session, turn_id, under)
+        window, was = room.window(), ""
+        for one in earlier:
+            opened = fold_turn(window, one.events, one.turn)
             was = opened.policy if opened is not None else was
-            turn += 1
+        turn = 1 + max((one.turn for one in earlier), default=-1)
+        if under is not None:
+            turn, was = under.turn, under.policy
         window.next_turn(turn)
-        return Opened(window, turn, was)
+        open_ones = [one for one in earlier if not one.head.status.final]
+        seen = tuple([(one.head.turn_id, one.frames) for one in open_ones])
+        return Opened(window, turn, was, seen if under is None else under.seen)
 
-    def _before(self, session: str, turn_id: str) -> Sequence[TurnHead]:
-        heads = self._store.heads(session=session, limit=TURNS_MAX)
-        return [head for head in reversed(heads) if head.turn_id < turn_id]
+    def _earlier(
+        self, session: str, turn_id: str, under: ContextOpened | None
+    ) -> Sequence[_Earlier]:
+        """Return the turns that come before this one, and as much of them as it knows.
+
+        In the order in which they were opened, which is not always that of their ids: a clock
+        may have been set back.
+        """
+        heads = reversed(self._store.heads(session=session, limit=TURNS_MAX))
+        known = {} if under is None else dict(under.seen)
+        found = []
+        for place, head in enumerate(head for head in heads if head.turn_id != turn_id):
+            frames = (self._store.frames(head.turn_id) or [])[: known.get(head.turn_id)]
+            events = decode_frames(frames)
+            turn = next((e.turn for e in events if isinstance(e, ContextOpened)), place)
+            if under is None or turn < under.turn:
+                found.append(_Earlier(turn, head, len(frames), events))
+        return sorted(found, key=lambda one: one.turn)
 
     def give(self, session: str | None, turn_id: str, opened: Opened) -> None:
         """Keep the window of a turn that is over, for the next turn of its session."""
         if session is None:
             return
-        self._left[session] = _Left(turn_id, opened.turn, opened.window)
-        while len(self._left) > SESSIONS_MAX:
-            del self._left[next(iter(self._left))]
+        self._drop(session)
+        self._left[session] = _Left(turn_id, opened)
+        self._left_tokens += opened.window.said_tokens
+        while self._left_tokens > LEFT_TOKENS_MAX:
+            self._drop(next(iter(self._left)))
+
+    def _drop(self, session: str) -> _Left | None:
+        left = self._left.pop(session, None)
+        if left is not None:
+            self._left_tokens -= left.opened.window.said_tokens
+        return left

@@ -294,6 +294,9 @@ class ContextOpened(Event, frozen=True, array_like=True, gc=False, tag="context"
         policy: Hash of the policy.
         settings: The policy itself; nil where the session's turn before had the same.
         was: Hash of the policy before, where it has changed; else empty.
+        vocabulary: Of what counts tokens.
+        seen: Earlier turns of the session that were not over, as (id, frames): what they had
+            come to is what this one knows of them.
     """
 
     turn: int
@@ -301,6 +304,8 @@ class ContextOpened(Event, frozen=True, array_like=True, gc=False, tag="context"
     at: float
     settings: msgspec.Raw = NIL
     was: str = ""
+    vocabulary: str = ""
+    seen: tuple[tuple[str, int], ...] = ()
 
 
 class PromptAssembled(Event, frozen=True, array_like=True, gc=False, tag="prompt"):
@@ -314,7 +319,7 @@ class PromptAssembled(Event, frozen=True, array_like=True, gc=False, tag="prompt
         reserved: Kept free for the answer.
         sections: Tokens of the seven sections, in their order.
         new: Items that this prompt adds, as (id, tokens, kind).
-        capped: Those of them that were cut when they arrived, as (id, tokens then, handle).
+        capped: Those of them that were cut when they arrived, as (id, tokens shown, handle).
         cached: Tokens of the prompt that the model was sent before, and might have cached.
         anchored: Whether `tokens` rests on what the provider reported last.
         score: Quality of the context, 0 to 100; -1 where too little is known.
@@ -366,6 +371,19 @@ class ContextCompacted(Event, frozen=True, array_like=True, gc=False, tag="compa
     branch: str = ""
     forgot: tuple[int, ...] = ()
     summary_n: int = 0
+
+
+class ContextLeft(Event, frozen=True, array_like=True, gc=False, tag="left"):
+    """What a turn said after its last prompt, when it ended or parked.
+
+    Where more prompts of the turn follow, they say it, and this counts for nothing.
+
+    Attributes:
+        entries: As the delta of a prompt, encoded.
+    """
+
+    entries: msgspec.Raw
+    at: float
 
 
 class ContextScored(Event, frozen=True, array_like=True, gc=False, tag="scored"):
@@ -459,6 +477,7 @@ AnyEvent = (
     | ContextOpened
     | PromptAssembled
     | ContextCompacted
+    | ContextLeft
     | ContextScored
     | ContextAlarmed
     | TurnParked

@@ -101,6 +101,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY(scope, name, runtime)
     );
     """,
+    # A turn begins by asking for the one before it in its session.
+    "CREATE INDEX IF NOT EXISTS turn_session ON turn(session, id) WHERE session IS NOT NULL;",
 )
 
 # A turn that was being parked while somebody said a word about it waits for no one: it is

@@ -29,8 +29,8 @@ class ScriptedModel:
     """A `ModelClient` that reads its answers from a list.
 
     The answer is chosen by how many answers the line of code was given already, as the prompt
-    holds them or the request says, and not by how often the model was asked: so the same script serves a turn that is resumed in another process,
-    and many turns at a time.
+    holds them or the request says, and not by how often the model was asked: so the same
+    script serves a turn that is resumed in another process, and many turns at a time.
 
     Args:
         script: What to say: calls to propose, a text, a whole answer, or an error to raise.

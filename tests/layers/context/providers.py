@@ -1,4 +1,4 @@
-"""What the two providers demand of a conversation, as strictly as they say it; and conversations."""
+"""What the two providers demand of a conversation, as strictly as they say; and conversations."""
 
 from __future__ import annotations
 
@@ -118,8 +118,10 @@ def openai_chats(draw: st.DrawFn) -> list[dict[str, Any]]:
             chat.append({"role": "assistant", "content": None, "tool_calls": calls})
             if draw(st.booleans()):
                 chat[-1]["content"] = draw(texts)
-            for each in draw(st.permutations(ids)):
-                chat.append({"role": "tool", "tool_call_id": each, "content": draw(texts)})
+            chat += [
+                {"role": "tool", "tool_call_id": each, "content": draw(texts)}
+                for each in draw(st.permutations(ids))
+            ]
         if draw(st.booleans()):
             chat.append({"role": "assistant", "content": draw(texts)})
             chat[-1] |= draw(st.sampled_from([{}, {"name": "ada"}, {"refusal": None}]))
@@ -176,6 +178,9 @@ _anthropic_blocks = st.lists(
 
 @st.composite
 def _anthropic_result(draw: st.DrawFn, call_id: str) -> dict[str, Any]:
-    result = {"type": "tool_result", "tool_use_id": call_id}
-    result |= draw(st.just({}) | st.fixed_dictionaries({"content": texts | _anthropic_blocks}))
-    return result | draw(st.sampled_from([{}, {"is_error": True}]))
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id}
+    if draw(st.booleans()):
+        result["content"] = draw(st.one_of(texts, _anthropic_blocks))
+    if draw(st.booleans()):
+        result["is_error"] = True
+    return result

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from hypothesis import strategies as st
 
 from undercroft.layers.context.items import item_id
 from undercroft.layers.context.policy import ContextPolicy
@@ -28,7 +29,7 @@ from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import Failure, StepStatus
 
 BEGAN = 1_700_000_000.0
-POLICY = ContextPolicy(limit_tokens=8_000, reserved_tokens=1_000)
+POLICY = ContextPolicy(limit_tokens=8_000, reserved_tokens=1_000, high_share=0.9, low_share=0.5)
 
 
 def raw(value: Any) -> msgspec.Raw:
@@ -122,6 +123,7 @@ class Session:
         usage: Usage | None = None,
         tools: Sequence[str] = (),
         branch: str = "",
+        error: Failure | None = None,
     ) -> int:
         """Send a prompt that adds `new`, as (kind, tokens), and what was cut, with what is left."""
         for place, tool in enumerate(tools):
@@ -148,6 +150,9 @@ class Session:
             ),
             StepStarted(n, "model", "model", self.at, args=raw({"prompt": prompt})),
         ])  # fmt: skip
+        if error is not None:
+            self.events[-1] = StepEnded(n, StepStatus.FAILED, 0.0, error=error, name="model")
+            return n
         self.sent = whole
         if usage is None:
             usage = Usage(whole, 40, expected)
@@ -167,12 +172,12 @@ class Session:
             self.fates.append((item, fate, shown.shown, left, reason, handle))
             shown.shown = left
 
-    def compact(self, why: str = "high_water", **more: Any) -> None:
-        """Compact before the next prompt, as was said."""
-        before = sum(self.sections) + sum(f[2] - f[3] for f in self.fates)
+    def compact(self, why: str = "high_water", coming: int = 0, **more: Any) -> None:
+        """Compact as was said, before the next prompt, which adds `coming` tokens."""
+        before = sum(self.sections) + coming + sum(f[2] - f[3] for f in self.fates)
         self.summaries = more.pop("summaries", self.summaries)
         self.ledger = more.pop("ledger_tokens", self.ledger)
-        after = sum(self.sections)
+        after = sum(self.sections) + coming
         fates, self.fates = tuple(self.fates), []
         self.events.append(
             ContextCompacted(
@@ -193,6 +198,41 @@ class Session:
         """End the turn."""
         status = TurnStatus.FAILED if error is not None else TurnStatus.DONE
         self.events.append(TurnEnded(status, self.at, error=error))
+
+
+def any_event(words: st.SearchStrategy[str]) -> st.SearchStrategy[AnyEvent]:
+    """Return any event that has to do with a window, whether it makes sense or not."""
+    numbers = st.integers(0, 3) | st.integers(-(2**40), 2**40)
+    words |= st.sampled_from(["high_water", "kept", "elided", "b"])
+    raws = st.sampled_from([NIL, raw({}), raw({"prompt": [["tool", 1, "x"]]}), raw([1]), raw("x")])
+    floats = st.floats()
+    fates = st.tuples(numbers, words, numbers, numbers, words, words)
+    return st.one_of(
+        st.builds(TurnStarted, words, words, words, st.binary(), raws, st.none() | words, floats),
+        st.builds(ContextOpened, numbers, words, floats, raws, words),
+        st.builds(
+            PromptAssembled, numbers, numbers, numbers, st.lists(numbers, max_size=9).map(tuple),
+            st.lists(st.tuples(numbers, numbers, words), max_size=4).map(tuple),
+            st.lists(st.tuples(numbers, numbers, words), max_size=4).map(tuple), numbers,
+            st.booleans(), numbers, st.just("") | words,
+        ),
+        st.builds(
+            ContextCompacted, numbers, words, numbers, numbers, numbers, floats,
+            st.lists(fates, max_size=4).map(tuple),
+            words, raws, words, words, words, st.lists(numbers, max_size=3).map(tuple), numbers,
+        ),
+        st.builds(
+            ContextScored, numbers, numbers, st.lists(floats, max_size=7).map(tuple), numbers,
+            floats,
+        ),
+        st.builds(ContextAlarmed, numbers, numbers, floats, words, floats),
+        st.builds(StepStarted, numbers, words, words, floats, args=raws),
+        st.builds(StepEnded, numbers, st.just(StepStatus.OK), floats, raws),
+        st.builds(
+            TurnEnded, st.just(TurnStatus.FAILED), floats,
+            error=st.just(Failure("ContextOverflowError", "too much")),
+        ),
+    )  # fmt: skip
 
 
 OLD = "over the high-water mark"
@@ -218,30 +258,39 @@ def example() -> Session:
     session.leave(ids[1:2], "summarised", OLD)
     session.leave(ids[3:5], "summarised", OLD)
     session.n += 1
-    session.events.append(StepStarted(session.n, "model", "model", session.at))
+    session.events.append(StepStarted(session.n, "summary", "summary", session.at))
     answer = Answer("{}", (), Usage(2_610, 240))
     session.events.append(StepEnded(session.n, StepStatus.OK, 2.0, raw(answer)))
-    # The prompt that made it necessary comes with what was just said.
     session.compact(
-        summary=raw({"intent": "a refund"}), summary_n=session.n, summaries=240, ledger_tokens=130
+        coming=790,
+        summary=raw({"intent": "a refund"}),
+        summary_n=session.n,
+        summaries=240,
+        ledger_tokens=130,
     )
     session.prompt([("calls", 90), ("result", 700)], tools=["get_order"], score=90)
     session.alarm(71, "what the user had said was no longer there when it was used")
     session.score(71, 84, (0.9, 0.8, 1.0, 0.5, 1.0), 23)
     session.end()
-    larger = ContextPolicy(limit_tokens=10_000, reserved_tokens=1_000, high_share=0.8)
+    larger = replace(POLICY, limit_tokens=10_000, high_share=0.8)
     session.turn(larger)
-    session.prompt([("assistant", 300), ("user", 2_700)], score=80)
+    session.prompt([("assistant", 300), ("user", 1_000)], score=80)
     ids = list(session.items)
+    session.leave([ids[8], ids[9], ids[11]], "elided", OLD, 45)
     session.leave(ids[5:7], "dropped", OLD)
     session.compact(
         "overflow",
+        coming=4_650,
         failed="it names an order that nobody spoke of",
-        short="system, tools and pins take 1,090 tokens, and what may not be taken yet 5,100",
+        short="system, tools and pins take 1,090 tokens, and what may not be taken yet 6,800",
     )
-    session.prompt([("calls", 60), ("result", 420)], tools=["get_order"])
+    session.prompt(
+        [("calls", 60), ("result", 2_390), ("result", 2_200)], tools=["get_order", "list_orders"]
+    )
+    error = Failure("ContextOverflowError", "context: the prompt does not fit the window")
+    session.prompt([("calls", 90), ("result", 1_800)], tools=["get_order"], error=error)
     session.score(-1, 84, (0.9, 0.8, 1.0, 0.5, 1.0), 26)
-    session.end(Failure("ContextOverflowError", "turn 2: the prompt does not fit its window"))
+    session.end(error)
     return session
 
 

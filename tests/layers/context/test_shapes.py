@@ -20,7 +20,9 @@ from tests.layers.context.providers import (
     check_openai,
     openai_chats,
 )
+from undercroft.layers.context.anthropic_view import AnthropicView
 from undercroft.layers.context.foreign import Shown
+from undercroft.layers.context.openai_shape import OpenAIView
 from undercroft.layers.context.shapes import Intake, anthropic, openai, read_system
 from undercroft.model.message import Message
 from undercroft.model.step import Call
@@ -31,7 +33,7 @@ STONE = "[left out]"
 
 def taken(chat: list[Any]) -> list[Shown]:
     """Return a conversation as messages of ours."""
-    return Intake().take(chat)
+    return Intake().take(chat).shown
 
 
 def compacted(prompt: list[Shown], gone: set[int], stones: set[int]) -> list[Shown]:
@@ -87,9 +89,9 @@ def test_it_does_not_matter_how_messages_are_handed_over(
     """Taken at once, in two lists or one by one, a conversation is the same."""
     once = [shown.message for shown in taken(chat)]
     in_two, single = Intake(), Intake()
-    split = in_two.take(chat[:at]) + in_two.take(chat[at:])
+    split = in_two.take(chat[:at]).shown + in_two.take(chat[at:]).shown
     assert [shown.message for shown in split] == once
-    singly = itertools.chain.from_iterable(single.take([each]) for each in chat)
+    singly = itertools.chain.from_iterable(single.take([each]).shown for each in chat)
     assert [shown.message for shown in singly] == once
 
 
@@ -118,7 +120,7 @@ def test_both_providers_take_what_compaction_left(
 def test_only_the_content_of_a_replaced_result_changes() -> None:
     """A result that is replaced comes out as a copy of its message with other content."""
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
-    chat = [
+    chat: list[dict[str, Any]] = [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": None, "tool_calls": [call], "audio": None},
         {"role": "tool", "tool_call_id": "c", "content": "long", "name": "find", "extra": 1},
@@ -131,7 +133,7 @@ def test_only_the_content_of_a_replaced_result_changes() -> None:
 
 def test_one_of_parallel_results_is_replaced_in_place() -> None:
     """Of several results in one message only the one that changed is another; all stay together."""
-    chat = [
+    chat: list[dict[str, Any]] = [
         {"role": "user", "content": "hi"},
         {
             "role": "assistant",
@@ -176,7 +178,13 @@ def test_a_call_keeps_its_thoughts_when_its_text_is_replaced() -> None:
 def test_arguments_can_be_replaced_in_both_shapes() -> None:
     """Where a window shows other arguments of a call, the rest of it stays as it came."""
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
-    use = {"type": "tool_use", "id": "d", "name": "find", "input": {"a": 1}, "cache_control": CACHED}
+    use = {
+        "type": "tool_use",
+        "id": "d",
+        "name": "find",
+        "input": {"a": 1},
+        "cache_control": CACHED,
+    }
     old = {"name": "find", "arguments": "{}"}
     custom = {"id": "e", "type": "custom", "custom": {"name": "run", "input": "ls"}}
     chat = [
@@ -210,14 +218,20 @@ def test_shapes_may_be_mixed() -> None:
     chat: list[dict[str, Any]] = [
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "looking", "tool_calls": [call]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x.1", "content": "1"}]},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "x.1", "content": "1"}],
+        },
         {
             "role": "assistant",
             "content": [{"type": "tool_use", "id": "t" * 60, "name": "find", "input": {}}],
         },
         {"role": "tool", "tool_call_id": "t" * 60, "content": "2"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x.1", "content": "3"}]},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "x.1", "content": "3"}],
+        },
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "user", "content": [{"type": "tool_result", "content": "4"}, _text("so?")]},
     ]
@@ -272,9 +286,7 @@ def test_notes_of_ours_and_the_users_message_are_one_for_anthropic() -> None:
     user = {"role": "user", "content": "hi"}
     prompt = [Shown(Message("user", "ledger")), Shown(Message("user", "notes")), *taken([user])]
     _, messages = anthropic(prompt)
-    assert messages == [
-        {"role": "user", "content": [_text("ledger"), _text("notes"), _text("hi")]}
-    ]
+    assert messages == [{"role": "user", "content": [_text("ledger"), _text("notes"), _text("hi")]}]
     assert user == {"role": "user", "content": "hi"}
     assert openai(prompt)[2] is user
 
@@ -333,24 +345,37 @@ def test_there_are_never_too_many_marks(places: list[int], most: int, own: int) 
         assert b'"cache_control"' in msgspec.json.encode(messages[wanted[-1]])
 
 
-# ---------------------------------------------------------------------- messages of ours
+@settings(max_examples=40)
+@given(chat=openai_chats() | anthropic_chats(), cuts=st.sets(st.integers(0, 40)))
+def test_a_prompt_that_only_grew_is_shown_as_if_it_were_new(
+    chat: list[dict[str, Any]], cuts: set[int]
+) -> None:
+    """Views that go on where they were show the same as new ones, what was shown in front."""
+    to_openai, to_anthropic, intake = OpenAIView(), AnthropicView(), Intake()
+    prompt: list[Shown] = []
+    before: list[Any] = []
+    for place, message in enumerate(chat):
+        prompt += intake.take([message]).shown
+        if place not in cuts:
+            continue
+        places = range(0, len(prompt), 3)
+        assert to_openai.show(prompt) == openai(prompt)
+        system, messages = to_anthropic.show(prompt, places)
+        assert (system, messages) == anthropic(prompt, places)
+        blocks = flat(to_anthropic.show(prompt)[1])
+        assert blocks[: len(before)] == before
+        before = blocks
+    assert to_openai.show(list(prompt)) == openai(prompt)
 
 
-def test_messages_of_ours_are_written_in_both_shapes() -> None:
-    """Calls and results that never were foreign pair up in both shapes, whatever their ids."""
-    intake = Intake()
-    long = "id " * 30
-    prompt = intake.say(Message("user", "hi"))
-    prompt += intake.propose(Message("assistant", "", (Call("find", {"a": 1}, long), Call("f"))))
-    own = [call.id for call in prompt[-1].message.calls]
-    prompt += intake.take([{"role": "tool", "tool_call_id": long, "content": "1"}])
-    prompt += intake.take([{"role": "tool", "tool_call_id": own[1], "content": "2"}])
-    prompt += intake.say(Message("assistant", "done"))
-    assert [shown.message.role for shown in prompt] == [
-        "user", "assistant", "tool", "tool", "assistant"
-    ]  # fmt: skip
-    check_openai(openai(prompt))
-    check_anthropic(*anthropic(prompt))
+def flat(messages: list[dict[str, Any]]) -> list[Any]:
+    """Return the blocks of messages, each with its role."""
+    found: list[Any] = []
+    for message in messages:
+        content = message["content"]
+        blocks = [_text(content)] if isinstance(content, str) else content
+        found += [(message["role"], block) for block in blocks]
+    return found
 
 
 # ---------------------------------------------------------------------- recorded conversations

@@ -13,10 +13,12 @@ Source: Page, "Continuous Inspection Schemes", Biometrika 41, 1954.
 
 from __future__ import annotations
 
-# Below this a prompt's score counts against the context. Fitted on tau_airline.
-TARGET = 95.0
-# So many points below the target, over however many prompts, are an alarm. Fitted likewise.
-THRESHOLD = 60.0
+# Below this a prompt's score counts against the context, and above it for it.
+TARGET = 97.0
+# So many points below the target, over however many prompts, are an alarm. Both were fitted on
+# tau_airline, where they raise none in a session that lacks nothing, tell of 20 % of all facts lost
+# in every session, and of as much lost from its middle on in 98 % of them, 16 prompts later.
+THRESHOLD = 40.0
 # However long it was bad, the sum does not outgrow this: a recovery is seen in bounded time.
 LEVEL_MAX = 1.5
 
@@ -25,22 +27,26 @@ class Cusum:
     """The evidence that one context has become worse.
 
     Attributes:
-        level: Of the evidence, 0 to `LEVEL_MAX`; at 1 it is an alarm.
         raised: Whether the alarm was raised, and there is evidence still.
     """
 
-    __slots__ = ("level", "raised")
+    __slots__ = ("_points", "raised")
 
-    def __init__(self, level: float = 0.0, *, raised: bool = False) -> None:
-        self.level, self.raised = level, raised
+    def __init__(self) -> None:
+        self._points = 0.0
+        self.raised = False
+
+    @property
+    def level(self) -> float:
+        """The evidence, 0 to `LEVEL_MAX`; from 1 on it is an alarm."""
+        return self._points / THRESHOLD
 
     def feed(self, score: float) -> bool:
         """Count one prompt's score, 0 to 100; return whether the alarm is to be raised now."""
-        level = self.level + (TARGET - score) / THRESHOLD
-        self.level = min(LEVEL_MAX, max(0.0, level))
-        if not self.level:
+        self._points = min(LEVEL_MAX * THRESHOLD, max(0.0, self._points + TARGET - score))
+        if not self._points:
             self.raised = False
-        if self.level < 1 or self.raised:
+        if self._points < THRESHOLD or self.raised:
             return False
         self.raised = True
         return True

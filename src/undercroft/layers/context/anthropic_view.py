@@ -8,6 +8,7 @@ Source: Anthropic's reference of the Messages API, and its guide to prompt cachi
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,11 +33,12 @@ System = str | Blocks
 class _Turn:
     """A message of the view: which of the prompt's messages it is made of."""
 
-    __slots__ = ("places", "role", "shown", "whole")
+    __slots__ = ("_told", "places", "role", "shown", "whole")
 
     def __init__(self, role: str, place: int, shown: Shown) -> None:
         self.role, self.places, self.shown = role, [place], [shown]
         self.whole: dict[str, Any] | None = None
+        self._told: dict[str, Any] | None = None
 
     def close(self) -> None:
         """Note whether it is a message as it came, now that all of its parts are here."""
@@ -49,6 +51,28 @@ class _Turn:
         ):
             self.whole = foreign.shown
 
+    def take(self, other: _Turn) -> None:
+        """Be one message with the one that follows."""
+        self.whole = self._told = None
+        self.places += other.places
+        self.shown += other.shown
+
+    def message(self) -> dict[str, Any]:
+        """Return it without any mark."""
+        if self.whole is not None:
+            return self.whole
+        if self._told is None:
+            blocks, _ = self.blocks()
+            bare = len(blocks) == 1 and blocks[0].keys() == {"type", "text"}
+            self._told = {"role": self.role, "content": blocks[0]["text"] if bare else blocks}
+        return self._told
+
+    def marked(self, places: set[int]) -> dict[str, Any]:
+        """Return it with marks after those of its messages whose places are wanted."""
+        blocks, own = self.blocks()
+        _mark(blocks, own, places)
+        return {"role": self.role, "content": blocks}
+
     def blocks(self) -> tuple[Blocks, list[int]]:
         """Return its blocks, results first, and for each the place of its message."""
         pairs = [
@@ -58,61 +82,84 @@ class _Turn:
         ]
         if self.role == "user":
             pairs.sort(key=lambda pair: pair[0].get("type") != "tool_result")
+        if not pairs:
+            pairs = [({"type": "text", "text": NO_CONTENT}, self.places[-1])]
         return [block for block, _ in pairs], [place for _, place in pairs]
 
 
-def view(
-    prompt: Sequence[Shown],
-    breakpoints: Sequence[int] = (),
-    breakpoints_max: int = BREAKPOINTS_MAX,
-) -> tuple[System, list[dict[str, Any]]]:
-    """Return a prompt's system, empty where it has none, and its messages.
+class AnthropicView:
+    """A prompt as Anthropic's API takes it, which is not written anew where it only grows."""
 
-    Args:
-        prompt: Its messages, in order; those of role `system` at its front are its system,
-            later ones are said in the user's place.
-        breakpoints: Places in `prompt` after which it is worth caching.
-        breakpoints_max: The API takes so many, those in the tools included. Marks that are in
-            the messages already count too; where there are too many the last are kept.
-    """
-    front = 0
-    while front < len(prompt) and prompt[front].message.role == "system":
-        front += 1
-    turns = _turns(prompt, front)
-    wanted = {place for place in breakpoints if 0 <= place < len(prompt)}
-    if wanted:
-        given = sum(_marks(shown.foreign) for shown in _firsts(prompt))
-        left = max(0, breakpoints_max - given)
-        wanted = set(sorted(wanted)[len(wanted) - left :]) if left < len(wanted) else wanted
-    messages = [_message(turn, wanted) for turn in turns]
-    if messages and messages[0]["role"] != "user":
-        messages.insert(0, {"role": "user", "content": OPENING})
-    return _system(prompt[:front], wanted), messages
+    __slots__ = ("_done", "_front", "_given", "_of", "_starts", "_turns")
 
+    def __init__(self) -> None:
+        self._of: Sequence[Shown] | None = None
+        self._done = self._front = self._given = 0
+        self._turns: list[_Turn] = []
+        # Place of the first message of each turn.
+        self._starts: list[int] = []
 
-def _turns(prompt: Sequence[Shown], front: int) -> list[_Turn]:
-    turns: list[_Turn] = []
-    foreign: Foreign | None = None
-    for place in range(front, len(prompt)):
-        shown = prompt[place]
-        if foreign is not None and shown.foreign is foreign and shown.part:
-            turns[-1].places.append(place)
-            turns[-1].shown.append(shown)
-            continue
-        foreign = shown.foreign
-        role = "assistant" if shown.message.role == "assistant" else "user"
-        turns.append(_Turn(role, place, shown))
-    merged: list[_Turn] = []
-    for turn in turns:
-        turn.close()
-        before = merged[-1] if merged else None
-        if before is None or not _belong_together(before, turn):
-            merged.append(turn)
-            continue
-        before.whole = None
-        before.places += turn.places
-        before.shown += turn.shown
-    return merged
+    def show(
+        self,
+        prompt: Sequence[Shown],
+        breakpoints: Sequence[int] = (),
+        breakpoints_max: int = BREAKPOINTS_MAX,
+    ) -> tuple[System, list[dict[str, Any]]]:
+        """Return a prompt's system, empty where it has none, and its messages.
+
+        Args:
+            prompt: Its messages, in order; those of role `system` at its front are its system,
+                later ones are said in the user's place. The same list as before may only have
+                grown.
+            breakpoints: Places in `prompt` after which it is worth caching.
+            breakpoints_max: The API takes so many, those in the tools included. Marks that are
+                in the messages already count too; where there are too many the last are kept.
+        """
+        if prompt is not self._of:
+            self._of = prompt
+            self._done = self._front = self._given = 0
+            self._turns, self._starts = [], []
+        self._read(prompt)
+        places = sorted({place for place in breakpoints if 0 <= place < len(prompt)})
+        left = max(0, breakpoints_max - self._given)
+        wanted = set(places[len(places) - left :]) if left < len(places) else set(places)
+        messages = [turn.message() for turn in self._turns]
+        for place in wanted:
+            if place >= self._front:
+                at = bisect_right(self._starts, place) - 1
+                messages[at] = self._turns[at].marked(wanted)
+        if messages and messages[0]["role"] != "user":
+            messages.insert(0, {"role": "user", "content": OPENING})
+        return _system(prompt[: self._front], wanted), messages
+
+    def _read(self, prompt: Sequence[Shown]) -> None:
+        """Take in what the prompt has grown by."""
+        while self._done == self._front < len(prompt):
+            if prompt[self._front].message.role != "system":
+                break
+            self._given += _marks(prompt[self._front].foreign)
+            self._front += 1
+            self._done += 1
+        fresh: list[_Turn] = []
+        foreign: Foreign | None = None
+        for place in range(self._done, len(prompt)):
+            shown = prompt[place]
+            if foreign is not None and shown.foreign is foreign and shown.part:
+                fresh[-1].places.append(place)
+                fresh[-1].shown.append(shown)
+                continue
+            foreign = shown.foreign
+            self._given += _marks(foreign)
+            role = "assistant" if shown.message.role == "assistant" else "user"
+            fresh.append(_Turn(role, place, shown))
+        self._done = len(prompt)
+        for turn in fresh:
+            turn.close()
+            if self._turns and _belong_together(self._turns[-1], turn):
+                self._turns[-1].take(turn)
+            else:
+                self._turns.append(turn)
+                self._starts.append(turn.places[0])
 
 
 def _belong_together(before: _Turn, turn: _Turn) -> bool:
@@ -122,19 +169,6 @@ def _belong_together(before: _Turn, turn: _Turn) -> bool:
     if before.whole is None or turn.whole is None:
         return True
     return turn.shown[0].message.role == "tool"
-
-
-def _message(turn: _Turn, wanted: set[int]) -> dict[str, Any]:
-    marked = wanted.intersection(turn.places)
-    if turn.whole is not None and not marked:
-        return turn.whole
-    blocks, places = turn.blocks()
-    if not blocks:
-        blocks, places = [{"type": "text", "text": NO_CONTENT}], [turn.places[-1]]
-    if len(blocks) == 1 and not marked and blocks[0].keys() == {"type", "text"}:
-        return {"role": turn.role, "content": blocks[0]["text"]}
-    _mark(blocks, places, marked)
-    return {"role": turn.role, "content": blocks}
 
 
 def _system(front: Sequence[Shown], wanted: set[int]) -> System:
@@ -173,11 +207,6 @@ def _mark(blocks: Blocks, places: list[int], marked: set[int]) -> None:
                 # A copy, since the block may be the caller's.
                 blocks[at] = blocks[at] | {"cache_control": dict(_EPHEMERAL)}
                 break
-
-
-def _firsts(prompt: Sequence[Shown]) -> list[Shown]:
-    """Return one message for each foreign one."""
-    return [shown for shown in prompt if shown.foreign is not None and not shown.part]
 
 
 def _marks(foreign: Foreign | None) -> int:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from undercroft.layers.context.items import Fate, Item
-from undercroft.layers.context.policy import Action, ContextPolicy, Kind, Section
+from undercroft.layers.context.policy import COMPACTED, Action, ContextPolicy, Kind, Section
 
 # A tombstone must save at least this much of what it stands for.
 SAVING_MIN = 0.4
 # What a summary is planned to take of what it replaces.
 SUMMARY_SHARE = 1 / 3
+# One that may have less than this could hardly say anything.
+SUMMARY_MIN_TOKENS = 120
 
 # What would stand for an item, and its tokens.
 Stone = Callable[[Item], int]
@@ -69,7 +71,7 @@ class Plan:
         merged: How many of the oldest summaries the new one replaces.
         summary_max: Tokens that the new summary may have.
         forgotten: How many of the oldest summaries are shown no more.
-        ledger_max: Tokens that the ledger may take.
+        ledger_max: Tokens that the ledger may take, as a message.
         short: Why the target is not reached; empty where it is.
     """
 
@@ -99,11 +101,8 @@ def make_plan(
         summarised: Whether somebody can write a summary; else what would be is dropped.
     """
     work = _Work(scene, policy, stone, why, summarised=summarised)
-    sections = sorted(
-        (Section.RECENT, Section.CURRENT, Section.SUMMARIES, Section.LEDGER),
-        key=lambda section: policy.share(section).priority,
-    )
-    for section in sections:
+    left = {Section.RECENT, Section.CURRENT}
+    for section in sorted(COMPACTED, key=lambda section: policy.share(section).priority):
         match section:
             case Section.RECENT:
                 work.shrink(section, work.units(0, scene.open_at))
@@ -113,7 +112,12 @@ def make_plan(
                 work.forget()
             case _:
                 work.cut_ledger()
-    work.take_kept()
+        left.discard(section)
+        if not left:
+            work.take_kept()
+    if work.little:
+        # Too little for a summary: rather drop it, as far as that is allowed.
+        return make_plan(scene, policy, stone, why=why, summarised=False)
     work.make_fit()
     return work.done()
 
@@ -140,6 +144,11 @@ class _Work:
             Section.RECENT: sum(i.shown_tokens for i in scene.items[: scene.open_at]),
             Section.CURRENT: sum(i.shown_tokens for i in scene.items[scene.open_at :]),
         }
+        # The group of the newest calls, if no prompt has shown what came of them.
+        self.awaited = next(
+            (i.group for i in reversed(scene.items[scene.unseen_at :]) if i.kind is Kind.RESULT),
+            None,
+        )
         self.open_from = scene.items[scene.open_at].id if self._has_open else None
 
     @property
@@ -148,14 +157,26 @@ class _Work:
 
     # ------------------------------------------------------------------ what goes as one
 
-    def units(self, start: int, stop: int) -> list[list[Item]]:
-        """Return the groups that lie wholly within a range and may be touched, oldest first."""
+    def units(self, start: int, stop: int, *, unseen: bool = False) -> list[list[Item]]:
+        """Return the groups that lie wholly within a range and may be touched, oldest first.
+
+        Args:
+            start: Place of the first item.
+            stop: Place behind the last one.
+            unseen: Whether results may go that the model has asked for and not seen yet.
+        """
         within: dict[int, list[Item]] = {}
         for item in self.scene.items[start:stop]:
             within.setdefault(item.group, []).append(item)
         outside = {item.group for item in self.scene.items[stop:]}
         outside.update(item.group for item in self.scene.items[:start])
-        return [unit for group, unit in within.items() if group not in outside and _free(unit)]
+        if not unseen and self.awaited is not None:
+            outside.add(self.awaited)
+        return [
+            unit
+            for group, unit in within.items()
+            if group not in outside and _free(unit) and not self._is_newest_user(unit)
+        ]
 
     def _touchable(self, item: Item, least: Action) -> bool:
         """Whether the rules allow it, without need."""
@@ -180,21 +201,38 @@ class _Work:
         for unit in units:
             if self._enough(section):
                 return
-            self._take(unit, section, "over the high-water mark", self._leaves)
+            if self._above_floor(section, unit):
+                self._take(unit, section, "over the high-water mark", self._leaves)
 
-    def _elide(self, item: Item, section: Section, reason: str, *, needed: bool = False) -> bool:
+    def _above_floor(self, section: Section, unit: Sequence[Item]) -> bool:
+        """Whether the section keeps its minimum without a unit."""
+        left = self.in_section[section] - sum(self._tokens(item) for item in unit)
+        return left >= self.policy.share(section).min_share * self.capacity
+
+    def _elide(
+        self,
+        item: Item,
+        section: Section,
+        reason: str,
+        *,
+        least: Action = Action.ELIDE,
+        at_all_costs: bool = False,
+    ) -> bool:
         """Let a tombstone stand for an item, if the rules allow it and something is saved."""
-        rule = self.policy.rule(item.kind, item.message.name or "")
-        if item.fate is not Fate.KEPT or item.id in self.plan.changes or item.message.calls:
+        # Also for one that was cut when it arrived: a tombstone is smaller still.
+        if item.id in self.plan.changes or item.message.calls:
             return False
-        if not needed:
-            large = item.kind is Kind.RESULT or rule.above_tokens > 0
-            if not large or item.tokens <= rule.above_tokens:
-                return False
-            if not self._touchable(item, Action.ELIDE):
-                return False
+        rule = self.policy.rule(item.kind, item.message.name or "")
+        large = item.kind is Kind.RESULT or rule.above_tokens > 0
+        if least is Action.ELIDE and (not large or item.tokens <= rule.above_tokens):
+            return False
+        if not self._touchable(item, least):
+            return False
         tokens = self.stone(item)
         if tokens > item.shown_tokens * (1 - SAVING_MIN):
+            return False
+        left = self.in_section[section] - item.shown_tokens + tokens
+        if not at_all_costs and left < self.policy.share(section).min_share * self.capacity:
             return False
         self._change(item, Fate.ELIDED, tokens, reason, section)
         return True
@@ -269,17 +307,15 @@ class _Work:
 
     def take_kept(self) -> None:
         """Take what the rules keep, oldest first, where the window would soon be full again."""
-        if self.total <= self._middle:
-            return
         reason = "the window would soon be full again"
         for unit in self.units(0, self.scene.unseen_at):
             if self.total <= self.low:
                 return
-            if self._is_newest_user(unit) or any(i.id in self.plan.changes for i in unit):
+            if any(item.id in self.plan.changes for item in unit):
                 continue
             section = self._section_of(unit)
-            elided = [self._elide(item, section, reason, needed=True) for item in unit]
-            if not any(elided):
+            elided = [self._elide(item, section, reason, least=Action.KEEP) for item in unit]
+            if not any(elided) and self._above_floor(section, unit):
                 self._take(unit, section, reason, Action.KEEP)
 
     def make_fit(self) -> None:
@@ -295,13 +331,12 @@ class _Work:
             if self.total <= self.capacity:
                 return
             if not self._is_newest_user([item]):
-                section = self._section_of([item])
-                self._elide(item, section, "the prompt would not fit", needed=True)
-        for unit in self.units(0, len(self.scene.items)):
+                section, reason = self._section_of([item]), "the prompt would not fit"
+                self._elide(item, section, reason, least=Action.KEEP, at_all_costs=True)
+        for unit in self.units(0, len(self.scene.items), unseen=True):
             if self.total <= self.capacity:
                 return
-            gone = all(self._tokens(item) == 0 for item in unit)
-            if not gone and not self._is_newest_user(unit):
+            if any(self._tokens(item) for item in unit):
                 self._take(unit, self._section_of(unit), "the prompt would not fit", Action.KEEP)
 
     def _section_of(self, unit: Sequence[Item]) -> Section:
@@ -311,11 +346,16 @@ class _Work:
     def _is_newest_user(self, unit: Iterable[Item]) -> bool:
         return self.open_from is not None and any(item.id == self.open_from for item in unit)
 
+    @property
+    def little(self) -> bool:
+        """Whether what was taken is too little for a summary."""
+        little = self.covered_tokens < self.policy.summarise_above_tokens
+        small = little or self.plan.summary_max < SUMMARY_MIN_TOKENS
+        return bool(self.plan.covered) and small
+
     def done(self) -> Plan:
         """Return the plan, and say why it falls short if it does."""
         plan = self.plan
-        if plan.covered and self.covered_tokens < self.policy.summarise_above_tokens:
-            self._rather_drop()
         plan.after = self.total
         if self.total > self.low:
             kept = self.total - self.scene.fixed
@@ -325,28 +365,8 @@ class _Work:
             )
         return plan
 
-    def _rather_drop(self) -> None:
-        """Drop what is too little for a summary; what may not be dropped stays."""
-        plan, held = self.plan, sum(self.scene.summaries)
-        self.total += held - self.summaries
-        groups: dict[int, list[Item]] = {}
-        for item in plan.covered:
-            groups.setdefault(item.group, []).append(item)
-        for unit in groups.values():
-            kept = "kept" in {self._word(item) for item in unit}
-            for item in unit:
-                reason = plan.changes.pop(item.id).reason
-                if kept:
-                    self.total += item.shown_tokens
-                else:
-                    plan.changes[item.id] = Change(item, Fate.DROPPED, 0, reason)
-        plan.covered, plan.merged, plan.summary_max = [], 0, 0
 
-    def _word(self, item: Item) -> str:
-        return "dropped" if self._touchable(item, Action.DROP) else "kept"
-
-
-_ORDER = {action: place for place, action in enumerate(Action)}
+_ORDER: dict[str, int] = {action: place for place, action in enumerate(Action)}
 
 
 def _free(unit: Sequence[Item]) -> bool:

@@ -6,6 +6,7 @@ journaled by reference to the step it came from; no prompt holds a result withou
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from undercroft.layers.context.counting import Anchor, Counts
 from undercroft.layers.context.items import ITEMS_PER_TURN_MAX, Fate, Item, item_id
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import Action, ContextPolicy, Kind
-from undercroft.layers.context.results import render_result
+from undercroft.layers.context.results import named_calls, render_result
 from undercroft.layers.context.tombstone import capped, handle_of
 from undercroft.layers.context.view import View
 from undercroft.model.message import Answer, Message
@@ -26,7 +27,8 @@ from undercroft.model.step import Call, Result, StepStatus
 NOTICE = "notice"
 PIN = "pin"
 CLOSED = "closed"
-NO_RESULT = '{"status":"not run","note":"this call was never carried out"}'
+_HALVES = re.compile("[\ud800-\udfff]")
+NO_RESULT = '{"status":"unknown","note":"no result of this call is known"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ class Conversation:
     __slots__ = (
         "_anchor",
         "_by_id",
+        "_call_ids",
         "_counts",
         "_fresh",
         "_frozen",
         "_items",
         "_known",
+        "_listed",
         "_memory",
         "_open",
         "_pins",
@@ -67,10 +71,13 @@ class Conversation:
         "_place",
         "_policy",
         "_said",
+        "_said_before",
         "_sent",
         "_stable",
         "_turn",
         "_view",
+        "said_tokens",
+        "told",
     )
 
     def __init__(
@@ -87,9 +94,13 @@ class Conversation:
         self._items: list[Item] = []
         self._by_id: dict[int, Item] = {}
         self._open: dict[str, Item] = {}
+        self._call_ids: set[str] = set()
         self._sent = 0
+        # How many of them some prompt was said to add.
+        self._listed = 0
         self._fresh: list[Item] = []
         self._said: list[str] = []
+        self._said_before: list[str] = []
         self._pins: list[str] = list(policy.pins) if policy is not None else []
         self._pins_sent = len(self._pins)
         self._view.set_pins(self._pins)
@@ -98,6 +109,10 @@ class Conversation:
         if memory is not None:
             memory.watch(self._by_id)
         self._anchor = Anchor()
+        # Tools that the model knows to be withdrawn, by service.
+        self.told: dict[str, list[str]] = {}
+        # Of all that was ever said.
+        self.said_tokens = 0
         # Tokens of the prompt that the model was sent before just so.
         self._stable = 0
 
@@ -115,7 +130,7 @@ class Conversation:
                 "the first prompt was sent already",
                 "Set the system text before the first turn.model(), or say it as user().",
             )
-        self._said.append(text)
+        self._said.append(clean(text))
         self._view.set_system(self._said)
 
     def pin(self, text: str) -> None:
@@ -128,6 +143,7 @@ class Conversation:
         """
         if not text:
             raise DeclarationError("turn.context.pin", "the text is empty", "Pin what must stay.")
+        text = clean(text)
         if text not in self._pins:
             self._pins.append(text)
             self._view.set_pins(self._pins)
@@ -136,24 +152,30 @@ class Conversation:
 
     def user(self, text: str) -> None:
         """Add what the user said."""
-        self._add(Message("user", text), Kind.USER)
+        self._add(Message("user", clean(text)), Kind.USER)
 
     def assistant(self, text: str) -> None:
         """Add what was said to the user earlier."""
-        self._add(Message("assistant", text), Kind.ASSISTANT)
+        self._add(Message("assistant", clean(text)), Kind.ASSISTANT)
 
     def notice(self, text: str) -> Entry:
         """Tell the model something with the prompt that is being assembled; return the entry."""
-        item = self._add(Message("user", text), Kind.NOTICE, notice=True)
+        item = self._add(Message("user", clean(text)), Kind.NOTICE, notice=True)
         self._fresh.append(item)
+        self._listed = len(self._items)
         self._mark_sent()
         return Entry(item.message, notice=True)
+
+    def named(self, answer: Answer, step: int) -> Answer:
+        """Return `answer` with an id for every call that no other call here has."""
+        return named_calls(answer, step, self._call_ids, self._turn)
 
     def add_answer(self, answer: Answer, step: int | None) -> Item:
         """Add what the model said in step `step`; its calls are now open."""
         kind = Kind.CALLS if answer.calls else Kind.ASSISTANT
         item = self._add(Message("assistant", answer.text, answer.calls), kind, step)
         self._open = {call.id: item for call in answer.calls if call.id}
+        self._call_ids.update(self._open)
         item.pending = set(self._open) or None
         return item
 
@@ -239,6 +261,7 @@ class Conversation:
             item.group = group
         if kind is Kind.RESULT and self._policy is not None:
             self._cap(item, self._policy)
+        self.said_tokens += item.tokens
         self._items.append(item)
         self._by_id[number] = item
         self._view.add(item)
@@ -283,7 +306,7 @@ class Conversation:
         tokens = self._counts.message(shown)
         if tokens < item.tokens:
             item.show(Fate.ELIDED, shown, tokens, "larger than a result may be")
-            item.handle = handle_of(item.id)
+            item.handle, item.left_in = handle_of(item.id), self._turn
 
     # ------------------------------------------------------------------ prompts
 
@@ -312,15 +335,24 @@ class Conversation:
         fresh: list[Entry] = []
         if not self._frozen:
             fresh = [Entry(Message("system", text)) for text in self._said]
-        pins = self._pins[self._pins_sent :]
-        fresh += [Entry(Message("system", text), pin=True) for text in pins]
-        self._fresh = self._items[self._sent :]
-        fresh += [
-            Entry(i.message, i.step, i.notice, literal=i.literal, ok=i.ok) for i in self._fresh
-        ]
+            if self._said != self._said_before:
+                self._forget_prompt()
+            self._said_before = self._said
+        fresh += self.unsent()
+        self._fresh = self._items[self._listed :]
+        self._listed = len(self._items)
         self._frozen = True
         self._mark_sent()
         return fresh
+
+    def unsent(self) -> list[Entry]:
+        """Return what the turn said since its last prompt, system texts apart."""
+        pins = [Entry(Message("system", t), pin=True) for t in self._pins[self._pins_sent :]]
+        items = [
+            Entry(i.message, i.step, i.notice, literal=i.literal, ok=i.ok)
+            for i in self._items[self._sent :]
+        ]
+        return pins + items
 
     def _mark_sent(self) -> None:
         self._sent, self._pins_sent = len(self._items), len(self._pins)
@@ -332,10 +364,15 @@ class Conversation:
 
     def next_turn(self, turn: int) -> None:
         """Begin another turn of the session, which says its own system text."""
-        self._turn, self._place = turn, 0
+        # In the numbers of the turn that left them open: it may yet be resumed, and its results
+        # then take the places of these.
         self.close_calls()
+        self._turn, self._place = turn, 0
+        # What was said before is told by the turns that said it.
+        self._mark_sent()
         self._frozen = False
         self._said = []
+        self._view.set_system(())
         # Known only to the process that ran the turn before: no prompt may depend on it.
         self._anchor.forget()
         if self._memory is not None:
@@ -355,3 +392,8 @@ class Conversation:
 def with_text(message: Message, text: str) -> Message:
     """Return a message that is like another one but for its text."""
     return Message(message.role, text, message.calls, message.call_id, message.name)
+
+
+def clean(text: str) -> str:
+    """Return a text that can be written down: halves of a character become U+FFFD."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)

@@ -12,12 +12,14 @@ letters alone is found.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from undercroft.layers.context.ordinary import (
     CURRENCIES,
     FUNCTION,
+    JOINING,
     LABELS,
     LINKS,
     MONTHS,
@@ -27,10 +29,16 @@ from undercroft.layers.context.ordinary import (
 )
 from undercroft.layers.context.words import UNSPACED
 
-VALUE_CHARS_MAX = 300
-IDENTIFIERS_MAX = 20_000
+VALUE_CHARS_MAX = 500
+IDENTIFIERS_MAX = 10_000
+# Of one text, so many parts that are no plain words are looked at: more than a window holds.
+PIECES_MAX = 20_000
 NAME_WORDS_MAX = 6
 SHOUTED_WORDS_MIN = 8
+CODE_CHARS_MIN = 3
+GAP_CHARS_MAX = 2
+GROUPS_MAX = 6
+PHONE_DIGITS_MIN, PHONE_DIGITS_MAX = 7, 19
 
 
 class Identifier(NamedTuple):
@@ -56,20 +64,24 @@ class _Piece(NamedTuple):
     begins: bool  # a sentence, or what looks like one
 
 
-# What ends a piece, besides space: brackets, quotes and separators; a comma within a number is none,
-# nor is a single #. Letters of a script without spaces are in no piece.
-_ENDS = r"\s,;|=<>()\[\]{}\"#“”„«»「」『』…—–，。；：、！？（）→⇒،؛؟।\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
+# What ends a piece, besides space: brackets, quotes, separators and marks that cannot be seen; a
+# comma within a number is none, nor is a single #. Letters of a script without spaces are in no
+# piece.
+_ENDS = (
+    r"\s,;|=<>()\[\]{}\"#“”„«»「」『』…—\u2013\uff0c。\uff1b\uff1a、\uff01\uff1f\uff08\uff09→⇒،؛؟।"
+    r"\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
+)
 _URL = r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s<>\"“”«»]{1,2000}"
 _WITHIN = r"(?<=\d),(?=\d\d\d(?!\d))|(?<!#)#(?!#)"
 _PLAIN_PIECE = re.compile(rf"{_URL}|(?:[^{_ENDS}]|{_WITHIN})++")
 _PIECE = re.compile(rf"{_URL}|(?:[^{_ENDS}{UNSPACED}]|{_WITHIN})++")
 _QUOTE = re.compile(
     r"\"([^\"\n]{1,80})\"|“([^”\n]{1,80})”|«([^»\n]{1,80})»|「([^」\n]{1,80})」|『([^』\n]{1,80})』"
-    r"|(?<!\w)'([^'\n]{1,80})'(?!\w)|(?<!\w)‘([^’\n]{1,80})’(?!\w)|`([^`\n]{1,80})`"
+    r"|(?<!\w)'([^'\n]{1,80})'(?!\w)|(?<!\w)\u2018([^\u2019\n]{1,80})\u2019(?!\w)|`([^`\n]{1,80})`"
 )
-_BEFORE = "'‘’`*~.:!?¿¡•·^&"
-_AFTER = "'‘’`*~.:!?-^&\\/#"
-_ENDING = frozenset(".!?:\n\r。！？：")
+_BEFORE = "'\u2018\u2019`*~.:!?¿¡•·^&"
+_AFTER = "'\u2018\u2019`*~.:!?-^&\\/#"
+_ENDING = frozenset(".!?:\n\r。\uff01\uff1f\uff1a")
 
 _EMAIL = re.compile(r"[^@\s]{1,128}@[^@\s]{1,190}\.[^@\s.]{2,24}")
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
@@ -84,103 +96,102 @@ _MONEY = re.compile(
 _NUMBER = re.compile(r"[-+~±]?\d[\d,.]{0,30}%?|\d{1,4}(?:st|nd|rd|th)")
 _DAY_WORD = re.compile(r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?", re.IGNORECASE)
 _YEAR = re.compile(r"(?:1[89]|2[01])\d\d")
-_PHONE_PART = re.compile(r"\+?\d{1,12}(?:[-.]\d{1,8}){0,4}")
+_GROUP = re.compile(r"\+?\d{1,8}|\+?\d{1,4}(?:[-.]\d{1,4}){1,3}")
 _PHONE = re.compile(r"\+\d[\d.-]{6,20}|\d{3}[-.]\d{3,4}[-.]\d{4}|\d{3}-\d{4}")
 _HOUSE = re.compile(r"\d{1,6}[A-Za-z]?")
 _DIGIT = re.compile(r"\d")
-_CJK_DATE = re.compile(r"(?:\d{2,4}[年년] ?)?\d{1,2}[月월] ?\d{1,2}[日일号]")
+_DAY_OF = re.compile(r"(?:\d{2,4}[年년] ?)?\d{1,2}[月월] ?\d{1,2}[日일号]").finditer
 _DOTTED = re.compile(r"\w\.\w")
 _CAMEL = re.compile(r"[a-z][A-Z]")
 
 
 def extract(text: str) -> list[Identifier]:
     """Return the identifiers of a text, each once, in the order in which they stand."""
-    pieces = _pieces(text)
-    shouted = _shouted(pieces)
-    spans = [(m.start(m.lastindex or 0), m.group(m.lastindex or 0)) for m in _QUOTE.finditer(text)]
-    found = [
-        (start, Identifier(quote.strip(" .,;:!?"), "quote"))
-        for start, quote in spans
-        if _worth(quote)
-    ]
-    found += [(m.start(), Identifier(m.group(), "date")) for m in _CJK_DATE.finditer(text)]
-    place = 0
-    while place < len(pieces):
-        taken, identifier = _at(text, pieces, place)
-        if shouted and identifier is not None and identifier.kind == "code":
-            identifier = identifier if identifier.value.lower() not in OPENING else None
-        if identifier is not None:
-            found.append((pieces[place].start, identifier))
-        place += taken
+    scan = _Scan(text)
+    found = list(scan.found())
+    if scan.shouted():
+        found = [
+            one for one in found if one[1].kind != "code" or one[1].value.lower() not in OPENING
+        ]
+    for match in _QUOTE.finditer(text):
+        inner = match.group(match.lastindex or 0).strip(" .,;:!?")
+        if any(map(str.isalnum, inner)):
+            found.append((match.start(), Identifier(inner, "quote")))
+    if "月" in text or "월" in text:
+        found += [(match.start(), Identifier(match.group(), "date")) for match in _DAY_OF(text)]
     seen: dict[str, Identifier] = {}
-    for _, identifier in sorted(found, key=lambda one: one[0]):
+    for _, identifier in sorted(found, key=itemgetter(0)):
         if len(identifier.value) <= VALUE_CHARS_MAX:
             seen.setdefault(identifier.value.casefold(), identifier)
-            if len(seen) >= IDENTIFIERS_MAX:
-                break
-    return list(seen.values())
-
-
-def _worth(quote: str) -> bool:
-    return any(character.isalnum() for character in quote)
-
-
-def _shouted(pieces: list[_Piece]) -> bool:
-    """Say whether the text is in capitals as a whole, so that they mark nothing."""
-    codes = sum(piece.kind == "code" for piece in pieces)
-    return codes >= SHOUTED_WORDS_MIN and 2 * codes > len(pieces)
+    return list(seen.values())[:IDENTIFIERS_MAX]
 
 
 def _pieces(text: str) -> list[_Piece]:
+    """Return the parts of a text that may matter, in order: not its plain small words."""
     pieces: list[_Piece] = []
     last = 0
     begins = True
     for match in (_PLAIN_PIECE if text.isascii() else _PIECE).finditer(text):
         raw = match.group()
+        if raw.isalpha() and raw.islower() and raw not in JOINING:
+            last, begins = match.end(), False
+            continue
         start = match.start()
         if start > last and not begins:
-            begins = "\n" in text[last:start] or not _ENDING.isdisjoint(text[last:start])
+            begins = not _ENDING.isdisjoint(text[last:start])
         last = match.end()
-        core = raw.lstrip(_BEFORE)
-        start += len(raw) - len(core)
-        core = core.rstrip(_AFTER)
-        if core[-2:] in {"'s", "’s"}:
-            core = core[:-2]
-        if core[:1] == core[-1:] == "_":
-            start += 1
-            core = core.strip("_")
-        label, colon, after = core.partition(":")
-        if colon and after and label.lower() in LABELS:
-            start += len(label) + 1
-            core = after
+        start, core = _core(start, raw)
         if core:
+            if len(pieces) >= PIECES_MAX:
+                break
             pieces.append(_Piece(start, start + len(core), core, _kind(core), begins))
             begins = False
         begins = begins or raw[-1] in _ENDING
     return pieces
 
 
+def _core(start: int, raw: str) -> tuple[int, str]:
+    """Return a piece without the punctuation around it, and where it begins."""
+    core = raw.lstrip(_BEFORE)
+    start += len(raw) - len(core)
+    core = core.rstrip(_AFTER)
+    if core[-2:] in {"'s", "\u2019s"}:
+        core = core[:-2]
+    if core[:1] == core[-1:] == "_":
+        start += 1
+        core = core.strip("_")
+    if ":" in core:
+        label, _, after = core.partition(":")
+        if after and label.lower() in LABELS:
+            return start + len(label) + 1, after
+    return start, core
+
+
 def _kind(core: str) -> str:
     """Return what a piece is, looked at alone."""
     if core.isalpha():
-        if core.islower():
-            return "word"
-        if core.isupper():
-            code = len(core) > 2 or (len(core) == 2 and core.lower() not in OPENING)
-            return "code" if code else "Word"
-        if core[0].isupper():
-            return "id" if _CAMEL.search(core) else "Word"
-        return "id" if _CAMEL.search(core) else "word"
+        return _lettered(core)
     if "@" in core:
         return "email" if _EMAIL.fullmatch(core) else "id"
     if "://" in core or core[:4].lower() == "www.":
         return "url"
-    if _DIGIT.search(core):
-        return _numeric(core)
-    return _marked(core)
+    return _numeric(core) if _DIGIT.search(core) else _marked(core)
+
+
+def _lettered(core: str) -> str:
+    """Return the kind of a piece of letters alone."""
+    if core.islower():
+        return "word"
+    if core.isupper():
+        code = len(core) >= CODE_CHARS_MIN or (len(core) > 1 and core.lower() not in OPENING)
+        return "code" if code else "Word"
+    if _CAMEL.search(core):
+        return "id"
+    return "Word" if core[0].isupper() else "word"
 
 
 def _numeric(core: str) -> str:
+    """Return the kind of a piece with a digit in it."""
     if _NUMBER.fullmatch(core):
         return "date" if _DATE.fullmatch(core) else "number"
     for kind, pattern in (("date", _DATE), ("time", _TIME), ("money", _MONEY), ("phone", _PHONE)):
@@ -192,144 +203,151 @@ def _numeric(core: str) -> str:
 def _marked(core: str) -> str:
     """Return the kind of a piece that has other characters in it than letters, and no digit."""
     if "/" in core or "\\" in core:
-        if core[0] in "/~.\\" or core[1:2] == ":" or core.count("/") + core.count("\\") > 1:
+        rooted = core[0] in "/~.\\" or core[1:2] == ":" or _DOTTED.search(core)
+        if rooted or core.count("/") + core.count("\\") > 1:
             return "path"
-        return "path" if _DOTTED.search(core) else "code" if core.isupper() else "word"
+        return "code" if core.isupper() else "word"
     inner = core.strip("_-#&+.")
-    if "_" in inner or "#" in core or core[:2] == "--":
-        return "id" if inner else "word"
-    if _DOTTED.search(core) and core.lower() not in FUNCTION:
-        return "id"
-    if not inner or not any(character.isalpha() for character in inner):
+    if not any(map(str.isalpha, inner)):
         return "word"
-    if inner.isupper() and len(inner) > 2 and inner.lower() not in FUNCTION:
-        return "code"
-    return "Word" if inner[0].isupper() else "word"
+    dotted = _DOTTED.search(core) and core.lower() not in FUNCTION
+    if dotted or "_" in inner or "#" in core or core[:2] == "--":
+        return "id"
+    capitals = inner.isupper() and len(inner) >= CODE_CHARS_MIN and inner.lower() not in FUNCTION
+    return "code" if capitals else "Word" if inner[0].isupper() else "word"
 
 
-def _at(text: str, pieces: list[_Piece], place: int) -> tuple[int, Identifier | None]:
-    """Return how many pieces from `place` belong together, and what they are."""
-    piece = pieces[place]
-    lower = piece.text.lower()
-    if piece.kind == "word":
+class _Scan:
+    """Puts together the pieces of a text that are one value."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.pieces = _pieces(text)
+
+    def found(self) -> Iterator[tuple[int, Identifier]]:
+        """Return what is found, and where it begins."""
+        place = 0
+        while place < len(self.pieces):
+            taken, kind = self._at(place)
+            start = self.pieces[place].start
+            if kind:
+                end = self.pieces[place + taken - 1].end
+                yield start, Identifier(self.text[start:end], kind)
+            place += taken
+
+    def shouted(self) -> bool:
+        """Say whether the text is in capitals as a whole, so that they mark nothing."""
+        if sum(piece.kind == "code" for piece in self.pieces) < SHOUTED_WORDS_MIN:
+            return False
+        return sum(map(str.isupper, self.text)) > sum(map(str.islower, self.text))
+
+    def _at(self, place: int) -> tuple[int, str]:
+        """Return how many pieces from `place` belong together, and their kind; "" for none."""
+        piece = self.pieces[place]
+        lower = piece.text.lower()
+        if lower in MONTHS and (taken := self._month_first(place)):
+            return taken, "date"
         if lower in WEEKDAYS:
-            return 1, Identifier(piece.text, "date")
-        taken = _month_first(text, pieces, place) if lower in MONTHS else 0
-        return (taken, _span(text, pieces, place, taken, "date")) if taken else (1, None)
-    if piece.kind in {"number", "phone", "id", "time"} and piece.text[0] in "+0123456789":
-        for kind, rule in (("date", _day_first), ("phone", _phone), ("address", _address)):
-            if taken := rule(text, pieces, place):
-                return taken, _span(text, pieces, place, taken, kind)
-        if kind := _unit(text, pieces, place):
-            return 2, _span(text, pieces, place, 2, kind)
-    if piece.kind == "Word" or (piece.kind == "code" and lower in MONTHS):
-        if lower in MONTHS and (taken := _month_first(text, pieces, place)):
-            return taken, _span(text, pieces, place, taken, "date")
-        if lower in WEEKDAYS:
-            return 1, Identifier(piece.text, "date")
-        return _name(text, pieces, place)
-    return 1, Identifier(piece.text, piece.kind)
+            return 1, "date"
+        if piece.kind == "Word" or (piece.kind == "code" and lower in MONTHS):
+            taken = self._name(place)
+            return max(taken, 1), "name" if taken else ""
+        if piece.kind in {"number", "phone", "id", "time"} and piece.text[0] in "+0123456789":
+            return self._counted(place)
+        return 1, "" if piece.kind == "word" else piece.kind
 
+    def _counted(self, place: int) -> tuple[int, str]:
+        """Return what begins with a number at `place`, as `_at` does."""
+        if not self._near(place, " .()"):
+            return 1, self.pieces[place].kind
+        for kind, rule in (
+            ("date", self._day_first),
+            ("phone", self._phone),
+            ("address", self._address),
+        ):
+            if taken := rule(place):
+                return taken, kind
+        after = self._text(place + 1).lower() if self._near(place) else ""
+        if after in CURRENCIES:
+            return 2, "money"
+        if after in {"am", "pm", "a.m", "p.m"}:
+            return 2, "time"
+        return 1, self.pieces[place].kind
 
-def _unit(text: str, pieces: list[_Piece], place: int) -> str:
-    """Return what a number is with the word after it: `money`, `time`, or nothing else."""
-    if place + 1 >= len(pieces) or not _near(text, pieces[place], pieces[place + 1]):
-        return ""
-    after = pieces[place + 1].text.lower()
-    if after in CURRENCIES:
-        return "money"
-    return "time" if after in {"am", "pm", "a.m", "p.m"} else ""
+    def _text(self, place: int) -> str:
+        return self.pieces[place].text if place < len(self.pieces) else ""
 
+    def _near(self, place: int, between: str = " ") -> bool:
+        """Say whether nothing but a blank or so stands between a piece and the next."""
+        if place + 1 >= len(self.pieces):
+            return False
+        gap = self.text[self.pieces[place].end : self.pieces[place + 1].start]
+        return len(gap) <= GAP_CHARS_MAX and all(character in between for character in gap)
 
-def _span(text: str, pieces: list[_Piece], place: int, taken: int, kind: str) -> Identifier:
-    return Identifier(text[pieces[place].start : pieces[place + taken - 1].end], kind)
+    def _month_first(self, place: int) -> int:
+        """Return how many pieces `May 20th, 2024`, `May 20` or `May 2024` takes; 0 for none."""
+        if not self._near(place, " ."):
+            return 0
+        if _YEAR.fullmatch(self._text(place + 1)):
+            return 2
+        if not _DAY_WORD.fullmatch(self._text(place + 1)):
+            return 0
+        return 3 if self._year_after(place + 1) else 2
 
+    def _day_first(self, place: int) -> int:
+        """Return how many pieces `20 May 2024` or `20th of May` takes; 0 for none."""
+        month = place + 2 if self._text(place + 1).lower() == "of" else place + 1
+        if self._text(month).lower() not in MONTHS or not _DAY_WORD.fullmatch(self._text(place)):
+            return 0
+        if not all(self._near(one, " .") for one in range(place, month)):
+            return 0
+        return month - place + (2 if self._year_after(month) else 1)
 
-def _near(text: str, one: _Piece, other: _Piece, between: str = " ") -> bool:
-    gap = text[one.end : other.start]
-    return len(gap) <= 2 and all(character in between for character in gap)
+    def _year_after(self, place: int) -> bool:
+        year = _YEAR.fullmatch(self._text(place + 1))
+        return year is not None and self._near(place, " ,")
 
+    def _phone(self, place: int) -> int:
+        """Return how many pieces a number in groups takes, a phone's or a card's; 0 for none."""
+        end = place + 1
+        while _GROUP.fullmatch(self._text(end)) and end < place + GROUPS_MAX:
+            if not self._near(end - 1, " ()"):
+                break
+            end += 1
+        groups = [piece.text for piece in self.pieces[place:end]]
+        digits = sum(map(str.isdigit, "".join(groups)))
+        # Ids in a row are no groups of one number.
+        whole = len(groups) > 1 and all(map(_GROUP.fullmatch, groups))
+        return len(groups) if whole and PHONE_DIGITS_MIN <= digits <= PHONE_DIGITS_MAX else 0
 
-def _month_first(text: str, pieces: list[_Piece], place: int) -> int:
-    """Return how many pieces a date such as `May 20th, 2024` or `May 2024` takes; 0 for none."""
-    after = pieces[place + 1 : place + 3]
-    if not after or not _near(text, pieces[place], after[0], " ."):
-        return 0
-    if _YEAR.fullmatch(after[0].text):
-        return 2
-    if not _DAY_WORD.fullmatch(after[0].text):
-        return 0
-    year = len(after) > 1 and _YEAR.fullmatch(after[1].text) and _near(text, *after, " ,")
-    return 3 if year else 2
+    def _address(self, place: int) -> int:
+        """Return how many pieces `12 Elm Street` takes; 0 where no name follows the number."""
+        if not _HOUSE.fullmatch(self._text(place)):
+            return 0
+        end = place + 1
+        while self._near(end - 1) and end - place <= NAME_WORDS_MAX:
+            piece = self.pieces[end]
+            room = self._text(end - 1).lower() in UNITS and piece.kind in {"number", "id"}
+            named = piece.kind == "Word" and piece.text.lower() not in FUNCTION
+            if piece.begins or not (room or named):
+                break
+            end += 1
+        return end - place if end - place > 1 else 0
 
-
-def _day_first(text: str, pieces: list[_Piece], place: int) -> int:
-    """Return how many pieces a date such as `20 May 2024` or `20th of May` takes; 0 for none."""
-    if not _DAY_WORD.fullmatch(pieces[place].text):
-        return 0
-    at = place + 1
-    if at < len(pieces) and pieces[at].text.lower() == "of":
-        at += 1
-    if at >= len(pieces) or pieces[at].text.lower() not in MONTHS:
-        return 0
-    if not all(_near(text, pieces[n], pieces[n + 1], " .") for n in range(place, at)):
-        return 0
-    after = at + 1
-    if after < len(pieces) and _YEAR.fullmatch(pieces[after].text):
-        if _near(text, pieces[at], pieces[after], " ,"):
-            return after - place + 1
-    return at - place + 1
-
-
-def _phone(text: str, pieces: list[_Piece], place: int) -> int:
-    """Return how many pieces a number in groups takes, such as a phone's or a card's; 0 for none."""
-    end = place
-    digits = 0
-    while end < len(pieces) and end < place + 6 and _PHONE_PART.fullmatch(pieces[end].text):
-        if end > place and not _near(text, pieces[end - 1], pieces[end], " ()"):
-            break
-        digits += sum(character.isdigit() for character in pieces[end].text)
-        end += 1
-    whole = end - place > 1 and 7 <= digits <= 19
-    # Ids in a row are no groups of one number.
-    grouped = all(len(piece.text) < 9 for piece in pieces[place:end])
-    return end - place if whole and grouped else 0
-
-
-def _address(text: str, pieces: list[_Piece], place: int) -> int:
-    """Return how many pieces `12 Elm Street` takes; 0 where no name follows the number."""
-    if not _HOUSE.fullmatch(pieces[place].text):
-        return 0
-    end = place + 1
-    while end < len(pieces) and end - place <= NAME_WORDS_MAX:
-        piece = pieces[end]
-        if not _near(text, pieces[end - 1], piece):
-            break
-        room = pieces[end - 1].text.lower() in UNITS and piece.kind in {"number", "id"}
-        named = piece.kind == "Word" and piece.text.lower() not in FUNCTION
-        if piece.begins or not (room or named):
-            break
-        end += 1
-    return end - place if end - place > 1 else 0
-
-
-def _name(text: str, pieces: list[_Piece], place: int) -> tuple[int, Identifier | None]:
-    """Return the words with a capital that begin at `place`, without ordinary ones before."""
-    piece = pieces[place]
-    lower = piece.text.lower()
-    if lower in (OPENING if piece.begins else FUNCTION) or lower.replace("’", "'") in FUNCTION:
-        return 1, None
-    if len(piece.text) == 1:
-        return 1, None
-    end = place + 1
-    last = end
-    while end < len(pieces) and end - place < NAME_WORDS_MAX:
-        after = pieces[end]
-        if after.begins or not _near(text, pieces[end - 1], after):
-            break
-        if after.kind == "Word" and after.text.lower() not in FUNCTION:
-            last = end + 1
-        elif after.text not in LINKS:
-            break
-        end += 1
-    return last - place, _span(text, pieces, place, last - place, "name")
+    def _name(self, place: int) -> int:
+        """Return how many pieces the name at `place` takes; 0 where an ordinary word stands."""
+        piece = self.pieces[place]
+        lower = piece.text.lower().replace("\u2019", "'")
+        if len(lower) == 1 or lower in (OPENING if piece.begins else FUNCTION):
+            return 0
+        end = last = place + 1
+        while self._near(end - 1) and end - place < NAME_WORDS_MAX:
+            after = self.pieces[end]
+            if after.begins:
+                break
+            if after.kind == "Word" and after.text.lower() not in FUNCTION:
+                last = end + 1
+            elif after.text not in LINKS:
+                break
+            end += 1
+        return last - place

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,8 +18,15 @@ from undercroft.layers.context.extract import extract
 DEPTH_MAX = 16
 LEAVES_MAX = 4000
 RECORD_CHARS_MAX = 1_000_000
+OFFERING_CHARS_MAX = 100_000
 FACT_CHARS_MAX = 120
 OFFER_CHARS_MAX = 60
+
+# A float of which every digit is meant.
+WHOLE_MAX = 1e15
+# A value with so many digits is an id, whatever it is called.
+ID_DIGITS_MIN = 4
+ID_CHARS_MIN = 5
 
 # Names of attributes whose values are given to other tools.
 _NAMING = re.compile(
@@ -49,7 +57,7 @@ def read(text: str) -> Any:
 
 # A string that is never closed is taken to the end, so that the text is passed through once.
 _LITERAL = re.compile(
-    r"'((?:[^'\\]|\\.)*+)(?:'|\Z)|\"((?:[^\"\\]|\\.)*+)(?:\"|\Z)|\b(?:True|False|None|nan)\b|[()]"
+    r"'((?:[^'\\]|\\.)*+)(?:'|\\?\Z)|\"((?:[^\"\\]|\\.)*+)(?:\"|\\?\Z)|\b(?:True|False|None|nan)\b|[()]"
     r"|,(?=\s{0,20}[\])}])",
     re.DOTALL,
 )
@@ -90,7 +98,9 @@ def leaves(arguments: Any) -> list[tuple[str, str]]:
     """
     found: list[tuple[str, str]] = []
     stack: list[tuple[str, Any, int]] = [("", arguments, 0)]
-    while stack and len(found) < LEAVES_MAX:
+    left = LEAVES_MAX
+    while stack and left:
+        left -= 1
         name, value, depth = stack.pop()
         data = read(value) if isinstance(value, str) else None
         value = value if data is None else data
@@ -115,7 +125,7 @@ def _said(value: Any) -> str:
         return value.strip()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE_MAX:
         return str(int(value))
     try:
         return str(value)
@@ -126,15 +136,16 @@ def _said(value: Any) -> str:
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _AMOUNT = re.compile(r"-?(\d{1,15})(?:\.(\d{1,6}))?")
 _MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+    *("January", "February", "March", "April", "May", "June", "July", "August"),
+    *("September", "October", "November", "December"),
+)
 
 
 def spellings(value: str) -> list[str]:
     """Return other ways in which people write a date or an amount."""
     if date := _DATE.fullmatch(value):
         year, month, day = date.group(1), int(date.group(2)), int(date.group(3))
-        if not (1 <= month <= 12 and 1 <= day <= 31):
+        if not 1 <= month <= len(_MONTHS):
             return []
         ending = {1: "st", 2: "nd", 3: "rd"}.get(day % 10 if day not in {11, 12, 13} else 0, "th")
         days = (str(day), f"{day}{ending}")
@@ -180,7 +191,7 @@ def _facts(data: dict[str, Any]) -> Iterator[Fact]:
         if own:
             # An item of two orders is two things: what is said of it in one is not of the other.
             scope, prefix = (f"{scope}/{own}" if scope else own), ""
-        for key, value in held.items():
+        for key, value in islice(held.items(), LEAVES_MAX):
             if isinstance(value, dict):
                 if depth < DEPTH_MAX:
                     stack.append((scope, f"{prefix}{key}.", value, str(key), depth + 1))
@@ -234,7 +245,7 @@ def offers(text: str) -> list[tuple[str, str]]:
 
     Ids, codes and dates; from plain text, the identifiers in it.
     """
-    data = read(text)
+    data = read(text) if len(text) <= OFFERING_CHARS_MAX else None
     if data is None:
         found = extract(text[:OFFER_CHARS_MAX]) if len(text) <= OFFER_CHARS_MAX else []
         return [("", value) for value, kind in found if kind in {"id", "email", "code", "date"}]
@@ -260,12 +271,17 @@ def offers(text: str) -> list[tuple[str, str]]:
 
 def _marked(said: str) -> bool:
     """Say whether a value looks like an id, whatever it is called."""
-    if not 5 <= len(said) <= OFFER_CHARS_MAX or " " in said or ":" in said or "." in said[-4:]:
+    if (
+        not ID_CHARS_MIN <= len(said) <= OFFER_CHARS_MAX
+        or " " in said
+        or ":" in said
+        or "." in said[-4:]
+    ):
         return False
     digits = sum(character.isdigit() for character in said)
-    return digits > 3 or (digits > 0 and ("_" in said or said.isupper()))
+    return digits >= ID_DIGITS_MIN or (digits > 0 and ("_" in said or said.isupper()))
 
 
 def _offered(said: str) -> bool:
     """Say whether a value can be an id, where it is called one."""
-    return 2 <= len(said) <= OFFER_CHARS_MAX and " " not in said and ":" not in said
+    return 1 < len(said) <= OFFER_CHARS_MAX and " " not in said and ":" not in said

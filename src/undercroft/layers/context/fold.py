@@ -14,13 +14,13 @@ import msgspec
 
 from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN
 from undercroft.layers.context.items import TURN_SHIFT
-from undercroft.layers.context.results import named_calls
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.layers.context.summary import Summary
 from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,
     ContextCompacted,
+    ContextLeft,
     ContextOpened,
     PromptAssembled,
     StepEnded,
@@ -43,6 +43,7 @@ class _Turn:
     ended: dict[int, StepEnded] = field(default_factory=dict)
     prompts: dict[int, PromptAssembled] = field(default_factory=dict)
     compacted: dict[int, ContextCompacted] = field(default_factory=dict)
+    left: ContextLeft | None = None
 
     def take(self, event: AnyEvent) -> None:
         match event:
@@ -50,6 +51,10 @@ class _Turn:
                 self.opened = event
             case StepStarted():
                 self.started[event.n] = event
+                if event.kind == MODEL and not event.branch:
+                    self.left = None
+            case ContextLeft():
+                self.left = event
             case StepEnded():
                 self.ended[event.n] = event
             case PromptAssembled() if not event.branch:
@@ -68,9 +73,16 @@ class _Turn:
 
     def asked(self) -> Sequence[int]:
         """Return the numbers of steps that asked the model of the turn itself, in their order."""
-        return sorted(
-            n for n, step in self.started.items() if step.name == MODEL and not step.branch
-        )
+        sent = [n for n, step in self.started.items() if step.kind == MODEL and not step.branch]
+        # And of those that would not have fitted.
+        refused = [n for n in self.prompts if n not in self.started and n in self.ended]
+        return sorted(sent + refused)
+
+    def said(self, n: int) -> Mapping[str, Any]:
+        """Return what was written down of the prompt of step `n`."""
+        started = self.started.get(n)
+        found: Mapping[str, Any] = _decode(self.ended[n].args if started is None else started.args)
+        return found
 
 
 def compaction_of(event: ContextCompacted) -> Compaction:
@@ -104,29 +116,35 @@ def fold_turn(window: Window, events: Iterable[AnyEvent], turn: int) -> ContextO
     for event in events:
         told.take(event)
     asked = told.asked()
-    policy = window.policy
-    counted = told.opened is not None and policy is not None
+    opened, policy = told.opened, window.policy
+    counted = opened is not None and policy is not None and opened.vocabulary == policy.vocabulary
+    window.next_turn(turn)
     if counted and len(told.prompts) == len(asked):
         # The first prompt also adds what the turn before ended with, which is there already.
         added = (one for n in asked for one in told.prompts[n].new)
         window.expect([tokens for item, tokens, _ in added if item >> TURN_SHIFT == turn])
-    window.next_turn(turn)
     for n in asked:
-        _ask(window, told, n)
-    _trailing(window, told, asked[-1] if asked else 0)
+        _ask(window, told, n, counted=counted)
+    if told.left is not None:
+        for entry in _decode(told.left.entries):
+            _enter(window, told, entry)
+    else:  # its process was killed
+        _trailing(window, told, asked[-1] if asked else 0)
     window.expect_no_more()
     return told.opened
 
 
-def _ask(window: Window, told: _Turn, n: int) -> None:
+def _ask(window: Window, told: _Turn, n: int, *, counted: bool) -> None:
     """Do what one prompt did to the window, and what its answer did."""
-    asked: Mapping[str, Any] = _decode(told.started[n].args)
     notices = []
-    for entry in asked["prompt"]:
+    said = told.said(n)
+    window.told = said.get("withdrawn", {})
+    for entry in said["prompt"]:
         if entry[0] == NOTICE:
             notices.append(entry[1])
         else:
             _enter(window, told, entry)
+    window.close_calls()  # where nobody had to, since there was no policy
     window.delta()
     for text in notices:
         window.notice(text)
@@ -134,12 +152,13 @@ def _ask(window: Window, told: _Turn, n: int) -> None:
     if prompt is not None:
         window.offered(prompt.sections[1])
     if compacted is not None:
-        window.apply(compaction_of(compacted))
-    window.prompt()
-    window.asked()
+        window.apply(compaction_of(compacted), counted=counted)
+    window.prompt(later=True)
+    if n in told.started:
+        window.asked()
     ended = told.ended.get(n)
     if ended is not None and ended.status is StepStatus.OK:
-        answer = named_calls(_read_answer(ended.value), n)
+        answer = window.named(_read_answer(ended.value), n)
         window.heard(answer.usage)
         window.add_answer(answer, n)
 

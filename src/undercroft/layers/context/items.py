@@ -39,6 +39,7 @@ class Item:
         shown_tokens: Of that.
         reason: Why it is not as it came; empty where it is.
         handle: By which what was elided is fetched back; empty where nothing was.
+        left_in: Number of the turn in which it was.
         group: Id of the item that proposed the calls which this belongs to; else its own.
         pending: Ids of calls that it proposes and that have no result yet.
         literal: Whether it is a result of which the step's value does not tell the text.
@@ -51,6 +52,7 @@ class Item:
         "handle",
         "id",
         "kind",
+        "left_in",
         "literal",
         "message",
         "notice",
@@ -80,6 +82,7 @@ class Item:
         self.shown: Message | None = message
         self.shown_tokens = tokens
         self.reason = self.handle = ""
+        self.left_in = 0
         self.pending: set[str] | None = None
         self.literal, self.ok = False, True
 

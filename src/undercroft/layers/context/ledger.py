@@ -12,7 +12,6 @@ phrases such as "my email is ...".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ import msgspec
 from undercroft.layers.context.extract import VALUE_CHARS_MAX, Extractor, Identifier, extract
 from undercroft.layers.context.facts import leaves, offers, record, spellings, where
 from undercroft.layers.context.listing import Line, listing
-from undercroft.layers.context.statements import put_right, statements, taken_back
+from undercroft.layers.context.statements import put_right, shape, statements, taken_back
 from undercroft.layers.context.words import Words
 
 Origin = Literal["user", "tool", "nobody"]
@@ -31,6 +30,10 @@ _USER, _ASSISTANT, _TOOL = 0, 1, 2
 # What tools offered and nobody used yet fills the room that is left, from so many results at most.
 OFFERS_MAX = 100
 OFFERING_MAX = 40
+# Of one attribute of one entity; the values of any more are kept as entries only.
+CLAIMS_MAX = 32
+# Of what records contradict each other about, so much is shown.
+DISPUTED_MAX = 8
 # How many of the last statements a bare "actually, it is ..." may be about.
 RECENT_MAX = 8
 # A text that is longer is no value but prose, and only the identifiers in it count.
@@ -166,7 +169,7 @@ class Ledger:
         self._unread.append((item, text, changed))
 
     def call(self, item: int, tool: str, arguments: Any) -> list[Use]:
-        """Hear what a call is given; return the values that are identifiers or were stated before."""
+        """Hear what a call is given; return those of its values that are not prose."""
         del tool
         uses: list[Use] = []
         for parameter, value in leaves(arguments):
@@ -251,11 +254,13 @@ class Ledger:
                 continue
             slot = (self._person, attribute)
             entry.entity, entry.attribute = "user", attribute
+            if attribute == "name" and not mended and self._slots.get(slot):
+                continue  # the same person by a shorter or longer name
             if mended:
                 replaced = self._outdate(slot, item, entry.value) or replaced
             self._claim(slot, entry.value, item, "user")
             self._recent = [one for one in self._recent if one[:2] != slot][1 - RECENT_MAX :]
-            self._recent.append((*slot, _shape(entry.value)))
+            self._recent.append((*slot, shape(entry.value)))
         return replaced
 
     def _meet(self, attribute: str, value: str) -> None:
@@ -267,9 +272,9 @@ class Ledger:
 
     def _put_right(self, item: int, right: Identifier) -> None:
         """Take a bare "actually, it is ..." to be about the last statement of the same form."""
-        shape = _shape(right.value)
-        for entity, attribute, form in reversed(self._recent):
-            if entity == self._person and form == shape:
+        form = shape(right.value)
+        for entity, attribute, known in reversed(self._recent):
+            if entity == self._person and known == form:
                 slot = (entity, attribute)
                 self._outdate(slot, item, right.value)
                 self._claim(slot, _encodable(right.value), item, "user")
@@ -314,7 +319,8 @@ class Ledger:
                 claim.item = max(claim.item, item)
                 break
         else:
-            claims.append(_Claim(value, item, origin))
+            if len(claims) < CLAIMS_MAX:
+                claims.append(_Claim(value, item, origin))
         if len(claims) > 1:
             self._judge(slot)
 
@@ -351,20 +357,22 @@ class Ledger:
     def _use(self, item: int, parameter: str, value: str) -> Use | None:
         if len(value) > VALUE_CHARS_MAX:
             return None
-        stated = self._stated(value, item)
-        if stated is None:
-            prose = len(value.split(None, PROSE_WORDS_MIN)) >= PROSE_WORDS_MIN
-            return None if prose else Use(value, parameter, "nobody", None)
-        spelling, origin, first = stated
-        entry = self._enter(spelling, parameter or "id", origin, first)
-        if entry is None:
-            return None
+        entry = self.entries.get(value.casefold())
+        if entry is None or entry.item >= item:
+            stated = self._stated(value, item)
+            if stated is None:
+                prose = len(value.split(None, PROSE_WORDS_MIN)) >= PROSE_WORDS_MIN
+                return None if prose else Use(value, parameter, "nobody", None)
+            spelling, origin, first = stated
+            entry = self._enter(spelling, parameter or "id", origin, first)
+            if entry is None:
+                return None
         entry.uses += 1
         entry.last = max(entry.last, item)
         if not entry.attribute:
             entry.attribute = _encodable(parameter)
         if entry.uses == 1 and entry.origin == "tool":
-            self._place(entry, first)
+            self._place(entry, entry.item)
         return Use(value, parameter, "user" if entry.origin == "user" else "tool", entry)
 
     def _uses_within(self, item: int, value: str) -> list[Use]:
@@ -436,6 +444,7 @@ class Ledger:
             for entry in self.ranked()
             if absent(entry.value)
         ]
+        lines += self._disputed(absent)
         lines += self._offered(absent, offers_max)
         low, high = 0, len(lines)
         while low < high:
@@ -448,6 +457,17 @@ class Ledger:
         while low and count(listing(lines[:low])) > tokens_max:
             low -= 1
         return listing(lines[:low]) if low else ""
+
+    def _disputed(self, absent: Callable[[str], bool]) -> list[Line]:
+        """Return what records contradict each other about, the newest first."""
+        lines = []
+        for conflict in self.conflicts()[: -DISPUTED_MAX - 1 : -1]:
+            known = [self.entries.get(value.casefold()) for value in conflict.values]
+            marked = any(entry is not None and entry.conflict for entry in known)
+            if not marked and any(map(absent, conflict.values)):
+                label = f"{conflict.attribute} of {conflict.entity}"
+                lines += [Line(0, label, value) for value in conflict.values]
+        return lines
 
     def _offered(self, absent: Callable[[str], bool], offers_max: int) -> list[Line]:
         """Return what tools offered and nobody used yet, from the newest result back."""
@@ -511,22 +531,11 @@ def _same_name(one: str, other: str) -> bool:
     return first <= second or second <= first
 
 
-_DIGIT = re.compile(r"\d")
-_LETTER = re.compile(r"[^\W\d_]+")
-
-
-def _shape(value: str) -> str:
-    """Return the form of a value: a zip has five digits, whichever they are."""
-    return _LETTER.sub("a", _DIGIT.sub("0", value[:VALUE_CHARS_MAX]))
-
-
 def _rank(entry: Entry) -> tuple[int, int]:
-    if entry.superseded:
-        importance = 3
-    elif entry.origin == "user":
-        importance = 0 if entry.uses or entry.conflict else 1
+    if entry.origin == "user":
+        importance = 2 if entry.superseded else 0 if entry.uses or entry.conflict else 1
     else:
-        importance = 2
+        importance = 4 if entry.superseded else 3
     return importance, -entry.last
 
 

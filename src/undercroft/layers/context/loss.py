@@ -5,7 +5,7 @@ Keeps: every item is there once, with one fate; tokens add up to those of the pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,8 +75,16 @@ class LossReport:
         }
 
 
-def lines_of(view: View, items: Sequence[Item]) -> tuple[Line, ...]:
-    """Return what a prompt shows of the system texts, the pins, and all that was ever said."""
+def lines_of(
+    view: View, items: Sequence[Item], reachable: Callable[[Item], bool]
+) -> tuple[Line, ...]:
+    """Return what a prompt shows of the system texts, the pins, and all that was ever said.
+
+    Args:
+        view: The prompt.
+        items: All that was said.
+        reachable: Whether an item can be fetched back by its handle.
+    """
     lines = [
         Line(f"{kind} {place}", kind, section, Fate.KEPT, view.weigh(m), view.weigh(m))
         for kind, section, messages in (
@@ -100,7 +108,7 @@ def lines_of(view: View, items: Sequence[Item]) -> tuple[Line, ...]:
                 item.tokens,
                 item.shown_tokens,
                 item.reason,
-                item.handle,
+                item.handle if reachable(item) else "",
             )
         )
     return tuple(lines)

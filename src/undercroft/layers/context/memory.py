@@ -6,22 +6,28 @@ observed depends on the conversation and on what was compacted, and on nothing e
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 import msgspec
 
-from undercroft.layers.context.extract import Extractor, extract
+from undercroft.layers.context.extract import Extractor, Identifier, extract
+from undercroft.layers.context.facts import leaves
 from undercroft.layers.context.items import Fate, Item
 from undercroft.layers.context.ledger import Ledger
 from undercroft.layers.context.observing import Observer, WindowSight
 from undercroft.layers.context.policy import Kind
 from undercroft.layers.context.quality import Alarm, Quality, Score
+from undercroft.layers.context.summary_record import Fact
 from undercroft.layers.context.words import Words, holds
 from undercroft.model.step import Call
 
 # Of the tokens of a summary, what the identifiers that it must copy may take.
 REQUIRED_SHARE = 0.6
+# What is copied only from what a person said: a model quotes, and tools return texts.
+LOOSE = frozenset({"quote", "name", "word"})
 
 Count = Callable[[str], int]
 
@@ -29,35 +35,72 @@ Count = Callable[[str], int]
 class Memory:
     """The identifiers of a session, and how well its context holds them.
 
+    What happens is taken in when somebody asks, in the order in which it happened: a session
+    that is read back from its journal costs that only once it goes on.
+
     Args:
         extractors: What finds identifiers besides those that are found anyway.
     """
 
-    __slots__ = ("_by_id", "_extractors", "_head", "_observer", "_words", "ledger", "quality")
+    __slots__ = (
+        "_alarm",
+        "_by_id",
+        "_extractors",
+        "_fates",
+        "_head",
+        "_ledger",
+        "_observer",
+        "_quality",
+        "_shown",
+        "_todo",
+        "_words",
+    )
 
     def __init__(self, extractors: Sequence[Extractor] = ()) -> None:
         self._extractors = (extract, *extractors)
         self._words = Words()
-        self.ledger = Ledger(extractors, self._words)
-        self.quality = Quality()
+        self._ledger = Ledger(extractors, self._words)
+        self._quality = Quality()
         self._by_id: Mapping[int, Item] = {}
         self._head = ""
-        sight = WindowSight(self._words.holders, self._fate, self._shown, self._headed)
-        self._observer = Observer(self.quality, sight, self.ledger.entries)
+        self._todo: deque[Callable[[], None]] = deque()
+        self._alarm: Alarm | None = None
+        # What a prompt shows of items that it does not show as they came, as far as that was
+        # taken in: what the items themselves say may be of a later time.
+        self._fates: dict[int, Fate] = {}
+        self._shown: dict[int, str] = {}
+        sight = WindowSight(self._words.holders, self._fate, self._shown_of, self._headed)
+        self._observer = Observer(self._quality, sight, self._ledger.entries)
 
     def watch(self, items: Mapping[int, Item]) -> None:
         """Know which items there are, by id; the window adds to them."""
         self._by_id = items
 
     def _fate(self, item: int) -> Fate:
-        return self._by_id[item].fate
+        return self._fates.get(item, Fate.KEPT)
 
-    def _shown(self, item: int) -> str:
-        shown = self._by_id[item].shown
-        return "" if shown is None else shown.content
+    def _shown_of(self, item: int) -> str:
+        return self._shown.get(item, "")
 
     def _headed(self, value: str) -> bool:
         return bool(self._head) and holds(self._head, value.casefold())
+
+    def _catch_up(self) -> None:
+        """Take in what has happened since somebody last asked."""
+        while self._todo:
+            self._todo.popleft()()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What must not be lost."""
+        self._catch_up()
+        return self._ledger
+
+    @property
+    def quality(self) -> Quality:
+        """How good the context is."""
+        self._catch_up()
+        return self._quality
 
     # ------------------------------------------------------------------ what happens
 
@@ -69,16 +112,22 @@ class Memory:
             changed: Of a result: whether its call may have changed anything; None: who knows.
             ok: Of a result: whether it went well.
         """
+        seen = (item.fate, "" if item.shown is None else item.shown.content)
+        self._todo.append(partial(self._noted, item, seen, changed=changed, ok=ok))
+
+    def _noted(self, item: Item, seen: tuple[Fate, str], *, changed: bool | None, ok: bool) -> None:
         number, message = item.id, item.message
+        if seen[0] is not Fate.KEPT:
+            self._fates[number], self._shown[number] = seen
         text = message.content
         if not message.calls:
             self._words.add(number, text)
         match item.kind:
             case Kind.USER:
-                self.ledger.user(number, text)
+                self._ledger.user(number, text)
                 self._observer.user(text)
             case Kind.ASSISTANT:
-                self.ledger.assistant(number, text)
+                self._ledger.assistant(number, text)
                 self._observer.answer(number, text)
             case Kind.CALLS:
                 self._propose(item)
@@ -91,17 +140,17 @@ class Memory:
         message = item.message
         given = [_readable(call) for call in message.calls]
         self._words.add(item.id, "\n".join([message.content, *map(_written, given)]))
-        self.ledger.assistant(item.id, message.content)
+        self._ledger.assistant(item.id, message.content)
         used: list[str] = []
         for call, arguments in zip(message.calls, given, strict=True):
-            uses = self.ledger.call(item.id, call.name, arguments)
+            uses = self._ledger.call(item.id, call.name, arguments)
             used += [use.value for use in uses if use.entry is not None]
         self._observer.answer(item.id, message.content, message.calls, used)
 
     def _return(self, item: Item, *, changed: bool | None, ok: bool) -> None:
         message = item.message
         name = message.name or ""
-        self.ledger.result(item.id, name, message.content, changed=changed)
+        self._ledger.result(item.id, name, message.content, changed=changed)
         caller = self._by_id.get(item.group)
         calls = () if caller is None else caller.message.calls
         call = next((call for call in calls if call.id == message.call_id), None)
@@ -110,21 +159,43 @@ class Memory:
 
     def begin_turn(self) -> None:
         """Begin another turn of the session."""
-        self.quality.begin_turn()
+        self._todo.append(self._quality.begin_turn)
 
-    def compacted(self, head: str) -> None:
-        """Take in that the window was made smaller, and what its ledger and summaries read."""
+    def compacted(self, notes: Iterable[str], items: Iterable[Item]) -> None:
+        """Take in that the window was made smaller.
+
+        Args:
+            notes: What its ledger and summaries read.
+            items: Of which it shows something else than before.
+        """
+        head = "\n".join(notes)
+        seen = [(i.id, i.fate, "" if i.shown is None else i.shown.content) for i in items]
+        self._todo.append(partial(self._made_smaller, head, seen))
+
+    def _made_smaller(self, head: str, seen: Sequence[tuple[int, Fate, str]]) -> None:
         self._head = head.casefold()
+        for number, fate, shown in seen:
+            self._fates[number], self._shown[number] = fate, shown
         self._observer.compacted()
 
-    def prompt(self, *, pins: bool) -> Alarm | None:
+    def prompt(self, *, pins: bool, later: bool = False) -> Alarm | None:
         """End what was observed since the prompt before; return an alarm if the quality fell.
 
         Args:
             pins: Whether each of them stands in the prompt, whole and once.
+            later: Whether that may wait, since it is about the past.
         """
-        conflicts = len(self.ledger.conflicts())
-        return self._observer.prompt(pins=pins, conflicts=conflicts, slots=self.ledger.slots)
+        self._todo.append(partial(self._prompted, pins=pins))
+        if later:
+            return None
+        self._catch_up()
+        return self._alarm
+
+    def _prompted(self, *, pins: bool) -> None:
+        conflicts = len(self._ledger.conflicts())
+        self._alarm = self._observer.prompt(
+            pins=pins, conflicts=conflicts, slots=self._ledger.slots
+        )
 
     @property
     def turn_score(self) -> Score:
@@ -142,14 +213,17 @@ class Memory:
         """Return what the ledger reads, of what is `absent`, in so many tokens."""
         return self.ledger.render(tokens_max, count, absent)
 
-    def absent_without(self, leaves: AbstractSet[int], still: str) -> Callable[[str], bool]:
+    def absent_without(
+        self, leaves: AbstractSet[int], still: Iterable[str]
+    ) -> Callable[[str], bool]:
         """Return what says whether a value stands nowhere in a prompt.
 
         Args:
             leaves: Items that the prompt will no longer show as they came.
             still: What else it will show.
         """
-        folded = still.casefold()
+        self._catch_up()
+        folded = "\n".join(still).casefold()
 
         def absent(value: str) -> bool:
             for item in self._words.holders(value):
@@ -161,22 +235,30 @@ class Memory:
 
     def identifiers(self, text: str) -> list[str]:
         """Return the identifiers in a text."""
-        return [value for one in self._extractors for value, _ in one(text)]
+        return [value for value, _ in self._found(text)]
 
     def knows(self, value: str) -> bool:
         """Whether the ledger has a value."""
         return value.casefold() in self.ledger.entries
 
-    def required(self, texts: Iterable[str], tokens_max: int, count: Count) -> list[str]:
-        """Return the identifiers that a summary of `texts` must copy, newest texts first.
+    def required(
+        self, items: Sequence[Item], earlier: Iterable[str], tokens_max: int, count: Count
+    ) -> list[str]:
+        """Return the identifiers that a summary must copy, newest first.
 
         Those that the ledger has need not be; of the others as many as may be asked for
         without leaving too little room for what they mean.
+
+        Args:
+            items: What it is to stand for.
+            earlier: Texts of the summaries that it replaces.
+            tokens_max: What it may have.
+            count: Of tokens.
         """
         found: dict[str, str] = {}
-        for text in reversed(list(texts)):
-            for value in self.identifiers(text):
-                if not self.knows(value):
+        for text, loose in [*map(_stated, reversed(items)), *((text, False) for text in earlier)]:
+            for value, kind in self._found(text):
+                if (loose or kind not in LOOSE) and not self.knows(value):
                     found.setdefault(value.casefold(), value)
         room = int(tokens_max * REQUIRED_SHARE)
         taken: list[str] = []
@@ -186,6 +268,27 @@ class Memory:
                 break
             taken.append(value)
         return taken
+
+    def _found(self, text: str) -> list[Identifier]:
+        return [found for one in self._extractors for found in one(text)]
+
+    def supersede(self, pairs: Sequence[tuple[Fact, Fact]], covers: Sequence[int]) -> None:
+        """Take in what facts of a summary say of earlier ones: their values hold no more."""
+        if pairs:
+            self._todo.append(partial(self._superseded, pairs, covers))
+
+    def _superseded(self, pairs: Sequence[tuple[Fact, Fact]], covers: Sequence[int]) -> None:
+        for old, new in pairs:
+            still = new.text.casefold()
+            for value in self.identifiers(old.text):
+                if not holds(still, value.casefold()):
+                    self._ledger.supersede(value, max(new.sources or covers, default=0))
+
+
+def _stated(item: Item) -> tuple[str, bool]:
+    """Return what an item says, and whether a person said it."""
+    given = [str(value) for call in item.message.calls for _, value in leaves(call.arguments)]
+    return "\n".join([item.message.content, *given]), item.kind is Kind.USER
 
 
 def _readable(call: Call) -> object:

@@ -12,6 +12,7 @@ has come since does not excuse it.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import chain, islice
@@ -21,28 +22,39 @@ import msgspec
 
 from undercroft.layers.context.items import Fate
 from undercroft.layers.context.quality import Alarm, Quality
-from undercroft.layers.context.slots import SLOTS, Ask, Slot, Slots, complains
+from undercroft.layers.context.questions import Questions, complains
+from undercroft.layers.context.slots import SLOTS, Slot
 from undercroft.layers.context.words import holds
 from undercroft.model.step import Call
 
 # Later than every item.
 NOW = 1 << 62
-# Of one value so many of the newest and of the oldest items are looked at.
-HOLDERS_MAX = 64
-# How many values, reads and values of one slot are remembered; the oldest are let go.
+# Of one value so many of the newest items are looked at, and as many of the oldest.
+HOLDERS_MAX = 16
+# So many tombstones are read for a value: one that shows it is seldom far.
+TOMBSTONES_MAX = 4
+# How many values, reads and values of one slot are remembered; the oldest reads are let go.
 VALUES_MAX = 20_000
 READS_MAX = 10_000
 SLOT_VALUES_MAX = 4
-# So many values that had left are looked for again before each prompt.
-LOST_CHECKED_MAX = 100
+# So many values that had left are looked for again before each prompt, besides those just used.
+LOST_CHECKED_MAX = 10
 # Shorter ones are found everywhere, longer ones are texts: neither says anything.
 VALUE_CHARS_MIN = 3
 VALUE_CHARS_MAX = 200
+ARGUMENTS_MAX = 100_000
 
 # First words of names of tools that only look, where nobody has declared what a tool does.
 READING = frozenset(
-    ("calculate", "check", "count", "describe", "fetch", "find", "get", "has", "is", "list")
-    + ("load", "lookup", "look", "query", "read", "retrieve", "search", "show", "view", "think")
+    {"calculate", "check", "count", "describe", "fetch", "find", "get", "has", "is", "list"}
+    | {"load", "look", "lookup", "query", "read", "recall", "retrieve", "search", "show"}
+    | {"think", "view"}
+)
+_SPACE_OF_NAMES = re.compile(r".*(?:[./:]|__)", re.DOTALL)
+_FIRST_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+# How results begin that say that the call did not do what it should.
+_FAILED = re.compile(
+    r"\W{0,4}(?:error|failed|failure|exception|traceback|refused)\b", re.IGNORECASE
 )
 
 
@@ -57,8 +69,8 @@ class Seen(Enum):
 class Sight(Protocol):
     """What the prompt shows."""
 
-    def find(self, value: str, before: int = NOW) -> Seen:
-        """Say where a value is, of what came before item `before`."""
+    def find(self, value: str, before: int = NOW, after: int = -1) -> Seen:
+        """Say where a value is, of what came before one item and after another."""
 
     def fate(self, item: int) -> Fate:
         """Say what the prompt shows of an item."""
@@ -81,7 +93,7 @@ class WindowSight:
         headed: Whether the ledger or a summary holds a value, as the prompt has them.
     """
 
-    __slots__ = ("_headed", "_holders", "_shown", "fate")
+    __slots__ = ("_found", "_headed", "_holders", "_shown", "fate")
 
     def __init__(
         self,
@@ -91,32 +103,47 @@ class WindowSight:
         headed: Callable[[str], bool],
     ) -> None:
         self._holders, self.fate, self._shown, self._headed = holders, fate, shown, headed
+        # Where a value was found last: mostly it is still there.
+        self._found: dict[str, int] = {}
 
-    def find(self, value: str, before: int = NOW) -> Seen:
-        """Say where a value is, of what came before item `before`."""
+    def find(self, value: str, before: int = NOW, after: int = -1) -> Seen:
+        """Say where a value is, of what came before one item and after another."""
+        found = self._found.get(value, NOW)
+        if after < found < before and self.fate(found) is Fate.KEPT:
+            return Seen.PRESENT
         items = self._holders(value)
         if len(items) > 2 * HOLDERS_MAX:
             # The oldest too: what users say stays when the results of tools have left.
-            items = [*islice(items, HOLDERS_MAX), *items[-HOLDERS_MAX:]]
+            items = [*items[:HOLDERS_MAX], *items[-HOLDERS_MAX:]]
         elided: list[int] = []
         for item in items:
-            if item >= before:
-                continue
-            fate = self.fate(item)
-            if fate is Fate.KEPT:
-                return Seen.PRESENT
-            if fate is Fate.ELIDED:
-                elided.append(item)
-        if self._headed(value):
-            return Seen.PRESENT
-        folded = value.casefold()
-        if any(holds(self._shown(item).casefold(), folded) for item in elided):
+            if item <= after:
+                break
+            if item < before:
+                fate = self.fate(item)
+                if fate is Fate.KEPT:
+                    if len(self._found) < VALUES_MAX:
+                        self._found[value] = item
+                    return Seen.PRESENT
+                if fate is Fate.ELIDED:
+                    elided.append(item)
+        if (after < 0 and self._headed(value)) or self._in_tombstone(value, elided):
             return Seen.PRESENT
         return Seen.RECOVERABLE if elided else Seen.GONE
 
+    def _in_tombstone(self, value: str, elided: Sequence[int]) -> bool:
+        folded = value.casefold()
+        return any(holds(self._shown(at).casefold(), folded) for at in elided[:TOMBSTONES_MAX])
+
 
 class _Read:
-    """The newest result of one read."""
+    """The newest result of one read.
+
+    Attributes:
+        digest: Of the text.
+        writes: How many there had been before it.
+        polled: Whether it was made again although its result was there.
+    """
 
     __slots__ = ("digest", "item", "polled", "writes")
 
@@ -134,6 +161,27 @@ class Observer:
         known: What users stated and calls used, as it grows: new values come last.
     """
 
+    __slots__ = (
+        "_again",
+        "_asked",
+        "_failed",
+        "_filled",
+        "_heard",
+        "_known",
+        "_lost",
+        "_newest",
+        "_present",
+        "_questions",
+        "_reads",
+        "_reasked",
+        "_recoverable",
+        "_sight",
+        "_used",
+        "_where",
+        "_writes",
+        "quality",
+    )
+
     def __init__(
         self,
         quality: Quality,
@@ -141,58 +189,62 @@ class Observer:
         known: Mapping[str, Known],
         slots: Sequence[Slot] = SLOTS,
     ) -> None:
-        self.quality, self._sight, self._known, self._slots = quality, sight, known, Slots(slots)
-        self._heard = 0
+        self.quality, self._sight, self._known = quality, sight, known
+        self._questions = Questions(slots)
+        # Where the known values are, by their keys; of those that are not in the prompt, which
+        # item was the newest when they were looked for.
         self._where: dict[str, Seen] = {}
-        self._lost: dict[str, None] = {}
-        self._present = self._recoverable = 0
+        self._lost: dict[str, int] = {}
+        self._newest = -1
+        self._used: tuple[str, ...] = ()
+        self._heard = self._present = self._recoverable = 0
+        # Reads by tool and arguments; those that were asked for again, until their result comes.
         self._reads: dict[bytes, _Read] = {}
         self._again: dict[bytes, _Read] = {}
         self._writes = 0
+        self._failed = False
+        # What slots are filled with; what was asked for last, and what of it for no new reason.
         self._filled: dict[str, dict[str, None]] = {}
         self._asked: tuple[str, ...] = ()
-        self._again_asked: list[Ask] = []
+        self._reasked = 0
 
     # ------------------------------------------------------------------ what is said
 
     def user(self, text: str) -> None:
         """Take in what a user said."""
-        told = self._slots.told(text, self._asked)
-        if self._again_asked and not self._is_repetition(text, told):
-            for _ in self._again_asked:
+        told = self._questions.told(text, self._asked)
+        if self._reasked and not self._says_again(text, told):
+            for _ in range(self._reasked):
                 self.quality.excused()
-        self._asked = ()
-        self._again_asked.clear()
-        for name, values in told.items():
-            self._fill(name, values)
+        self._asked, self._reasked = (), 0
+        for slot, values in told.items():
+            self._fill(slot, values)
 
     def answer(
         self, item: int, text: str, calls: Sequence[Call] = (), used: Iterable[str] = ()
     ) -> None:
-        """Take in what the model said, before its own item can be found.
+        """Take in what the model said to the last prompt.
 
         Args:
-            item: The id of it.
+            item: The id of it; it does not count as a place where a value was found.
             text: What it said.
             calls: What it proposed.
             used: Identifiers among their arguments that users or tools had said before.
         """
-        held = gone = 0
-        for value in dict.fromkeys(used):
-            if not _is_identifier(value):
-                continue
-            if self._sight.find(value, item) is Seen.PRESENT:
-                held += 1
-            else:
-                gone += 1
-        if held or gone:
-            self.quality.used(held, gone)
-        for key in dict.fromkeys(map(_key, calls)):
-            read = self._reads.get(key)
-            if read is not None:
-                self._repeat(key, read)
+        self._newest = max(self._newest, item)
+        wanted = [value for value in dict.fromkeys(used) if _is_identifier(value)]
+        held = sum(self._sight.find(value, item) is Seen.PRESENT for value in wanted)
+        self._used = tuple(map(str.casefold, wanted))
+        if wanted:
+            self.quality.used(held, len(wanted) - held)
+        # What follows a failure may be what the failure told it to do.
+        if not self._failed:
+            for key in dict.fromkeys(map(_key, calls)):
+                if key is not None and (read := self._reads.get(key)):
+                    self._repeat(key, read)
+        self._failed = False
         if text:
-            self._questions(item, text)
+            self._ask(item, text)
 
     def result(
         self, item: int, call: Call, text: str, *, changed: bool | None = None, ok: bool = True
@@ -204,34 +256,22 @@ class Observer:
             call: As it was proposed.
             text: The result as it came, before anything was cut.
             changed: Whether the call may have changed anything; None: nobody has declared it.
-            ok: Whether it went well.
+            ok: Whether it went well; a text that begins with an error did not.
         """
-        if changed is None:
-            changed = _first_word(call.name) not in READING
-        if changed:
-            self._writes += 1
-            return
+        self._newest = max(self._newest, item)
         key = _key(call)
-        again = self._again.pop(key, None)
-        if not ok:
+        again = None if key is None else self._again.pop(key, None)
+        failed = not ok or _FAILED.match(text) is not None
+        if failed:
+            self._failed = True
             self._reopen(call)
-            return
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        same = again is not None and again.digest == digest
-        polled = again is not None and (again.polled or not same)
-        if again is None or not same:
-            self.quality.read(because_gone=False)
-        else:
-            self.quality.read(because_gone=not again.polled)
-        self._reads.pop(key, None)
-        self._reads[key] = _Read(item, digest, self._writes, polled=polled)
-        if len(self._reads) > READS_MAX:
-            del self._reads[next(iter(self._reads))]
-        for name, values in self._slots.returned(text).items():
-            self._fill(name, values)
+        if not _is_reading(call.name) if changed is None else changed:
+            self._writes += 1
+        elif key is not None and not failed:
+            self._read(item, key, text, again)
 
     def compacted(self) -> None:
-        """Look for every identifier anew: the window was made smaller."""
+        """Look for every identifier anew before the next prompt: the window was made smaller."""
         self._where.clear()
         self._lost.clear()
         self._present = self._recoverable = self._heard = 0
@@ -245,22 +285,28 @@ class Observer:
             slots: That there are.
         """
         self._look()
-        if self._where:
-            self.quality.live(self._present, self._recoverable, len(self._where))
+        self.quality.live(self._present, self._recoverable, len(self._where))
         self.quality.conflicts(conflicts, slots)
         self.quality.pins(whole=pins)
         return self.quality.step()
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ identifiers
 
     def _look(self) -> None:
         """Find what is new, and what had left and may have been said again.
 
         What is in the prompt stays there until the window is compacted.
         """
-        for key in list(islice(self._lost, LOST_CHECKED_MAX)):
-            del self._lost[key]
-            if known := self._known.get(key):
+        first = [key for key in self._used if key in self._lost]
+        self._used = ()
+        for key in dict.fromkeys([*first, *islice(self._lost, LOST_CHECKED_MAX)]):
+            after = self._lost.pop(key)
+            known = self._known.get(key)
+            if known is None:
+                continue
+            if self._sight.find(known.value, after=after) is Seen.GONE and not known.superseded:
+                self._lost[key] = self._newest  # as it was, and to be looked for once more
+            else:
                 self._place(key, known)
         if len(self._known) > self._heard:
             fresh = list(islice(self._known.items(), self._heard, VALUES_MAX))
@@ -278,22 +324,56 @@ class Observer:
         if seen is not Seen.PRESENT:
             if known.superseded:  # nobody needs it
                 return
-            self._lost[key] = None
+            self._lost[key] = self._newest
         self._where[key] = seen
         self._present += seen is Seen.PRESENT
         self._recoverable += seen is Seen.RECOVERABLE
 
-    def _repeat(self, key: bytes, read: _Read) -> None:
-        fate = self._sight.fate(read.item)
-        if fate is Fate.KEPT:
-            read.polled = True
-        self._again[key] = read
-        if read.writes != self._writes:
-            read.polled = False
-            self._again.pop(key)
+    # ------------------------------------------------------------------ reads
 
-    def _fill(self, name: str, values: Iterable[str]) -> None:
-        known = self._filled.setdefault(name, {})
+    def _repeat(self, key: bytes, read: _Read) -> None:
+        """Note that a read is asked for again, if nothing but its absence can be the reason."""
+        if read.writes != self._writes:
+            return
+        if self._sight.fate(read.item) is Fate.KEPT:
+            read.polled = True
+        if len(self._again) < READS_MAX:
+            self._again[key] = read
+
+    def _read(self, item: int, key: bytes, text: str, again: _Read | None) -> None:
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        # Another answer than before was worth asking for, whatever the prompt showed.
+        polled = again is not None and (again.polled or again.digest != digest)
+        self.quality.read(because_gone=again is not None and not polled)
+        self._reads.pop(key, None)
+        self._reads[key] = _Read(item, digest, self._writes, polled=polled)
+        if len(self._reads) > READS_MAX:
+            del self._reads[next(iter(self._reads))]
+        for slot, values in self._questions.returned(text).items():
+            self._fill(slot, values)
+
+    # ------------------------------------------------------------------ questions
+
+    def _ask(self, item: int, text: str) -> None:
+        asks = self._questions.asked(text)
+        self._asked = tuple(dict.fromkeys(chain.from_iterable(asks)))
+        self._reasked = 0
+        for ask in asks:
+            filled = all(self._is_filled(slot, item) for slot in ask)
+            self.quality.asked(filled=filled)
+            self._reasked += filled
+
+    def _is_filled(self, slot: str, item: int) -> bool:
+        values = self._filled.get(slot)
+        if not values:
+            return False
+        if not self._questions.table[slot].many:
+            return True
+        # Of which people have several, they are asked for one of the others.
+        return all(self._sight.find(value, item) is not Seen.PRESENT for value in values)
+
+    def _fill(self, slot: str, values: Iterable[str]) -> None:
+        known = self._filled.setdefault(slot, {})
         for value in values:
             known.pop(value, None)
             known[value] = None
@@ -302,39 +382,19 @@ class Observer:
 
     def _reopen(self, call: Call) -> None:
         """Forget what a call failed with: asking for it again has a reason."""
-        text = str(call.arguments).casefold()
+        arguments = (_written(call) or "").casefold()
         for known in self._filled.values():
-            for value in [v for v in known if v.casefold() in text]:
+            for value in [v for v in known if v.casefold() in arguments]:
                 del known[value]
 
-    def _questions(self, item: int, text: str) -> None:
-        asks = self._slots.asked(text)
-        self._asked = tuple(dict.fromkeys(chain.from_iterable(asks)))
-        self._again_asked.clear()
-        for ask in asks:
-            filled = all(self._is_filled(name, item) for name in ask)
-            self.quality.asked(filled=filled)
-            if filled:
-                self._again_asked.append(ask)
-
-    def _is_repetition(self, text: str, told: Mapping[str, Sequence[str]]) -> bool:
-        """Say whether a user had to say again what was asked for once more.
+    def _says_again(self, text: str, told: Mapping[str, Sequence[str]]) -> bool:
+        """Say whether a user had to say once more what was asked for.
 
         Who gives another value, or none and does not complain, was asked about something else.
         """
-        known = {value.casefold() for values in self._filled.values() for value in values}
-        values = [value.casefold() for values in told.values() for value in values]
-        if values:
-            return all(value in known for value in values)
-        return complains(text)
-
-    def _is_filled(self, name: str, item: int) -> bool:
-        values = self._filled.get(name)
-        if not values:
-            return False
-        if not self._slots.table[name].many:
-            return True
-        return all(self._sight.find(value, item) is not Seen.PRESENT for value in values)
+        known = {v.casefold() for values in self._filled.values() for v in values}
+        values = [v.casefold() for values in told.values() for v in values]
+        return known.issuperset(values) if values else complains(text)
 
 
 def _is_identifier(value: str) -> bool:
@@ -342,18 +402,30 @@ def _is_identifier(value: str) -> bool:
     return not short and len(value) <= VALUE_CHARS_MAX
 
 
-def _first_word(name: str) -> str:
-    return name.partition("_")[0].partition("-")[0].casefold()
+def _is_reading(tool: str) -> bool:
+    """Say whether a tool only looks, by the first word of its name: `crm.get_user` does."""
+    word = _FIRST_WORD.search(_SPACE_OF_NAMES.sub("", tool[:VALUE_CHARS_MAX], count=1))
+    return word is not None and word[0].lower() in READING
 
 
-def _key(call: Call) -> bytes:
-    """Return what is equal for calls of one tool with equal arguments."""
+def _key(call: Call) -> bytes | None:
+    """Return what is equal for calls of one tool with equal arguments; None if none can be."""
+    written = _written(call)
+    if written is None:
+        return None
+    text = f"{call.name}\0{written}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _written(call: Call) -> str | None:
+    """Return the arguments of a call as text, the same for equal ones; None if they are no data."""
     arguments: Any = call.arguments
     try:
         if isinstance(arguments, str):
+            if len(arguments) > ARGUMENTS_MAX:
+                return arguments
             arguments = msgspec.json.decode(arguments)
-        plain = msgspec.json.encode(arguments, order="sorted", enc_hook=repr)
-    except (msgspec.DecodeError, RecursionError, ValueError, TypeError, UnicodeError):
-        plain = repr(call.arguments).encode("utf-8", "surrogatepass")
-    named = call.name.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(named + b"\0" + plain, digest_size=16).digest()
+        return msgspec.json.encode(arguments, order="sorted").decode()
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError):
+        # No JSON: then only the very same text is equal.
+        return arguments if isinstance(arguments, str) else None

@@ -19,6 +19,7 @@ Source: OpenAI's reference of chat completions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -71,7 +72,27 @@ def unanswered(call: Open) -> Shown:
     return Shown(ours, Foreign(told, told, (OPENAI,), (part,), mends))
 
 
-def write(shown: Shown, sent: dict[str, str | None]) -> dict[str, Any]:
+class OpenAIView:
+    """A prompt as OpenAI's API takes it, which is not written anew where it only grows."""
+
+    __slots__ = ("_of", "_sent", "_told")
+
+    def __init__(self) -> None:
+        self._of: Sequence[Shown] | None = None
+        self._told: list[dict[str, Any]] = []
+        # Ids of calls as they were sent, where they differ from ours.
+        self._sent: dict[str, str | None] = {}
+
+    def show(self, prompt: Sequence[Shown]) -> list[dict[str, Any]]:
+        """Return the messages of a prompt; the same list as before may only have grown."""
+        if prompt is not self._of:
+            self._of, self._told, self._sent = prompt, [], {}
+        for place in range(len(self._told), len(prompt)):
+            self._told.append(_write(prompt[place], self._sent))
+        return list(self._told)
+
+
+def _write(shown: Shown, sent: dict[str, str | None]) -> dict[str, Any]:
     """Return a message of a prompt as the API takes it.
 
     Args:
@@ -130,12 +151,14 @@ class _Content(NamedTuple):
 
 
 def _foreign(given: dict[str, Any], content: _Content, ours: Message) -> Foreign:
-    extra = "\n".join(
-        text_of(value)
-        for key, value in given.items()
+    extra = ""
+    if not _KNOWN.issuperset(given):
         # A refusal may be what the content was read from.
-        if key not in _KNOWN and value and value != content.text
-    )
+        extra = "\n".join(
+            text_of(value)
+            for key, value in given.items()
+            if key not in _KNOWN and value and value != content.text
+        )
     unseen = f"{content.unseen}\n{extra}" if content.unseen and extra else content.unseen or extra
     part = Part(ours, content.media_tokens, unseen, extra)
     shown = content.shown
@@ -203,7 +226,8 @@ def _read_assistant(given: dict[str, Any], content: _Content, pairing: Pairing) 
         calls.append(Open(own, name, shape=OPENAI))
         ours = (Call(name, text_of(legacy.get("arguments")), own),)
     pairing.propose(calls)
-    content = content._replace(shown=shown, mends=mends)
+    if shown is not content.shown:
+        content = content._replace(shown=shown, mends=mends)
     return _foreign(given, content, Message("assistant", content.text, ours))
 
 
@@ -278,9 +302,9 @@ def _read_result(given: dict[str, Any], content: _Content, pairing: Pairing) -> 
         if wanted != sent:
             shown = shown | {"role": "tool", "tool_call_id": sent}
             mended = "it did not bear the id of its call"
-    mends_all = [*content.mends, mended] if mended else content.mends
-    ours = Message("tool", content.text, (), call.id, call.name)
-    return _foreign(given, content._replace(shown=shown, mends=mends_all), ours)
+    if mended:
+        content = content._replace(shown=shown, mends=[*content.mends, mended])
+    return _foreign(given, content, Message("tool", content.text, (), call.id, call.name))
 
 
 # ---------------------------------------------------------------------- writing

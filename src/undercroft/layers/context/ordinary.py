@@ -36,22 +36,23 @@ doesn't isn't wasn't couldn't shouldn't wouldn't haven't hasn't e.g i.e a.m p.m 
 
 # No name where they open a sentence.
 _OPENING = """
-a an of will sure please thanks thank thx hi hello hey dear regards sincerely best cheers good great
-nice fine perfect awesome excellent wonderful fantastic lovely cool alright right wrong correct
-exactly absolutely definitely certainly actually basically honestly unfortunately hopefully also
-additionally furthermore moreover however therefore thus hence instead otherwise besides anyway well
-oh um uh hmm ah ahem wow oops sorry apologies just only even still already now later soon never
-always often sometimes maybe perhaps probably possibly let lets there here some any all each every
-another other others such same one two three four five six seven eight nine ten first second third
-last next previous many much more most less least few several none nothing anything everything
-something someone anyone everyone nobody understood understand got gotcha noted agreed confirmed
-confirm proceed continue go going get give take make made see look looks looking find help need needs
-want wants like likes know think believe guess hope wish prefer tell say said ask asked try trying
-use using book cancel change check update return exchange add remove send keep put set order item
-option flight reservation user issue question answer information info details number id name email
-address zip code phone date time day week month year tv am pm ps re fyi asap faq aka btw imo lol ha
-haha wait hold stop during regarding concerning considering given assuming between among through
-without within against per via based speaking yours mine ours does okay
+a an of will sure please thanks thank thx hi hello hey dear regards sincerely best cheers good
+great nice fine perfect awesome excellent wonderful fantastic lovely cool alright right wrong
+correct exactly absolutely definitely certainly actually basically honestly unfortunately
+hopefully also additionally furthermore moreover however therefore thus hence instead otherwise
+besides anyway well oh um uh hmm ah ahem wow oops sorry apologies just only even still already now
+later soon never always often sometimes maybe perhaps probably possibly let lets there here some
+any all each every another other others such same one two three four five six seven eight nine ten
+first second third last next previous many much more most less least few several none nothing
+anything everything something someone anyone everyone nobody understood understand got gotcha
+noted agreed confirmed confirm proceed continue go going get give take make made see look looks
+looking find help need needs want wants like likes know think believe guess hope wish prefer tell
+say said ask asked try trying use using book cancel change check update return exchange add remove
+send keep put set order item option flight reservation user issue question answer information info
+details number id name email address zip code phone date time day week month year tv am pm ps re
+fyi asap faq aka btw imo lol ha haha wait hold stop during regarding concerning considering given
+assuming between among through without within against per via based speaking yours mine ours does
+okay
 """
 
 # At the head of `zip:19122`.
@@ -77,3 +78,5 @@ FUNCTION = _set(_FUNCTION)
 OPENING = FUNCTION | _set(_OPENING)
 LABELS = _set(_LABELS)
 UNITS = _set(_UNITS)
+# Small words that may be part of a value.
+JOINING = MONTHS | WEEKDAYS | CURRENCIES | LINKS | {"am", "pm"}

@@ -48,6 +48,11 @@ class Pairing:
         """The calls that wait, oldest first."""
         return tuple(self._open.values())
 
+    @property
+    def waits(self) -> bool:
+        """Whether any call waits."""
+        return bool(self._open)
+
     def name(self, wanted: str | None) -> str:
         """Return an id that no other call has: the wanted one, if it is free."""
         if not wanted:

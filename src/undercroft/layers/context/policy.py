@@ -68,6 +68,10 @@ def _whole(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def _has_halves(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _one_of(kind: type[StrEnum], name: str, value: Any) -> StrEnum:
     try:
         return kind(value)
@@ -85,7 +89,7 @@ def _tuple_of(kind: type, name: str, value: Any) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class ContextShare:
     """How much of the capacity one section may take, and which gives way first.
 
     Attributes:
@@ -95,7 +99,7 @@ class Share:
         max_share: Of the capacity: it never takes more; above 0, to 1.
     """
 
-    section: Section
+    section: str
     priority: int
     min_share: float = 0.0
     max_share: float = 1.0
@@ -111,10 +115,12 @@ class Share:
             raise SettingError("min_share", self.min_share, "from 0 to 1")
         if not _within(self.max_share, self.min_share, 1) or self.max_share == 0:
             raise SettingError("max_share", self.max_share, "above 0, from min_share to 1")
+        for name in ("min_share", "max_share"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class ContextRule:
     """What may be done to content of one kind.
 
     Attributes:
@@ -127,8 +133,8 @@ class Rule:
         tool: Only results of this tool; empty for all.
     """
 
-    kind: Kind
-    action: Action
+    kind: str
+    action: str
     above_tokens: int = 0
     tool: str = ""
 
@@ -137,23 +143,24 @@ class Rule:
         object.__setattr__(self, "action", _one_of(Action, "action", self.action))
         if not _whole(self.above_tokens, 0, LIMIT_TOKENS_MAX):
             raise SettingError("above_tokens", self.above_tokens, "a whole number, at least 0")
-        if self.tool and self.kind is not Kind.RESULT:
-            raise SettingError("tool", self.tool, "empty, unless the kind is 'result'")
+        tool: object = self.tool
+        if not isinstance(tool, str) or (tool and self.kind != Kind.RESULT):
+            raise SettingError("tool", self.tool, "a name, and empty unless the kind is 'result'")
 
 
 SHARES = (
-    Share(section=Section.RECENT, priority=10),
-    Share(section=Section.SUMMARIES, priority=20, max_share=0.25),
-    Share(section=Section.LEDGER, priority=30, max_share=0.15),
-    Share(section=Section.CURRENT, priority=40),
+    ContextShare(section=Section.RECENT, priority=10),
+    ContextShare(section=Section.CURRENT, priority=20),
+    ContextShare(section=Section.SUMMARIES, priority=30, max_share=0.15),
+    ContextShare(section=Section.LEDGER, priority=40, max_share=0.10),
 )
 
 RULES = (
-    Rule(kind=Kind.USER, action=Action.KEEP),
-    Rule(kind=Kind.ASSISTANT, action=Action.DROP),
-    Rule(kind=Kind.CALLS, action=Action.DROP),
-    Rule(kind=Kind.RESULT, action=Action.DROP, above_tokens=60),
-    Rule(kind=Kind.NOTICE, action=Action.DROP),
+    ContextRule(kind=Kind.USER, action=Action.KEEP),
+    ContextRule(kind=Kind.ASSISTANT, action=Action.DROP),
+    ContextRule(kind=Kind.CALLS, action=Action.DROP),
+    ContextRule(kind=Kind.RESULT, action=Action.DROP, above_tokens=60),
+    ContextRule(kind=Kind.NOTICE, action=Action.DROP),
 )
 
 
@@ -183,10 +190,10 @@ class ContextPolicy:
 
     limit_tokens: int
     reserved_tokens: int = 1024
-    high_share: float = 0.9
-    low_share: float = 0.5
-    shares: tuple[Share, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    high_share: float = 1.0
+    low_share: float = 0.35
+    shares: tuple[ContextShare, ...] = ()
+    rules: tuple[ContextRule, ...] = ()
     result_max_share: float = 0.25
     pins: tuple[str, ...] = ()
     recall: bool = True
@@ -197,6 +204,27 @@ class ContextPolicy:
     vocabulary: str = ESTIMATE
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        for name in ("recall_turns", "summarise_above_tokens", "summary_failures_max"):
+            if not _whole(getattr(self, name), 1, LIMIT_TOKENS_MAX):
+                raise SettingError(name, getattr(self, name), "a whole number, at least 1")
+        for name in ("recall", "alarm"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingError(name, getattr(self, name), "True or False")
+        if not self.vocabulary or not isinstance(self.vocabulary, str):
+            raise SettingError("vocabulary", self.vocabulary, "a name, such as 'estimate'")
+        for name in ("high_share", "low_share", "result_max_share"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one policy
+        object.__setattr__(self, "shares", _tuple_of(ContextShare, "shares", self.shares))
+        object.__setattr__(self, "rules", _tuple_of(ContextRule, "rules", self.rules))
+        object.__setattr__(self, "pins", _tuple_of(str, "pins", self.pins))
+        self._check_shares()
+        if len(set(self.pins)) < len(self.pins) or not all(self.pins):
+            raise SettingError("pins", self.pins, "texts, none of them empty or there twice")
+        if any(_has_halves(pin) for pin in self.pins):
+            raise SettingError("pins", ascii(self.pins), "texts without lone surrogates")
+
+    def _check_sizes(self) -> None:
         if not _whole(self.limit_tokens, 256, LIMIT_TOKENS_MAX):
             raise SettingError("limit_tokens", self.limit_tokens, "a whole number, at least 256")
         if not _whole(self.reserved_tokens, 0, self.limit_tokens - 1):
@@ -208,24 +236,13 @@ class ContextPolicy:
             raise SettingError("low_share", self.low_share, "above 0, below high_share")
         if not _within(self.result_max_share, 0, 1) or self.result_max_share == 0:
             raise SettingError("result_max_share", self.result_max_share, "above 0, to 1")
-        for name in ("recall_turns", "summarise_above_tokens", "summary_failures_max"):
-            if not _whole(getattr(self, name), 1, LIMIT_TOKENS_MAX):
-                raise SettingError(name, getattr(self, name), "a whole number, at least 1")
-        if not self.vocabulary or not isinstance(self.vocabulary, str):
-            raise SettingError("vocabulary", self.vocabulary, "a name, such as 'estimate'")
-        object.__setattr__(self, "shares", _tuple_of(Share, "shares", self.shares))
-        object.__setattr__(self, "rules", _tuple_of(Rule, "rules", self.rules))
-        object.__setattr__(self, "pins", _tuple_of(str, "pins", self.pins))
-        self._check_shares()
-        if len(set(self.pins)) < len(self.pins) or not all(self.pins):
-            raise SettingError("pins", self.pins, "texts, none of them empty or there twice")
 
     def _check_shares(self) -> None:
         named = [share.section for share in self.shares]
         if len(set(named)) < len(named):
             raise SettingError("shares", self.shares, "at most one of each section")
-        together = sum(self.share(section).min_share for section in COMPACTED)
-        if together > SHARES_TOGETHER_MAX:
+        together = math.fsum(self.share(section).min_share for section in COMPACTED)
+        if together > SHARES_TOGETHER_MAX + 1e-9:
             wanted = f"minimums of at most 1 together, and not {together:g}"
             raise SettingError("shares", self.shares, wanted)
 
@@ -266,14 +283,14 @@ class ContextPolicy:
         return named
 
     @property
-    def all_rules(self) -> tuple[Rule, ...]:
+    def all_rules(self) -> tuple[ContextRule, ...]:
         """The rules that are there anyway, and those that were given."""
         return RULES + self.rules
 
-    def share(self, section: Section) -> Share:
+    def share(self, section: Section) -> ContextShare:
         """Return what is said of a section that compaction may make smaller."""
         for share in (*self.shares, *SHARES):
-            if share.section is section:
+            if share.section == section:
                 return share
         raise SettingError("section", section, "one that compaction may make smaller")
 
@@ -289,9 +306,9 @@ class ContextPolicy:
             raise SettingError("counter", vocabulary, f"one for {self.vocabulary!r}")
         return replace(self, vocabulary=vocabulary)
 
-    def rule(self, kind: Kind, tool: str = "") -> Rule:
+    def rule(self, kind: Kind, tool: str = "") -> ContextRule:
         """Return the rule for content of a kind: the last one that fits."""
         for rule in reversed(self.all_rules):
-            if rule.kind is kind and rule.tool in ("", tool):
+            if rule.kind == kind and rule.tool in ("", tool):
                 return rule
         raise SettingError("kind", kind, "one that some rule is about")

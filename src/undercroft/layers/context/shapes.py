@@ -20,11 +20,11 @@ is mended, so that the next message can go on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from undercroft.errors import MessageError
-from undercroft.layers.context import anthropic_shape, anthropic_view, openai_shape
-from undercroft.layers.context.anthropic_view import BREAKPOINTS_MAX, System
+from undercroft.layers.context import anthropic_shape, openai_shape
+from undercroft.layers.context.anthropic_view import BREAKPOINTS_MAX, AnthropicView, System
 from undercroft.layers.context.foreign import (
     ANTHROPIC,
     OPENAI,
@@ -51,6 +51,18 @@ _ANTHROPIC_BLOCKS = frozenset(
 _ANTHROPIC_KEYS = frozenset({"cache_control", "citations"})
 
 
+class Taken(NamedTuple):
+    """What foreign messages are.
+
+    Attributes:
+        shown: In messages of ours, in their order.
+        given: As they were given, as plain data.
+    """
+
+    shown: list[Shown]
+    given: list[dict[str, Any]]
+
+
 class Intake:
     """What a conversation is, message by message, in messages of ours.
 
@@ -70,7 +82,7 @@ class Intake:
         """The calls that wait for a result, oldest first."""
         return self.pairing.open
 
-    def take(self, given: Iterable[object], place: str = "messages") -> list[Shown]:
+    def take(self, given: Iterable[object], place: str = "messages") -> Taken:
         """Return what foreign messages are, one after the other; all of them or none.
 
         Args:
@@ -89,25 +101,12 @@ class Intake:
         taken: list[Shown] = []
         for data in checked:
             taken += self._take(data)
-        return taken
-
-    def say(self, message: Message) -> list[Shown]:
-        """Return a message of ours, after what stands for results that did not come."""
-        return [*self.settle(), Shown(message)]
-
-    def propose(self, message: Message) -> list[Shown]:
-        """Return an assistant's message of ours, its calls under ids of their own."""
-        before = self.settle()
-        calls = []
-        for call in message.calls:
-            own = self.pairing.name(call.id)
-            self.pairing.propose([Open(own, call.name, own, call.id)])
-            calls.append(type(call)(call.name, call.arguments, own))
-        ours = Message(message.role, message.content, tuple(calls), None, message.name)
-        return [*before, Shown(ours)]
+        return Taken(taken, checked)
 
     def settle(self) -> list[Shown]:
         """Return what stands for results that did not come; nothing waits for them any more."""
+        if not self.pairing.waits:
+            return []
         told = []
         for call in self.pairing.settle():
             if call.shape == OPENAI:
@@ -121,14 +120,14 @@ class Intake:
         shape: Any = anthropic_shape if anthropic else openai_shape
         if not _may_answer(given):
             before = self.settle()
-            return before + _shown(shape.read(given, self.pairing, self._weights))
+            return [*before, *_shown(shape.read(given, self.pairing, self._weights))]
         read: Foreign = shape.read(given, self.pairing, self._weights)
         taken = _shown(read)
-        if self.pairing.open and taken[0].message.role != "tool":
+        if self.pairing.waits and taken[0].message.role != "tool":
             # Between a call and its result nothing may stand.
             self._held += taken
             return []
-        return taken if self.pairing.open else taken + self._release()
+        return taken if self.pairing.waits else taken + self._release()
 
     def _release(self) -> list[Shown]:
         held, self._held = self._held, []
@@ -159,19 +158,19 @@ def shape_of(given: Mapping[str, Any]) -> str:
     """Return the shape of a message; plain text, which both take, is OpenAI's."""
     if given.get("role") not in anthropic_shape.ROLES:
         return OPENAI
-    if any(given.get(key) for key in ("tool_calls", "function_call", "tool_call_id")):
+    if given.get("tool_calls") or given.get("function_call") or given.get("tool_call_id"):
         return OPENAI
     if given.get("type") == "message":
         return ANTHROPIC
     content = given.get("content")
-    blocks = content if isinstance(content, list) else ()
-    return ANTHROPIC if any(_is_anthropic(block) for block in blocks) else OPENAI
+    if not isinstance(content, list):
+        return OPENAI
+    return ANTHROPIC if any(_is_anthropic(block) for block in content) else OPENAI
 
 
-def openai(prompt: Iterable[Shown]) -> list[dict[str, Any]]:
+def openai(prompt: Sequence[Shown]) -> list[dict[str, Any]]:
     """Return a prompt as OpenAI's API takes it."""
-    sent: dict[str, str | None] = {}
-    return [openai_shape.write(shown, sent) for shown in prompt]
+    return openai_shape.OpenAIView().show(prompt)
 
 
 def anthropic(
@@ -187,7 +186,7 @@ def anthropic(
             marked with `cache_control`.
         breakpoints_max: The API takes so many, those in the tools included.
     """
-    return anthropic_view.view(prompt, breakpoints, breakpoints_max)
+    return AnthropicView().show(prompt, breakpoints, breakpoints_max)
 
 
 def _shown(foreign: Foreign) -> list[Shown]:
@@ -198,6 +197,9 @@ def _check_role(given: Mapping[str, Any], place: str) -> None:
     role = given.get("role")
     if isinstance(role, str) and role in openai_shape.ROLES:
         return
+    if "choices" in given:
+        mend = "Give the message in it: response.choices[0].message."
+        raise MessageError(place, "it is a whole answer of OpenAI's API", mend)
     problem = f"its role is {label(role)}" if "role" in given else "it has no role"
     raise MessageError(
         place,

@@ -11,19 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from undercroft.errors import ContextError
 from undercroft.layers.context.compaction import Plan, Scene, make_plan
 from undercroft.layers.context.conversation import Conversation, with_text
 from undercroft.layers.context.counting import Counts
+from undercroft.layers.context.facts import leaves
 from undercroft.layers.context.guard import overflow
-from undercroft.layers.context.items import TURN_SHIFT, Fate, Item
+from undercroft.layers.context.items import Fate, Item
 from undercroft.layers.context.loss import LossReport, lines_of
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy, Section
 from undercroft.layers.context.quality import Alarm
-from undercroft.layers.context.summary import Invalid, Source, Summary, ask, read, render
+from undercroft.layers.context.summary import (
+    Invalid,
+    Source,
+    Summary,
+    ask,
+    read,
+    render,
+    replaced,
+    said,
+)
 from undercroft.layers.context.tombstone import handle_of, item_of, piece, tombstone
 from undercroft.layers.context.view import View
 from undercroft.model.message import Message, ToolSpec, Usage
@@ -31,6 +39,10 @@ from undercroft.model.message import Message, ToolSpec, Usage
 # A window that could not be brought down to its mark is left alone until it has grown by this
 # part of what lies between its marks.
 GROWTH = 0.25
+# What a summary may be longer than it was planned with.
+SUMMARY_SLACK = 1.2
+# A request for a summary may be as long as the window, and at least this.
+REQUEST_TOKENS_MIN = 4_096
 
 
 class Compaction(NamedTuple):
@@ -122,11 +134,13 @@ class Window(Conversation):
 
     def offer(self, tools: Sequence[ToolSpec]) -> None:
         """Say which tools go with the prompt."""
-        if self._counts is None or tuple(tools) == self._tools:
+        if self._counts is None or tools is self._tools:
             return
+        others = bool(self._tools) and tuple(tools) != self._tools
         self._tools = tuple(tools)
-        self._view.tools_tokens = self._counts.tools(self._tools)
-        self._forget_prompt()
+        self.offered(self._counts.tools(self._tools))
+        if others:
+            self._forget_prompt()
 
     def offered(self, tokens: int) -> None:
         """Say what the tools weighed that went with a prompt, where they are not known any more."""
@@ -134,10 +148,16 @@ class Window(Conversation):
             self._view.tools_tokens = tokens
             self._forget_prompt()
 
-    def asked(self) -> None:
-        """Take note that the prompt goes to the model as it is now."""
+    def asked(self) -> int:
+        """Take note that the prompt goes to the model as it is now; return what had gone before."""
+        seen = self._view.seen
         self._asked_tokens = self._view.tokens
-        self._view.mark_seen()
+        self._view.seen = len(self._view.live)
+        return seen
+
+    def not_asked(self, seen: int) -> None:
+        """Take note that it did not go after all; `seen` is what `asked` returned."""
+        self._view.seen = seen
 
     def heard(self, usage: Usage | None) -> str:
         """Take note of what the provider counted; return why it was not believed, if it was not."""
@@ -179,19 +199,28 @@ class Window(Conversation):
             why: As `pressure` said.
             summarised: Whether somebody can write a summary.
         """
-        policy, counts, memory, view = self._parts()
-        most = int(policy.share(Section.LEDGER).max_share * policy.capacity_tokens)
-        ledger = memory.render(most, counts.text, lambda _: True)
+        policy, _, _, view = self._parts()
         scene = Scene(
             view.live,
             view.open_at,
             view.seen,
             view.fixed_tokens,
-            counts.message(Message("user", ledger)) if ledger else 0,
-            tuple([counts.text(render([one])) for one in self._summaries]),
+            # What it will read is known only once it is known what leaves.
+            int(policy.share(Section.LEDGER).max_share * policy.capacity_tokens),
+            tuple([self._note_tokens(render([one])) for one in self._summaries]),
             max(1.0, self.tokens / max(1, view.tokens)),
         )
         return make_plan(scene, policy, self._stone, why=why, summarised=summarised)
+
+    def _note_tokens(self, text: str) -> int:
+        _, counts, _, _ = self._parts()
+        return counts.message(Message("user", text)) if text else 0
+
+    @property
+    def _framing(self) -> int:
+        """What a note costs besides its text."""
+        _, counts, _, _ = self._parts()
+        return counts.message(Message("user", ""))
 
     def _stone(self, item: Item) -> int:
         policy, counts, _, _ = self._parts()
@@ -207,31 +236,50 @@ class Window(Conversation):
 
     def summary_request(self, plan: Plan) -> tuple[Message, ...]:
         """Return the prompt that asks for the summary which a plan wants."""
+        policy, counts, _, _ = self._parts()
         sources, required, earlier = self._summarised(plan)
-        return ask(sources, required, earlier, plan.summary_max)
+        return ask(
+            sources,
+            required,
+            earlier,
+            plan.summary_max,
+            count=counts.text,
+            request_tokens_max=max(policy.capacity_tokens, REQUEST_TOKENS_MIN),
+        )
 
     def _summarised(self, plan: Plan) -> tuple[list[Source], list[str], list[Summary]]:
+        """Return what a summary is made of, what it must copy, and which ones it replaces."""
         _, counts, memory, _ = self._parts()
-        sources = [source_of(item) for item in plan.covered]
-        texts = [source.text for source in sources]
-        required = memory.required(texts, plan.summary_max, counts.text)
-        return sources, required, self._summaries[: plan.merged]
+        earlier = self._summaries[: plan.merged]
+        required = memory.required(plan.covered, said(earlier), plan.summary_max, counts.text)
+        return [source_of(item) for item in plan.covered], required, earlier
 
     def read_summary(self, plan: Plan, text: str) -> Summary | Invalid:
         """Check what a model made of it; what is no good changes nothing."""
         _, counts, memory, _ = self._parts()
         sources, required, earlier = self._summarised(plan)
+        shown = sum(item.shown_tokens for item in plan.covered)
         return read(
             text,
             sources,
             required,
             earlier,
-            plan.summary_max,
+            self._summary_room(plan),
             counts.text,
             self._summary_ids + 1,
             memory.knows,
             memory.identifiers,
+            replaces_tokens=shown + (counts.text(render(earlier)) if earlier else 0),
         )
+
+    def _summary_room(self, plan: Plan) -> int:
+        """Return what a summary may have: a model may miss what it is told by a little."""
+        policy = self._policy
+        assert policy is not None  # noqa: S101  who compacts has one
+        most = policy.share(Section.SUMMARIES).max_share * policy.capacity_tokens
+        others = self._note_tokens(render(self._summaries[plan.merged :]))
+        room = int(most) - others - self._framing
+        return max(plan.summary_max, min(int(plan.summary_max * SUMMARY_SLACK), room))
 
     def compact(self, plan: Plan, summary: Summary | None = None, failed: str = "") -> Compaction:
         """Do what was planned; return the record of it.
@@ -241,11 +289,11 @@ class Window(Conversation):
             summary: That it wanted.
             failed: Why one that was asked for is not used.
         """
-        _, counts, memory, view = self._parts()
+        policy, counts, memory, view = self._parts()
         before = self.tokens
         gone = plan.merged if summary is not None else plan.forgotten
         left = [*self._summaries[gone:], *([] if summary is None else [summary])]
-        fates = tuple(
+        changed = tuple(
             (
                 item,
                 str(change.fate),
@@ -256,17 +304,24 @@ class Window(Conversation):
             )
             for item, change in sorted(plan.changes.items())
         )
-        notes = render(left)
-        leaves = {item for item, change in plan.changes.items() if change.fate is not Fate.KEPT}
-        still = "\n".join([*(m.content for m in (*view.system, *view.pins)), notes])
-        absent = memory.absent_without(leaves, still)
-        ledger = memory.render(plan.ledger_max, counts.text, absent) if plan.ledger_max else ""
+        going = {item for item, change in plan.changes.items() if change.fate is not Fate.KEPT}
+        still = [*(m.content for m in (*view.system, *view.pins)), *said(left)]
+        absent = memory.absent_without(going, still)
+        shown = sum(i.shown_tokens for i in view.live if i.id not in plan.changes)
+        shown += sum(change.tokens for change in plan.changes.values())
+        shown += view.fixed_tokens + self._note_tokens(render(left))
+        factor = max(1.0, before / max(1, view.tokens))
+        room = min(plan.ledger_max, int(policy.capacity_tokens / factor) - shown) - self._framing
+        ledger = memory.render(room, counts.text, absent) if room > 0 else ""
+        if shown + self._note_tokens(ledger) >= view.tokens and before <= policy.capacity_tokens:
+            # It would be no smaller: all stays as it is until there is more to take.
+            changed, gone, summary, ledger = (), 0, None, view.ledger
         record = Compaction(
             plan.why,
             before,
             0,
             plan.target,
-            fates,
+            changed + self._forgotten(self._summaries[:gone], summary),
             ledger,
             summary,
             tuple([one.id for one in self._summaries[:gone]]),
@@ -274,14 +329,38 @@ class Window(Conversation):
             "",
         )
         self.apply(record)
-        short = plan.short if self.tokens > plan.target else ""
+        short = ""
+        if view.tokens > plan.target:
+            short = plan.short or "what could be taken would not have made it smaller"
+        if not short and self.pressure():
+            short = "a section still takes more than its share, and no more may be taken of it"
         self._settled = view.tokens if short else 0
         return record._replace(after=self.tokens, short=short)
 
-    def apply(self, record: Compaction) -> None:
-        """Do what a compaction did."""
-        policy, _, memory, view = self._parts()
-        for number, fate, _, tokens, reason, handle in record.fates:
+    def _forgotten(
+        self, forgot: Sequence[Summary], new: Summary | None
+    ) -> tuple[tuple[int, str, int, int, str, str], ...]:
+        """Return what becomes of items whose summary is shown no more."""
+        still = set() if new is None else set(new.covers)
+        reason = "its summary is shown no more"
+        items = [item for one in forgot for item in one.covers if item not in still]
+        return tuple([(item, str(Fate.DROPPED), 0, 0, reason, "") for item in sorted(items)])
+
+    def apply(self, record: Compaction, *, counted: bool = True) -> None:
+        """Do what a compaction did.
+
+        Args:
+            record: As it was written down.
+            counted: Whether its tokens are by the counter of this window.
+        """
+        policy, counts, memory, view = self._parts()
+        if not record.fates and not record.forgot and record.ledger == view.ledger:
+            # Nothing could be done, and the prompt is the one that it was.
+            self._failures += bool(record.failed)
+            self._settled = view.tokens
+            return
+        touched: list[Item] = []
+        for number, fate, _, size, reason, handle in record.fates:
             item = self._by_id.get(number)
             if item is None:
                 continue  # of a turn whose record was cut short
@@ -289,8 +368,12 @@ class Window(Conversation):
             if fate == Fate.ELIDED:
                 text = tombstone(item, handle, recall=policy.recall)
                 shown = with_text(item.message, text)
-                item.handle = handle
-            item.show(Fate(fate), shown, tokens, reason)
+                item.handle, item.left_in = handle, self._turn
+            weighs = size if counted or shown is None else counts.message(shown)
+            item.show(Fate(fate), shown, weighs, reason)
+            touched.append(item)
+        if record.summary is not None:
+            memory.supersede(replaced(record.summary, self._summaries), record.summary.covers)
         forgot = set(record.forgot)
         self._summaries = [one for one in self._summaries if one.id not in forgot]
         if record.summary is not None:
@@ -299,13 +382,27 @@ class Window(Conversation):
             self._failures = 0
         elif record.failed:
             self._failures += 1
+        touched += self._keep_groups_whole()
         view.set_notes(record.ledger, render(self._summaries))
         view.show(view.without_gone())
         self._anchor.forget()
         head = view.sections()
         self._stable = sum(head[s] for s in (Section.SYSTEM, Section.TOOLS, Section.PINS))
         self._settled = view.tokens if record.short else 0
-        memory.compacted(view.head_text)
+        memory.compacted([record.ledger, *said(self._summaries)], touched)
+
+    def _keep_groups_whole(self) -> list[Item]:
+        """Drop what is left of a group of which something was dropped.
+
+        Only where a turn was resumed after the compaction of a later one has it more members
+        than that one knew of.
+        """
+        live = self._view.live
+        gone = {i.group for i in live if i.fate in (Fate.DROPPED, Fate.SUMMARISED)}
+        rest = [i for i in live if i.group in gone and i.fate in (Fate.KEPT, Fate.ELIDED)]
+        for item in rest:
+            item.show(Fate.DROPPED, None, 0, "the rest of its group was left out")
+        return rest
 
     def check_fits(self) -> None:
         """Raise if the prompt does not fit, as it is.
@@ -335,12 +432,17 @@ class Window(Conversation):
                 "nothing was left out under that handle",
                 "Copy the handle whole, as it stands in the text.",
             )
-        kept = self._policy.recall_turns if self._policy is not None else 0
-        if self._turn - (item.id >> TURN_SHIFT) > kept:
+        if not self._reachable(item):
             raise ContextError(
-                f"recall({handle!r})", f"it has expired, after {kept} turns", "Ask for it anew."
+                f"recall({handle!r})",
+                "it has expired: it was left out too many turns ago",
+                "Call the tool again that returned it.",
             )
         return piece(item.message.content, handle, start, end)
+
+    def _reachable(self, item: Item) -> bool:
+        kept = 0 if self._policy is None else self._policy.recall_turns
+        return bool(item.handle) and self._turn - item.left_in <= kept
 
     def recalled(self, handle: str, start: int = 0, end: int | None = None) -> str:
         """Return what a model reads that recalls something: as much of it as a result may have.
@@ -369,15 +471,20 @@ class Window(Conversation):
             limit_tokens=None if policy is None else policy.limit_tokens,
             reserved_tokens=0 if policy is None else policy.reserved_tokens,
             sections={str(name): tokens for name, tokens in view.sections().items()},
-            lines=lines_of(view, self._items),
+            lines=lines_of(view, self._items, self._reachable),
         )
 
-    def prompt(self) -> Alarm | None:
-        """Watch the prompt that is about to be sent; return an alarm if the quality fell."""
+    def prompt(self, *, later: bool = False) -> Alarm | None:
+        """Watch the prompt that is about to be sent; return an alarm if the quality fell.
+
+        Args:
+            later: Whether that may wait, since the prompt was sent long ago.
+        """
         if self._memory is None:
             return None
-        said = [m.content for m in self.messages if m.role == "system"]
-        return self._memory.prompt(pins=all(said.count(pin) == 1 for pin in self._pins))
+        said = [message.content for message in self._view.head]
+        pins = all(said.count(pin) == 1 for pin in self._pins)
+        return self._memory.prompt(pins=pins, later=later)
 
     @property
     def memory(self) -> Memory | None:
@@ -392,11 +499,9 @@ class Window(Conversation):
 
 def source_of(item: Item) -> Source:
     """Return an item as whoever summarises reads it."""
-    text = item.message.content
+    lines = [item.message.content] if item.message.content else []
     for call in item.message.calls:
-        given = call.arguments
-        if not isinstance(given, str):
-            given = msgspec.json.encode(given, enc_hook=str).decode()
-        text += f"\ncalls {call.name} with {given}"
+        given = "; ".join(f"{name}: {value}" for name, value in leaves(call.arguments))
+        lines.append(f"calls {call.name} with {given}" if given else f"calls {call.name}")
     role = item.kind if not item.message.name else f"{item.kind} of {item.message.name}"
-    return Source(item.id, str(role), text.strip())
+    return Source(item.id, str(role), "\n".join(lines).strip())

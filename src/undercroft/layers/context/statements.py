@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from undercroft.layers.context.extract import Identifier
@@ -25,19 +26,19 @@ class Statement(NamedTuple):
     mended: bool
 
 
-_WORDS = r"[^\W\d_][\w.'’-]{0,40}(?: [^\W\d_][\w.'’-]{0,40}){0,3}"
-_MARK = r"[A-Za-z0-9#][\w#.@+-]{0,60}"
+_WORDS = r"[^\W\d_][\w.'\u2019-]{0,40}(?: [^\W\d_][\w.'\u2019-]{0,40}){0,3}"
+_MARK = r"(?=[\w#.@+-]{0,40}[\d_@])[A-Za-z0-9#][\w#.@+-]{0,60}"
 _CODE = r"(?=[\w#-]{0,20}\d)[A-Za-z0-9#][\w#-]{1,40}"
 _SHAPES = {
     "name": _WORDS,
-    "first name": r"[^\W\d_][\w.'’-]{0,40}",
+    "first name": r"[^\W\d_][\w.'\u2019-]{0,40}",
     "last name": _WORDS,
     "email": r"[^\s@,;<>()\"“…]{1,64}@[\w.-]{1,180}",
     "zip": r"(?=[A-Za-z -]{0,4}\d)[A-Za-z0-9]{2,5}(?:[ -]\d[A-Za-z0-9]{1,3})?",
     "phone": r"[+(]?\d[\d ().-]{5,24}\d",
     "address": r"\d{1,6}[A-Za-z]? [^\n;!?]{2,80}",
     "city": _WORDS,
-    "birthday": r"[\w][\w ,./-]{4,24}",
+    "birthday": r"(?=[\w ,./-]{0,20}\d)\w[\w ,./-]{4,24}",
     "user id": _MARK,
     "customer id": _CODE,
     "account number": _CODE,
@@ -76,10 +77,13 @@ _SPELT = {
     "budget": "budget",
 }
 _NAMES = "|".join(re.escape(name) for name in sorted(_SPELT, key=lambda one: (-len(one), one)))
-_FILLER = r"[ \t]{0,3}(?:(?:(?:uh|um|uhm|hmm|well|it's|it’s|actually|now|really|still|is)\b|[.…,:])[ ,.…]{0,4}){0,3}"
+_FILLER = (
+    r"[ \t]{0,3}(?:(?:(?:uh|um|uhm|hmm|well|it's|it\u2019s|actually|now|really|still|is)\b|[.…,:])"
+    r"[ ,.…]{0,4}){0,3}"
+)
 _STATED = re.compile(
     rf"\b(?:my|our)(?P<fresh> new| correct| actual| real| updated)? (?P<mine>{_NAMES})"
-    rf" ?(?:is|was|=|:|'s|’s|to)(?P<filler>{_FILLER})"
+    rf" ?(?:is|was|=|:|'s|\u2019s|to)(?P<filler>{_FILLER})"
     rf"|(?:^|[\n,;(]|\band )[ *-]{{0,4}}(?P<bare>{_NAMES}) ?[:=](?P<gap>{_FILLER})",
     re.IGNORECASE,
 )
@@ -98,14 +102,24 @@ _MENDED = re.compile(
     r"|mixed)\b",
     re.IGNORECASE,
 )
+# Cheap to look for, and without it there is nothing.
+_MAY_STATE = re.compile(r"[:=]|\b[MmOo](?:y|ur|Y|UR) ")
+STATEMENTS_MAX = 1000
+_NAMED = frozenset({"name", "first name", "last name", "city"})
+# Whoever corrects a value writes a short message.
+CORRECTION_CHARS_MAX = 2000
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 SENTENCE_CHARS_MAX = 300
+# A sentence before the statement that is longer is about something else.
+ASIDE_CHARS_MAX = 80
 
 
 def statements(text: str) -> list[Statement]:
     """Return what a user says of themselves, in the order in which it stands."""
-    found = []
-    for match in _STATED.finditer(text):
+    found: list[Statement] = []
+    if not _MAY_STATE.search(text):
+        return found
+    for match in islice(_STATED.finditer(text), STATEMENTS_MAX):
         attribute = _SPELT[(match["mine"] or match["bare"]).lower()]
         value = _VALUES[attribute].match(text, match.end())
         if value is None:
@@ -114,12 +128,11 @@ def statements(text: str) -> list[Statement]:
         if attribute in {"name", "last name", "city", "birthday", "address"}:
             stop = _ON.search(said)
             said = said[: stop.start()] if stop else said
-        said = said.strip(" .,'’-")
-        if attribute in {"name", "city"} and not any(part[:1].isupper() for part in said.split()):
-            # Not "my name is on the order"; a name all in small letters stands alone.
-            if len(said.split()) > 2 or value.end() < len(text.rstrip(" .!")):
-                continue
-        if said:
+        said = said.strip(" .,'\u2019-")
+        # Not "my name is on the order"; a name all in small letters stands alone.
+        named = any(part[:1].isupper() for part in said.split())
+        alone = value.end() >= len(text.rstrip(" .!"))
+        if said and (named or alone or attribute not in _NAMED):
             found.append(Statement(attribute, said, _mended(text, match)))
     return found
 
@@ -130,28 +143,35 @@ def _mended(text: str, match: re.Match[str]) -> bool:
     start = max(0, match.start() - SENTENCE_CHARS_MAX)
     before = _SENTENCE.split(text[start : match.start()])
     # "Oh, sorry! My zip is 10001": what is taken back is taken back just before.
-    near = " ".join(part for part in before[-2:] if len(part) < 80 or part is before[-1])
+    near = " ".join(
+        part for part in before[-2:] if len(part) < ASIDE_CHARS_MAX or part is before[-1]
+    )
     return _MENDED.search(near) is not None or "actually" in match.group().lower()
 
 
+_DIGIT = re.compile(r"\d")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _REST = r"(?:[^.!?\n]|\.(?=\S))"
 _NOT = re.compile(
-    r"\b(?:it(?:'s|’s| is| was| should be)|that(?:'s|’s| is)|should be|should have been|i meant?|is|are)"
+    r"\b(?:it(?:'s|\u2019s| is| was| should be)|that(?:'s|\u2019s| is)|should be|should have been"
+    r"|i meant?|is|are)"
     rf" {_REST}{{1,80}}?,? (?:and )?(?P<not>not) {_REST}{{1,80}}"
     rf"|\bnot {_REST}{{1,80}}?,? but {_REST}{{1,80}}",
     re.IGNORECASE,
 )
 _SHORTLY = re.compile(
     r"\b(?:actually|correction|sorry|i meant|i mean|typo|mistake|wrong|misspoke|mistyped)\b"
-    r"[^\n]{0,60}?\b(?:it's|it’s|its|it is|that's|that’s|should be|should read|meant|mean|to"
-    r"|correction|is|number is)[: ]{1,2}",
+    r"[^\n]{0,60}?\b(?:it's|it\u2019s|its|it is|that's|that\u2019s|should be|should read|meant|mean"
+    r"|to|correction|is|number is)[: ]{1,2}",
     re.IGNORECASE,
 )
 
 
 def taken_back(text: str, found: Sequence[Identifier]) -> list[tuple[str, str]]:
-    """Return (old, new) for "it is X, not Y" and "not Y but X", where both are of one kind."""
-    pairs = []
+    """Return (old, new) for "it is X, not Y" and "not Y but X", where both have one form."""
+    pairs: list[tuple[str, str]] = []
+    if not found or len(text) > CORRECTION_CHARS_MAX or " not " not in f" {text.lower()}":
+        return pairs
     for match in _NOT.finditer(text):
         said = match.group()
         at = match.start("not") - match.start() if match["not"] else -1
@@ -159,13 +179,20 @@ def taken_back(text: str, found: Sequence[Identifier]) -> list[tuple[str, str]]:
         head = [one for one in found if one.value in said[:where]]
         tail = [one for one in found if one.value in said[where:]]
         old, new = (head, tail) if at < 0 else (tail, head)
-        if len(old) == len(new) == 1 and old[0].kind == new[0].kind and old != new:
+        if len(old) == len(new) == 1 and shape(old[0].value) == shape(new[0].value):
             pairs.append((old[0].value, new[0].value))
     return pairs
 
 
+def shape(value: str) -> str:
+    """Return the form of a value: a zip has five digits, whichever they are."""
+    return _LETTERS.sub("a", _DIGIT.sub("0", value))
+
+
 def put_right(text: str, found: Sequence[Identifier]) -> Identifier | None:
     """Return the one value of a message that says "actually, it is ..." and nothing of what."""
+    if not found or len(text) > CORRECTION_CHARS_MAX:
+        return None
     match = _SHORTLY.search(text)
     if match is None:
         return None

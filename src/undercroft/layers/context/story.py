@@ -44,12 +44,13 @@ from undercroft.model.event import (
     TurnStarted,
 )
 from undercroft.model.message import Usage
-from undercroft.model.step import Failure, step_id
+from undercroft.model.step import MODEL, Failure, step_id
 
 # The parts of a score, in the order in which `ContextScored` has them.
 PARTS = ("support", "liveness", "repeats", "re_asks", "contradiction")
-CAPPED = "cut when it arrived"
+CAPPED = "larger than a result may be"
 _decode = msgspec.msgpack.Decoder().decode
+_SECTIONS = tuple(section.value for section in Section)
 _OVERFLOW = "ContextOverflowError"
 
 
@@ -109,6 +110,11 @@ class _Turn:
                 case _:
                     pass
 
+    def step_id(self, n: int) -> str:
+        """Return the id of a step; empty where there is none."""
+        event = self.started.get(n) or self.ended.get(n)
+        return step_id(event.name, n) if event is not None else ""
+
     def usage(self, n: int) -> Usage | None:
         """Return what a model's step took, as the provider reported it."""
         ended = self.ended.get(n)
@@ -133,11 +139,12 @@ class _Turn:
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, list) and len(entry) > 1 and entry[0] == "tool"
         ]
-        if len(steps) != len(results):
+        # The first of a turn may come from the turn before, which had ended before it sent them.
+        if len(steps) > len(results):
             return {}
         return {
             item: step.name
-            for item, n in zip(results, steps, strict=True)
+            for item, n in zip(results[len(results) - len(steps) :], steps, strict=True)
             if isinstance(n, int) and (step := self.started.get(n) or self.ended.get(n))
         }
 
@@ -175,8 +182,11 @@ class _Telling:
                                              event.level, event.why))  # fmt: skip
                 case ContextScored():
                     turn.quality = _quality(event)
-                case TurnEnded(error=Failure(type=name) as error) if name == _OVERFLOW:
-                    self.rows.append(OverflowRow(turn.id, turn.number, event.at, error.message))
+                case TurnEnded(error=Failure() as error) if _overflowed(event):
+                    # Where no prompt was noted, the end of the turn tells.
+                    if not isinstance(self.rows[-1] if self.rows else None, OverflowRow):
+                        row = OverflowRow(turn.id, turn.number, None, error.message)
+                        self.rows.append(row)
                 case _:
                     pass
         if turn.opened is None:
@@ -228,7 +238,7 @@ class _Telling:
         row = CompactionRow(
             turn.id, turn.number, event.n, event.branch, event.at, event.why, event.before,
             event.after, event.target, {fate: n for fate, n in fates.items() if n}, tuple(items),
-            event.ledger, _plain(event.summary), event.summary_n or None,
+            event.ledger, _plain(event.summary), turn.step_id(event.summary_n),
             turn.usage(event.summary_n), event.failed, event.short, event.forgot,
         )  # fmt: skip
         self._add(turn, row, event.branch)
@@ -245,7 +255,7 @@ class _Telling:
             turn_id=turn.id,
             turn=turn.number,
             n=event.n,
-            step_id=step_id(began.name if began is not None else "model", event.n),
+            step_id=turn.step_id(event.n) or step_id(MODEL, event.n),
             branch=event.branch,
             at=began.at if began is not None else None,
             policy=policy,
@@ -258,7 +268,9 @@ class _Telling:
             new_items=len(new),
             new_tokens=sum(tokens for _, tokens, _ in event.new),
             capped=tuple(
-                line.items[item] for item, *_ in event.capped if item in new and item in line.items
+                line.items[item]
+                for item, *_ in event.capped
+                if item in new and line.items[item].reason == CAPPED
             ),
             cached_expected=event.cached,
             cached_reported=usage.cached_tokens if usage is not None else None,
@@ -266,8 +278,11 @@ class _Telling:
             anchored=event.anchored,
             quality=_known(event.score),
             status=str(ended.status) if ended is not None else "",
+            sent=not _overflowed(ended),
         )
         self._add(turn, row, event.branch)
+        if ended is not None and ended.error is not None and not row.sent:
+            self.rows.append(OverflowRow(turn.id, turn.number, event.n, ended.error.message))
         self.last[not event.branch] = row, line
 
     def _take_items(self, turn: _Turn, line: _Line, event: PromptAssembled) -> None:
@@ -283,8 +298,14 @@ class _Telling:
         for item, tokens, handle in event.capped:
             was = line.items.get(item)
             if was is not None and was.fate == Fate.KEPT:
+                # One of the two is of what came, and the other of what is shown of it.
                 line.items[item] = msgspec.structs.replace(
-                    was, tokens=tokens, fate=Fate.ELIDED.value, reason=CAPPED, handle=handle
+                    was,
+                    tokens=max(was.tokens, tokens),
+                    shown_tokens=min(was.tokens, tokens),
+                    fate=Fate.ELIDED.value,
+                    reason=CAPPED,
+                    handle=handle,
                 )
         # Last: what is new may be too much at once.
         for due in line.due.values():
@@ -347,16 +368,19 @@ def _marks(settings: dict[str, Any]) -> _Marks:
 
 def _sections(tokens: Sequence[int]) -> dict[str, int]:
     """Return tokens by section; what a newer version adds is counted as current."""
-    named = dict.fromkeys(Section, 0)
-    last = len(Section) - 1
+    named = dict.fromkeys(_SECTIONS, 0)
     for place, count in enumerate(tokens):
-        named[list(Section)[min(place, last)]] += max(0, count)
-    return {section.value: count for section, count in named.items()}
+        named[_SECTIONS[min(place, len(_SECTIONS) - 1)]] += max(0, count)
+    return named
 
 
 def _quality(event: ContextScored) -> QualityRow:
     parts = dict(zip(PARTS, map(_share, event.parts), strict=False))
     return QualityRow(_known(event.turn), _known(event.session), parts, event.seen, event.at)
+
+
+def _overflowed(event: StepEnded | TurnEnded | None) -> bool:
+    return event is not None and event.error is not None and event.error.type == _OVERFLOW
 
 
 def _known(score: int) -> int | None:

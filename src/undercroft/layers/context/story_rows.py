@@ -34,7 +34,7 @@ class PolicyRow(msgspec.Struct, frozen=True, tag_field="what", tag="policy"):
     settings: dict[str, Any]
 
 
-class ItemRow(msgspec.Struct, frozen=True):
+class ItemRow(msgspec.Struct, frozen=True, gc=False):
     """What became of an item.
 
     Attributes:
@@ -71,6 +71,7 @@ class PromptRow(msgspec.Struct, frozen=True, tag_field="what", tag="prompt"):
         tokens_reported: Tokens of it as the provider counted them.
         quality: Of the context, 0 to 100; None where too little is known.
         status: What became of the step that sent it; empty where nothing is known.
+        sent: Whether it was; not so where it did not fit.
     """
 
     turn_id: str
@@ -95,6 +96,7 @@ class PromptRow(msgspec.Struct, frozen=True, tag_field="what", tag="prompt"):
     anchored: bool
     quality: int | None
     status: str
+    sent: bool
 
 
 class CompactionRow(msgspec.Struct, frozen=True, tag_field="what", tag="compaction"):
@@ -104,7 +106,7 @@ class CompactionRow(msgspec.Struct, frozen=True, tag_field="what", tag="compacti
         fates: By fate, how many items came to it.
         items: Each of them; `tokens` are those that were shown before.
         summary: The summary that was made, as plain data; None where none was.
-        summary_n: The step that was to make it; None where none was asked for.
+        summary_step: Id of the step that was to make it; empty where none was asked for.
         summary_usage: What that took, as the provider reported it.
         failed: Why a summary that was asked for was not used.
         short: Why the low-water mark was not reached; empty where it was.
@@ -124,7 +126,7 @@ class CompactionRow(msgspec.Struct, frozen=True, tag_field="what", tag="compacti
     items: tuple[ItemRow, ...]
     ledger: str
     summary: Any
-    summary_n: int | None
+    summary_step: str
     summary_usage: Usage | None
     failed: str
     short: str
@@ -144,11 +146,11 @@ class AlarmRow(msgspec.Struct, frozen=True, tag_field="what", tag="alarm"):
 
 
 class OverflowRow(msgspec.Struct, frozen=True, tag_field="what", tag="overflow"):
-    """A turn failed, since nothing could make its next prompt fit; that one was not sent."""
+    """A prompt was not sent, since nothing could make it fit; `n` is None where none was noted."""
 
     turn_id: str
     turn: int
-    at: float
+    n: int | None
     error: str
 
 

@@ -32,6 +32,7 @@ class View:
     """
 
     __slots__ = (
+        "_all_pins",
         "_head",
         "_ledger",
         "_ledger_tokens",
@@ -55,6 +56,7 @@ class View:
     def __init__(self, weigh: Weigh | None = None, base_tokens: int = 0) -> None:
         self._weigh = weigh or _weightless
         self._system: list[Message] = []
+        self._all_pins: list[Message] = []
         self._pins: list[Message] = []
         self._ledger: Message | None = None
         self._summaries: Message | None = None
@@ -88,9 +90,9 @@ class View:
         return self._pins
 
     @property
-    def head_text(self) -> str:
-        """What the ledger and the summaries read."""
-        return "\n".join(m.content for m in (self._ledger, self._summaries) if m is not None)
+    def head(self) -> Sequence[Message]:
+        """What stands before the conversation."""
+        return self._head
 
     @property
     def fixed_tokens(self) -> int:
@@ -104,9 +106,9 @@ class View:
         return head + self._live_tokens
 
     @property
-    def ledger_tokens(self) -> int:
-        """Of what the ledger reads."""
-        return self._ledger_tokens
+    def ledger(self) -> str:
+        """What the ledger reads; empty where there is none."""
+        return "" if self._ledger is None else self._ledger.content
 
     @property
     def open_at(self) -> int:
@@ -150,8 +152,7 @@ class View:
 
     def set_pins(self, texts: Iterable[str]) -> None:
         """Have other pins."""
-        self._pins = [Message("system", text) for text in texts]
-        self._pins_tokens = sum(map(self._weigh, self._pins))
+        self._all_pins = [Message("system", text) for text in texts]
         self._set_head()
 
     def set_notes(self, ledger: str, summaries: str) -> None:
@@ -163,6 +164,9 @@ class View:
         self._set_head()
 
     def _set_head(self) -> None:
+        # What a system text says already is said once.
+        self._pins = [pin for pin in self._all_pins if pin not in self._system]
+        self._pins_tokens = sum(map(self._weigh, self._pins))
         notes = [m for m in (self._ledger, self._summaries) if m is not None]
         self._head = [*self._system, *self._pins, *notes]
 
@@ -184,10 +188,6 @@ class View:
         for item in items:
             self.add(item)
         self.seen = sum(item.id in seen for item in self.live)
-
-    def mark_seen(self) -> None:
-        """Take note that a prompt shows all of it."""
-        self.seen = len(self.live)
 
     def weigh(self, message: Message) -> int:
         """Return the tokens of a message."""

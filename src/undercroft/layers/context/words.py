@@ -27,10 +27,13 @@ UNSPACED = (
 VALUE_CHARS_MAX = 2000
 # Of one text: so many places where a value stands inside of longer words, and it is given up.
 TRIES_MAX = 1000
-# What is longer than this between two blanks is data without blanks, and is taken apart.
-CHUNK_CHARS_MAX = 120
+# With fewer blanks than one in so many characters a text is data, and is taken apart.
+CHUNK_CHARS_MAX = 40
+FEW = 4
 
 _APART = re.compile(r"[\"{}\[\]()<>]+")
+_POINT = re.compile(r"\d\.\d")
+_BLANKS = re.compile(r"[^\S ]|  ")
 _ALONE = re.compile(f"[{UNSPACED}]")
 # A number with a point in it is one word, and so is the day in an ISO timestamp. Alternatives take
 # all that they have looked at, so a text is passed through once.
@@ -127,46 +130,45 @@ class Words:
 
     def _across(self, parts: list[str]) -> list[int]:
         """Return the places of texts that hold a value of several parts, in order."""
-        fewest: list[int] | None = None
-        for word in words_of(" ".join(parts)):
-            chunks = self._words.get(word)
-            if chunks is None:
+        found: list[list[int]] = []
+        for word in dict.fromkeys(words_of(" ".join(parts))):
+            if word not in self._words:
                 return []
-            if fewest is None or len(chunks) < len(fewest):
-                places = self._places(chunks)
-                fewest = places if fewest is None or len(places) < len(fewest) else fewest
-        if fewest is None:
-            fewest = self._within(parts[0])
+            found.append(self._places(self._words[word]))
+        found.sort(key=len)
+        fewest = found[0] if found else self._within(parts[0])
+        for other in found[1:]:
+            if len(fewest) <= FEW:
+                break  # comparing the few texts that are left is cheaper
+            among = set(other)
+            fewest = [place for place in fewest if place in among]
         value, texts = " ".join(parts), self._texts
-        return [
-            place for place in fewest if holds(" ".join(texts[place].casefold().split()), value)
-        ]
+        return [place for place in fewest if _reads(texts[place].casefold(), value)]
 
     def _places(self, chunks: Iterable[str]) -> list[int]:
         lists = [self._chunks[chunk] for chunk in chunks]
-        if len(lists) < 2:
-            return lists[0] if lists else []
-        return sorted(set().union(*lists))
+        return lists[0] if len(lists) == 1 else sorted(set().union(*lists))
 
     def _index(self) -> None:
         """Look at what was added since the last question."""
         chunks, items = self._chunks, self._items
         known = len(chunks)
         for place in range(self._read, len(self._texts)):
-            parts = set(self._texts[place].casefold().split())
-            for chunk in [part for part in parts if len(part) > CHUNK_CHARS_MAX]:
-                parts.remove(chunk)
-                parts.update(_APART.split(chunk))
-            for chunk in parts:  # in whatever order: a chunk has a list of its own
+            text = self._texts[place].casefold()
+            parts = text.split()
+            if len(text) > CHUNK_CHARS_MAX * len(parts):
+                parts = _APART.sub(" ", text).split()
+            for chunk in set(parts):  # in whatever order: a chunk has a list of its own
                 chunks[chunk].append(place)
         words = self._words
-        for chunk in islice(chunks, known, None):
+        # From the end: what was there before is not passed through again.
+        for chunk in islice(reversed(chunks), len(chunks) - known):
             if chunk.isascii():
                 found = _PLAIN.findall(chunk)
             else:
                 found = _WORD.findall(chunk)
                 self._foreign.append(chunk)
-            for word in found if len(found) < 2 else dict.fromkeys(found):
+            for word in found if len(found) <= 1 else dict.fromkeys(found):
                 if word in words:
                     words[word].append(chunk)
                 else:
@@ -175,6 +177,14 @@ class Words:
             fresh = items[max(self._read - 1, 0) :]
             self._grows = all(one <= other for one, other in pairwise(fresh))
         self._read = len(self._texts)
+
+
+def _reads(folded: str, value: str) -> bool:
+    """Say whether a text holds a value of several parts, whatever blanks are between them."""
+    if holds(folded, value):
+        return True
+    other = _BLANKS.search(folded) is not None
+    return other and holds(" ".join(folded.split()), value)
 
 
 def _joined(folded: str, at: int) -> bool:
@@ -186,9 +196,9 @@ def _joined(folded: str, at: int) -> bool:
         # The day of an ISO timestamp ends where its time begins.
         return not (right == "t" and left.isdigit() and folded[at + 3 : at + 4] == ":")
     # The point inside of a number joins what stands around it.
-    if right == "." and left.isdigit():
-        return folded[at + 1 : at + 2].isdigit()
-    return left == "." and right.isdigit() and at > 1 and folded[at - 2].isdigit()
+    if right == ".":
+        return _POINT.match(folded, at - 1) is not None
+    return left == "." and _POINT.match(folded, max(at - 2, 0)) is not None
 
 
 def _inner(character: str) -> bool:

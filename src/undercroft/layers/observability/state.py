@@ -22,6 +22,7 @@ from undercroft.model.event import (
     AttemptSpent,
     ContextAlarmed,
     ContextCompacted,
+    ContextLeft,
     ContextOpened,
     ContextScored,
     DoubtSettled,
@@ -107,6 +108,7 @@ class _Fold:
             case (
                 HandedOver() | ContextOpened() | ContextCompacted() | ContextScored()
                 | ContextAlarmed()
+                | ContextLeft()
             ):  # fmt: skip
                 # Between branches the steps say who did what; a window has a story of its own.
                 pass

@@ -65,9 +65,16 @@ class SystemClock:
 class SystemIds:
     """Ids that sort by time and cannot be guessed."""
 
+    def __init__(self) -> None:
+        self._last_ms = 0
+
     def turn(self, at: float) -> str:
-        """Return a new id: milliseconds since 1970 and 48 random bits, both in hex."""
-        return f"t-{int(at * 1000):011x}-{secrets.token_hex(6)}"
+        """Return a new id: milliseconds since 1970 and 48 random bits, both in hex.
+
+        Of two ids the later one sorts later, also within a millisecond.
+        """
+        self._last_ms = max(int(at * 1000), self._last_ms + 1)
+        return f"t-{self._last_ms:011x}-{secrets.token_hex(6)}"
 
     def jitter(self) -> float:
         """Return a number from 0 to below 1."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, zip_longest
 from typing import Any
@@ -219,13 +220,19 @@ def check_prompt(request: uc.ModelRequest, policy: ContextPolicy) -> None:
     assert all(systems.count(pin) == 1 for pin in policy.pins), "a pin is not there once"
     first = next((at for at, m in enumerate(messages) if m.role != "system"), len(messages))
     assert all(m.role != "system" for m in messages[first:]), "a system text stands too late"
-    tokens = COUNTS.base + COUNTS.tools(request.tools) + sum(map(COUNTS.message, messages))
+    tokens = counted(request)
     assert tokens <= policy.capacity_tokens, f"{tokens} tokens were sent"
     places = request.breakpoints
     assert all(0 <= at < len(messages) for at in places), f"no such places: {places}"
     assert list(places) == sorted(set(places)), f"not in order: {places}"
     ids = [call.id for m in messages for call in m.calls]
     assert len(set(ids)) == len(ids), f"two calls have one id: {ids}"
+
+
+def counted(request: uc.ModelRequest) -> int:
+    """Return the tokens of a request, as we count."""
+    messages = sum(map(COUNTS.message, request.messages))
+    return COUNTS.base + COUNTS.tools(request.tools) + messages
 
 
 def events(store: Any, turn_id: str, *kinds: type[AnyEvent]) -> list[Any]:
@@ -250,6 +257,15 @@ def check_journal(store: Any, turn_id: str) -> None:
 def prompts_of(store: Any, turn_id: str) -> list[PromptAssembled]:
     """Return what was written down of the prompts of a turn."""
     return events(store, turn_id, PromptAssembled)
+
+
+def check_weights(store: Any, turn_ids: Iterable[str], requests: Iterable[uc.ModelRequest]) -> None:
+    """Assert that what is written down of prompts is what they weigh that were sent."""
+    noted = Counter[int]()
+    for turn_id in turn_ids:
+        begun = {e.n for e in events(store, turn_id, StepStarted)}
+        noted.update(sum(p.sections) for p in prompts_of(store, turn_id) if p.n in begun)
+    assert noted == Counter(map(counted, requests))
 
 
 # ---------------------------------------------------------------------- whole sessions
@@ -289,6 +305,7 @@ class Held:
     Attributes:
         sent: Every prompt that the model got, as text.
         asked: Every request for a summary, as text.
+        requests: The prompts themselves.
         outcomes: Of the turns, in their order.
         store: With the journal; closed.
     """
@@ -297,6 +314,7 @@ class Held:
     asked: list[str]
     outcomes: list[uc.Outcome]
     store: Any
+    requests: list[uc.ModelRequest] = field(default_factory=list)
 
     @property
     def ends(self) -> list[tuple[str, Any]]:
@@ -336,7 +354,7 @@ class _Lives:
     def held(self, store: Any) -> Held:
         self.model.check()
         asked = [] if self.summariser is None else list(map(written, self.summariser.requests))
-        return Held(self.model.sent, asked, self.outcomes, store)
+        return Held(self.model.sent, asked, self.outcomes, store, self.model.requests)
 
 
 async def whole(talk: Talk, store: Store | None = None) -> Held:

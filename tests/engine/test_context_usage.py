@@ -10,7 +10,6 @@ import pytest
 
 import undercroft as uc
 from tests.engine.talking import (
-    COUNTS,
     TIGHT,
     InOrder,
     Model,
@@ -19,6 +18,7 @@ from tests.engine.talking import (
     apart,
     assert_same,
     check_crashes,
+    counted,
     events,
     look,
     order_tools,
@@ -36,12 +36,6 @@ SAYS = [f"look at #A1001, time {i}" for i in range(8)]
 ROOM = ContextPolicy(limit_tokens=20_000, reserved_tokens=1000)
 
 Usage = Callable[[uc.ModelRequest], uc.Usage | None]
-
-
-def counted(request: uc.ModelRequest) -> int:
-    """Return the tokens of a request, as we count."""
-    messages = sum(map(COUNTS.message, request.messages))
-    return COUNTS.base + COUNTS.tools(request.tools) + messages
 
 
 def times(factor: float, cached: int = 0) -> Usage:

@@ -8,6 +8,7 @@ sent. What a compaction does is written down with the prompt that it was made fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -113,7 +114,9 @@ class AskRun(LineRun):
     def hand_on(self, status: TurnStatus) -> None:
         """Leave the window to the session's next turn, if this one is over."""
         if self.opened is not None and status.final and not self.left_behind:
-            self.setting.windows.give(self.session, self.turn_id, self.opened)
+            was = self.opened.was if self.under is None else self.under.policy
+            opened = replace(self.opened, was=was)
+            self.setting.windows.give(self.session, self.turn_id, opened)
 
     # ------------------------------------------------------------------ asking
 

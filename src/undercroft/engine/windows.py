@@ -145,7 +145,7 @@ class Windows:
             if before and before[0] == left.turn_id and self._stand(left.opened.seen):
                 turn, seen = left.opened.turn + 1, left.opened.seen
                 left.opened.window.next_turn(turn)
-                return Opened(left.opened.window, turn, room.policy.hash, seen)
+                return Opened(left.opened.window, turn, left.opened.was, seen)
         return self._folded(room, session, turn_id, under)
 
     def _stand(self, seen: Sequence[tuple[str, int]]) -> bool:

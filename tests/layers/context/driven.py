@@ -51,6 +51,11 @@ JUNK = (
 )
 
 
+def whole(text: str) -> str:
+    """Return a text as it can be written down: without halves of characters."""
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
 class Quarter:
     """Counts four bytes as one token."""
 
@@ -137,21 +142,21 @@ class Driven:
         match move:
             case User(text):
                 window.user(text)
-                self.told.append(Message("user", text))
-                self.newest_user = text
+                self.newest_user = whole(text)
+                self.told.append(Message("user", self.newest_user))
             case Said(text):
                 window.assistant(text)
-                self.told.append(Message("assistant", text))
+                self.told.append(Message("assistant", whole(text)))
             case System(text):
                 if not self.frozen:
                     window.system(text)
-                    self.said.append(text)
+                    self.said.append(whole(text))
                     self.headed = True
             case Pin(text):
                 self._pin(text)
             case Notice(text):
                 window.notice(text)
-                self.told.append(Message("user", text))
+                self.told.append(Message("user", whole(text)))
             case Tools(specs):
                 self.tools = specs
             case Turn():
@@ -179,8 +184,8 @@ class Driven:
         except DeclarationError:
             assert not text
         else:
-            if text not in self.pins:
-                self.pins.append(text)
+            if whole(text) not in self.pins:
+                self.pins.append(whole(text))
                 self.headed = True
 
     def _results(self, of: Sequence[tuple[int, str]]) -> None:

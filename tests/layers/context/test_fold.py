@@ -42,6 +42,22 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base
 Script = list[list[Any]]
 
 
+class Ids:
+    """Ids of turns in the order in which they began, also within a millisecond."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def turn(self, at: float) -> str:
+        """Return the next one."""
+        self.begun += 1
+        return f"t-{self.begun:09}"
+
+    def jitter(self) -> float:
+        """Return no jitter."""
+        return 0.0
+
+
 @dataclass
 class Model:
     """Says what it is told to say, and writes down what it was sent."""
@@ -178,10 +194,6 @@ TURNS = st.builds(
     USER,
     LOOPS | st.lists(MOVES, max_size=6),
 )
-# What cannot be written as UTF-8 cannot be journaled, and is refused where it is said.
-POLICIES = policies(least=512).map(
-    lambda policy: replace(policy, pins=tuple(p for p in policy.pins if "\ud800" not in p))
-)
 SESSIONS = st.lists(TURNS, min_size=2, max_size=7)
 
 
@@ -215,6 +227,7 @@ def live(
     policy: ContextPolicy,
     letters: str | None,
     stores: Sequence[Store],
+    ids: Ids | None = None,
 ) -> Life:
     """Run the turns of a session, each store in a runtime of its own, and return what came of it."""
     MODEL.requests.clear()
@@ -225,6 +238,7 @@ def live(
         "summariser": summariser,
         "counter": Quarter(),
         "loops": None,
+        "ids": ids or Ids(),
     }
     outcomes: list[str] = []
     events: list[list[AnyEvent]] = []
@@ -260,7 +274,7 @@ def folded(life: Life, policy: ContextPolicy) -> Window:
 
 
 @settings(max_examples=25, suppress_health_check=SLOW)
-@given(SESSIONS, POLICIES, WRITERS)
+@given(SESSIONS, policies(least=512), WRITERS)
 def test_a_new_process_sends_the_same_prompts(
     session: list[Script], policy: ContextPolicy, letters: str | None
 ) -> None:
@@ -388,10 +402,10 @@ def test_tokens_of_another_vocabulary_are_counted_anew() -> None:
 
 def test_a_change_of_policy_is_an_event() -> None:
     """The turn from which on another policy counts says so, with both hashes; others do not."""
-    journal = MemoryJournal()
+    journal, ids = MemoryJournal(), Ids()
     wider = replace(NARROW, limit_tokens=2_400)
     lives = [
-        live(shop(1), policy, None, [MemoryStore(journal)])
+        live(shop(1), policy, None, [MemoryStore(journal)], ids)
         for policy in (NARROW, NARROW, wider, wider, NARROW)
     ]
     opened = [e for turn in lives[-1].events for e in turn if isinstance(e, ContextOpened)]

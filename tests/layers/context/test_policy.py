@@ -50,7 +50,7 @@ BAD_POLICIES: list[tuple[str, Mapping[str, Any]]] = [
     *(("summarise_above_tokens", {"summarise_above_tokens": v}) for v in (0, -1, 0.5, None)),
     *(("summary_failures_max", {"summary_failures_max": v}) for v in (0, -1, 0.5, None)),
     *(("vocabulary", {"vocabulary": v}) for v in ("", None, 5)),
-    *(("pins", {"pins": v}) for v in ("a text", None, 5, (1,), ("",), ("a", "a"), {"a": 1})),
+    *(("pins", {"pins": v}) for v in ("a text", None, 5, (1,), ("",), ("a", "a"), {"a": 1}, ("\ud800",))),
     *(("shares", {"shares": v}) for v in (None, 5, ("recent",), {"recent": 1})),
     *(("rules", {"rules": v}) for v in (None, 5, ("keep",), {"user": "keep"})),
     *(("recall", {"recall": v}) for v in ("no", None, 2)),

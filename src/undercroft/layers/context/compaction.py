@@ -17,6 +17,9 @@ from undercroft.layers.context.policy import COMPACTED, Action, ContextPolicy, K
 
 # A tombstone must save at least this much of what it stands for.
 SAVING_MIN = 0.4
+# What the rules keep may take this part of what lies between the water marks: that much more
+# is kept of it, and the window is full again only a little sooner.
+KEPT_SHARE = 0.15
 # What a summary is planned to take of what it replaces.
 SUMMARY_SHARE = 1 / 3
 # One that may have less than this could hardly say anything.
@@ -308,8 +311,9 @@ class _Work:
     def take_kept(self) -> None:
         """Take what the rules keep, oldest first, where the window would soon be full again."""
         reason = "the window would soon be full again"
+        enough = self.low + int((self.high - self.low) * KEPT_SHARE)
         for unit in self.units(0, self.scene.unseen_at):
-            if self.total <= self.low:
+            if self.total <= enough:
                 return
             if any(item.id in self.plan.changes for item in unit):
                 continue

@@ -227,7 +227,7 @@ class Conversation:
             caller.pending.discard(call_id)
         message = Message("tool", text, (), call_id, name)
         item = self._add(message, Kind.RESULT, step, group=caller.id, changed=changed, ok=ok)
-        item.literal, item.ok = literal, ok
+        item.literal = literal
         return item
 
     def close_calls(self) -> None:
@@ -265,6 +265,7 @@ class Conversation:
         self._items.append(item)
         self._by_id[number] = item
         self._view.add(item)
+        item.ok = ok
         if self._memory is not None:
             self._memory.note(item, changed=changed, ok=ok)
         return item

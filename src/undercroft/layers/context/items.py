@@ -44,9 +44,11 @@ class Item:
         pending: Ids of calls that it proposes and that have no result yet.
         literal: Whether it is a result of which the step's value does not tell the text.
         ok: Whether the call that it is the result of went well.
+        changed: Whether that call may have changed anything; None: nobody has declared it.
     """
 
     __slots__ = (
+        "changed",
         "fate",
         "group",
         "handle",
@@ -85,6 +87,7 @@ class Item:
         self.left_in = 0
         self.pending: set[str] | None = None
         self.literal, self.ok = False, True
+        self.changed: bool | None = None
 
     def show(self, fate: Fate, shown: Message | None, tokens: int, reason: str) -> None:
         """Have the prompt show something else of it."""

@@ -63,7 +63,7 @@ class Memory:
         self._quality = Quality()
         self._by_id: Mapping[int, Item] = {}
         self._head = ""
-        self._todo: deque[Callable[[], None]] = deque()
+        self._todo: deque[Item | Callable[[], None]] = deque()
         self._alarm: Alarm | None = None
         # What a prompt shows of items that it does not show as they came, as far as that was
         # taken in: what the items themselves say may be of a later time.
@@ -87,8 +87,13 @@ class Memory:
 
     def _catch_up(self) -> None:
         """Take in what has happened since somebody last asked."""
-        while self._todo:
-            self._todo.popleft()()
+        todo = self._todo
+        while todo:
+            what = todo.popleft()
+            if isinstance(what, Item):
+                self._noted(what)
+            else:
+                what()
 
     @property
     def ledger(self) -> Ledger:
@@ -132,7 +137,7 @@ class Memory:
             case Kind.CALLS:
                 self._propose(item)
             case Kind.RESULT:
-                self._return(item, changed=changed, ok=ok)
+                self._return(item)
             case _:
                 pass  # what we say ourselves states nothing
 
@@ -147,7 +152,8 @@ class Memory:
             used += [use.value for use in uses if use.entry is not None]
         self._observer.answer(item.id, message.content, message.calls, used)
 
-    def _return(self, item: Item, *, changed: bool | None, ok: bool) -> None:
+    def _return(self, item: Item) -> None:
+        changed, ok = item.changed, item.ok
         message = item.message
         name = message.name or ""
         self._ledger.result(item.id, name, message.content, changed=changed)

@@ -17,7 +17,8 @@ RECALL = "recall"
 EXCERPT_CHARS = 160
 # What may matter later of what is left out: words that hold a digit or look like a name of
 # something, as `#A1001`, `ada_lovelace_7`, `ada@example.com`, `JFK`.
-_TELLING = re.compile(r"#?\w{0,40}\d[\w\-:./@]{0,60}|\w{1,40}@[\w.\-]{3,60}|\b[A-Z]{3,8}\b")
+_WORD = re.compile(r"[#\w][\w:./@-]{2,80}")
+_TELLING = re.compile(r"\d|@|^[A-Z]{3,8}$")
 
 Count = Callable[[str], int]
 
@@ -83,9 +84,9 @@ def telling_words(text: str, chars_max: int) -> str:
     """Return words of a text that may be asked for later, first ones first, within bounds."""
     found: dict[str, None] = {}
     left = chars_max
-    for match in _TELLING.finditer(text):
+    for match in _WORD.finditer(text):
         word = match[0].rstrip(".:-/")
-        if word in found or len(word) < 3:  # noqa: PLR2004  numbers of two digits say nothing
+        if word in found or not _TELLING.search(word):
             continue
         left -= len(word) + 2
         if left < 0:

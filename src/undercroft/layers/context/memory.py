@@ -117,13 +117,17 @@ class Memory:
             changed: Of a result: whether its call may have changed anything; None: who knows.
             ok: Of a result: whether it went well.
         """
-        seen = (item.fate, "" if item.shown is None else item.shown.content)
-        self._todo.append(partial(self._noted, item, seen, changed=changed, ok=ok))
+        item.changed, item.ok = changed, ok
+        if item.fate is not Fate.KEPT and item.shown is not None:
+            self._todo.append(partial(self._cut, item.id, item.fate, item.shown.content))
+        # As it is: of a session of many items each further object costs what it costs to track.
+        self._todo.append(item)
 
-    def _noted(self, item: Item, seen: tuple[Fate, str], *, changed: bool | None, ok: bool) -> None:
+    def _cut(self, number: int, fate: Fate, shown: str) -> None:
+        self._fates[number], self._shown[number] = fate, shown
+
+    def _noted(self, item: Item) -> None:
         number, message = item.id, item.message
-        if seen[0] is not Fate.KEPT:
-            self._fates[number], self._shown[number] = seen
         text = message.content
         if not message.calls:
             self._words.add(number, text)

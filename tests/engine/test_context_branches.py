@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from typing import Any
 
@@ -22,10 +23,12 @@ from tests.engine.talking import (
 )
 from tests.engine.vendor import virtual
 from undercroft.errors import StoreError
+from undercroft.layers.context.policy import ContextPolicy
 from undercroft.model.event import ContextCompacted, PromptAssembled
 from undercroft.storage.memory import MemoryJournal, MemoryStore
 from undercroft.testing import CrashingStore
 
+ROOM = ContextPolicy(limit_tokens=6000, reserved_tokens=100)
 # A branch needs more than one compaction.
 SCRIPT = [[look(f"#B{i}"), look(f"#B{i + 50}")] for i in range(4)]
 SCRIPTS: dict[str, Any] = {
@@ -184,3 +187,97 @@ async def test_a_branch_recalls_its_own() -> None:
     async with uc.Runtime(model=Model(scripts, TIGHT), context=TIGHT) as rt:
         outcome = await rt.run(work)
     assert outcome.value == ["row of a;", "row of b;"], outcome.error
+
+
+def waiting_handler() -> Any:
+    """Return a handler of branches in which people have to approve."""
+
+    @uc.tool(writes="money/{order}", approval=True, read_first=False)
+    async def pay(order: str, key: uc.IdempotencyKey) -> str:
+        """Pay an order."""
+        return f"paid {order}; " + "at length, " * 20
+
+    @uc.handler(tools=[*order_tools(), pay])
+    async def work(turn: uc.Turn, message: str) -> list[str]:
+        turn.context.user(message)
+
+        async def branch(name: str) -> str:
+            async with turn.branch(name) as own:
+                own.context.user(f"do-{name} " + message)
+                return await loop(own)
+
+        async def loop(line: uc.Turn) -> str:
+            while (answer := await line.model()).calls:
+                await line.calls(answer.calls)
+            return answer.text
+
+        return list(await asyncio.gather(*map(branch, "ab"), loop(turn)))
+
+    return work
+
+
+def any_scripts(rng: random.Random) -> dict[str, Any]:
+    """Return what is asked of each branch; none pays what another one does."""
+    scripts: dict[str, Any] = {}
+    for name in ("do-a", "do-b", "main"):
+        batches: list[Any] = []
+        for step in range(rng.randrange(2, 6)):
+            calls = [look(f"#{name}{rng.randrange(9)}") for _ in range(rng.randrange(3))]
+            if rng.random() < 0.4:
+                calls.append(uc.Call("pay", {"order": f"#{name}-{step}"}))
+            batches.append(calls or [look("#A1")])
+        scripts[name] = [*batches, f"{name} is done"]
+    return scripts
+
+
+async def decided(seed: int, fault: dict[str, int]) -> tuple[Counter[str], list[str], int]:
+    """Run branches that wait, decide one thing after the other, each in a process of its own."""
+    rng = random.Random(seed)
+    scripts, policy = any_scripts(rng), rng.choice([TIGHT, ROOM])
+    journal, model, target = MemoryJournal(), Slowly(scripts, policy), waiting_handler()
+    said: dict[str, Any] = {
+        "model": model,
+        "context": policy,
+        "summariser": Summariser(took_s=2),
+        "targets": [target],
+        "limits": uc.Limits(services={"model": rng.choice([1, 3])}),
+    }
+    store: MemoryStore = CrashingStore(journal, **fault)
+    commits, turn_id, value = 0, "", None
+    for _ in range(40):
+        async with uc.Runtime(store, ids=InOrder(), **said) as rt:
+            try:
+                if not turn_id:
+                    outcome = await rt.run(target, message="main", session="s-1")
+                else:
+                    outcome = await rt.resume(turn_id)
+                turn_id = outcome.turn_id
+                if outcome.status == "waiting":
+                    step = rng.choice(outcome.waiting).step_id
+                    outcome = await rt.approve(turn_id, step, by="ada")
+            except StoreError:
+                await asyncio.sleep(100)
+            else:
+                assert outcome.status in {"done", "waiting"}, outcome.error
+                value = outcome.value
+        commits = max(commits, getattr(store, "commits", 0))
+        store = MemoryStore(journal)
+        if value is not None:
+            break
+        turn_id = next((turn.head.turn_id for turn in journal.turns.values()), "")
+    assert value == ["do-a is done", "do-b is done", "main is done"], fault
+    check_journal(store, turn_id)
+    model.check()
+    return Counter(model.sent), value, commits
+
+
+@pytest.mark.parametrize("seed", range(8))
+@virtual
+async def test_branches_that_wait_survive_a_crash(seed: int) -> None:
+    """Decided in any order, in as many processes: every prompt is one of the undisturbed turn."""
+    calm, _, commits = await decided(seed, {})
+    rng = random.Random(seed)
+    for _ in range(4):
+        fault = {rng.choice(["crash_before", "crash_after"]): rng.randint(1, commits)}
+        sent, _, _ = await decided(seed, fault)
+        assert set(sent) == set(calm), fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -219,6 +220,22 @@ async def results_come_late(turn: uc.Turn, message: str) -> str:
     return (await turn.model()).text
 
 
+# What turns left behind, the newest last.
+BEHIND: list[uc.Turn] = []
+
+
+@odd
+async def outlives(turn: uc.Turn, message: str) -> str:
+    """Leave code behind that goes on talking when the next turn runs."""
+    for old in BEHIND:
+        with contextlib.suppress(uc.UndercroftError):
+            old.context.user("Is it too late to say this?")
+            old.context.pin("And this?")
+    BEHIND[:] = [turn]
+    turn.context.user(message)
+    return (await turn.model()).text
+
+
 @odd
 async def cannot_be_written(turn: uc.Turn, message: str) -> str:
     """Say something at the end that no journal can hold."""
@@ -311,6 +328,7 @@ SCRIPTS: dict[str, Any] = {
     "at_once": [[uc.Call("slow", {"what": "x"}), look("#A1001")]],
     "cut_short": [[look("#A1002"), uc.Call("very_slow", {"what": "x"})]],
     "misses_model": [ValueError("x")],
+    "outlives": lambda request: "end",
     "cuts_model_off": [HANGS],
     "results_come_late": TWO,
     "calls_beside": [[look("#A1001"), uc.Call("slow", {"what": "x"})]],

@@ -92,8 +92,21 @@ class AskRun(LineRun):
         opened = self.setting.windows.take(self.room, self.session, self.turn_id, self.under)
         self.opened, self.line.window = opened, opened.window
         self.line.told = opened.window.told
-        if self.under is not None and self.under.policy != self.room.policy.hash:
-            self.under = None  # to be written down anew
+        policy = self.room.policy
+        if self.under is not None and self.under.policy == policy.hash:
+            return
+        # At once: the number of the turn is what later ones count on.
+        changed = policy.hash != opened.was
+        self.under = ContextOpened(
+            opened.turn,
+            policy.hash,
+            self.wall_s(),
+            msgspec.Raw(encode(policy.settings)) if changed else NIL,
+            opened.was if changed else "",
+            policy.vocabulary,
+            opened.seen,
+        )
+        self.log.note(self.under)
 
     def sum_up(self) -> None:
         """Write down what the turn said after its last prompt, and how good the context was."""
@@ -114,8 +127,10 @@ class AskRun(LineRun):
     def hand_on(self, status: TurnStatus) -> None:
         """Leave the window to the session's next turn, if this one is over."""
         if self.opened is not None and status.final and not self.left_behind:
+            # Code that outlives its turn keeps the window that was its own.
+            window = self.opened.window.hand_over()
             was = self.opened.was if self.under is None else self.under.policy
-            opened = replace(self.opened, was=was)
+            opened = replace(self.opened, window=window, was=was)
             self.setting.windows.give(self.session, self.turn_id, opened)
 
     # ------------------------------------------------------------------ asking
@@ -331,7 +346,7 @@ class AskRun(LineRun):
         policy, memory = window.policy, window.memory
         assert policy is not None  # noqa: S101  there is a window of some size
         assert memory is not None  # noqa: S101  likewise
-        notes: list[Event] = [*self._opened_now(window)]
+        notes: list[Event] = []
         if made is not None:
             notes.append(_compacted(n, made, summary_n, line.name, at))
         notes.append(
@@ -351,25 +366,6 @@ class AskRun(LineRun):
         if alarm is not None and policy.alarm:
             notes.append(ContextAlarmed(n, alarm.score, alarm.level, alarm.why, at))
         return tuple(notes)
-
-    def _opened_now(self, window: Window) -> list[ContextOpened]:
-        """Return under which policy the turn's prompts are assembled, where nobody said so yet."""
-        opened, policy = self.opened, window.policy
-        if self.under is not None or opened is None or policy is None:
-            return []
-        changed = policy.hash != opened.was
-        settings = msgspec.Raw(encode(policy.settings)) if changed else NIL
-        was = opened.was if changed else ""
-        self.under = ContextOpened(
-            opened.turn,
-            policy.hash,
-            self.wall_s(),
-            settings,
-            was,
-            policy.vocabulary,
-            opened.seen,
-        )
-        return [self.under]
 
     def _news(self, line: Line, record: Record | None) -> tuple[dict[str, list[str]], list[str]]:
         """Return which tools are withdrawn, by service, and what the model is to be told.

@@ -204,7 +204,9 @@ class HandlerRun(AskRun):
         self._note_loops(line, slots)
         results = [slot.result for slot in slots if slot.result is not None]
         for slot, result in zip(slots, results, strict=True):
-            changed = slot.tool is not None and slot.tool.body.changes
+            # What was refused or skipped never began, and changed nothing.
+            began = result.status not in (StepStatus.REFUSED, StepStatus.SKIPPED)
+            changed = began and slot.tool is not None and slot.tool.body.changes
             line.window.add_result(result, slot.data, slot.n, changed=changed)
         return results
 

@@ -159,6 +159,8 @@ class Windows:
         earlier = self._earlier(session, turn_id, under)
         window, was = room.window(), ""
         for one in earlier:
+            if one.head.kind != "handler":
+                continue  # a workflow has a number, and nothing to say
             opened = fold_turn(window, one.events, one.turn)
             was = opened.policy if opened is not None else was
         turn = 1 + max((one.turn for one in earlier), default=-1)

@@ -136,7 +136,7 @@ class Driven:
             self.move(move)
         return self
 
-    def move(self, move: Move) -> None:  # noqa: C901, PLR0912  one branch for each kind
+    def move(self, move: Move) -> None:  # noqa: C901  one branch for each kind
         """Let something happen."""
         window = self.window
         match move:
@@ -283,8 +283,6 @@ class Driven:
         return Driven(self.policy, None, again)
 
 
-def drive(
-    policy: ContextPolicy, talk: Iterable[Move], letters: str | None = None
-) -> Driven:
+def drive(policy: ContextPolicy, talk: Iterable[Move], letters: str | None = None) -> Driven:
     """Return a window that went through a whole talk."""
     return Driven(policy, letters).tell(talk)

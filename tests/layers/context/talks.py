@@ -11,7 +11,14 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from undercroft.layers.context.policy import Action, ContextPolicy, ContextRule, ContextShare, Kind, Section
+from undercroft.layers.context.policy import (
+    Action,
+    ContextPolicy,
+    ContextRule,
+    ContextShare,
+    Kind,
+    Section,
+)
 from undercroft.model.message import ToolSpec
 from undercroft.model.step import Call
 
@@ -94,7 +101,7 @@ UNITS = (
     "I am Ada, ada@example.com, order #A1001. ",
     '{"id":"#A1002","total":"12.50","items":[1,2,3]} ',
     "密碼是甚麼。",
-    "🙂👩‍👩‍👧",  # noqa: RUF001  joined on purpose
+    "🙂👩‍👩‍👧",
     "שלום ",
     "\u202e",
     "\ud800",
@@ -183,7 +190,9 @@ def shares(draw: st.DrawFn, sections: tuple[Section, ...]) -> tuple[ContextShare
         most = draw(st.integers(max(1, least), 100))
         priority = draw(st.integers(0, 50))
         made.append(
-            ContextShare(section=section, priority=priority, min_share=least / 100, max_share=most / 100)
+            ContextShare(
+                section=section, priority=priority, min_share=least / 100, max_share=most / 100
+            )
         )
     return tuple(made)
 
@@ -238,7 +247,9 @@ def policies(
     least: int = 256,
 ) -> ContextPolicy:
     """Return a policy of any kind; windows are small, so that talks fill them."""
-    limit = draw(st.sampled_from([n for n in (256, 512, 1024, 2048, 2048, 4096, 4096) if n >= least]))
+    limit = draw(
+        st.sampled_from([n for n in (256, 512, 1024, 2048, 2048, 4096, 4096) if n >= least])
+    )
     high = draw(st.integers(30, 100))
     return ContextPolicy(
         limit_tokens=limit,

@@ -93,7 +93,7 @@ def fates(told: Window) -> list[Fate]:
 def test_no_more_is_done_than_the_rules_allow(
     policy: ContextPolicy, talk: list[Move], letters: str | None
 ) -> None:
-    """Without need, a kind of content suffers at most what its rule names; pinned it suffers nothing."""
+    """Without need, content suffers at most what its rule names; what is pinned suffers nothing."""
     driven = drive(policy, talk, letters)
     items = {item.id: item for item in driven.window.items}
     for made in filter(None, driven.made):
@@ -352,7 +352,7 @@ def test_a_message_larger_than_the_window_is_named() -> None:
     told.user(text(2_000))
     told.delta()
     squeezed(told, told.pressure())
-    with pytest.raises(ContextOverflowError, match="Item 0.0, a user message") as caught:
+    with pytest.raises(ContextOverflowError, match=r"Item 0\.0, a user message") as caught:
         told.check_fits()
     assert caught.value.tokens > caught.value.limit_tokens == 1_024
     told.user("Sorry: hello.")
@@ -425,7 +425,7 @@ def test_no_failed_summary_ever_changes_anything(
 
 @pytest.mark.parametrize("junk", JUNK)
 def test_junk_is_no_summary(junk: str) -> None:
-    """Nothing, prose, inventions, orders and endless texts are refused, and nothing has changed."""
+    """Nothing, prose, inventions, orders and endless texts are refused, and change nothing."""
     driven = Driven(ROOMY)
     told = driven.window
     for move in long_talk(60):
@@ -463,7 +463,7 @@ def test_a_good_summary_begins_the_count_anew() -> None:
 
 
 def test_older_summaries_are_merged_when_there_is_no_room() -> None:
-    """However long the talk, summaries take no more than their share, and nothing is covered twice."""
+    """However long the talk, summaries keep to their share, and nothing is covered twice."""
     driven = drive(ROOMY, long_talk(200), "i")
     summaries = driven.window.summaries
     assert len({one.id for one in summaries}) == len(summaries)
@@ -533,7 +533,7 @@ def test_compaction_counts_no_more_than_there_is(size: int) -> None:
 
 
 def test_a_talk_of_many_turns_is_kept_small() -> None:
-    """Sixty turns and more under a small window: never over, never refused, laws hold at the end."""
+    """Many turns under a small window: never over, never refused."""
     driven = drive(ContextPolicy(limit_tokens=2_048, reserved_tokens=128), made_up(3, 150), "i")
     assert driven.turn > 10
     assert not driven.overflows

@@ -49,7 +49,8 @@ class Ids:
         self.begun = 0
 
     def turn(self, at: float) -> str:
-        """Return the next one."""
+        """Return the next one, whenever that is."""
+        del at
         self.begun += 1
         return f"t-{self.begun:09}"
 
@@ -99,7 +100,10 @@ class RefusedError(Exception):
 @uc.tool(reads="order/{order_id}")
 async def get_order(order_id: str, words: int) -> dict[str, Any]:
     """Return an order."""
-    return {"order_id": order_id, "items": [f"SKU{order_id[2:]}{n} stands here" for n in range(words)]}
+    return {
+        "order_id": order_id,
+        "items": [f"SKU{order_id[2:]}{n} stands here" for n in range(words)],
+    }
 
 
 @uc.tool(reads="text")
@@ -229,7 +233,7 @@ def live(
     stores: Sequence[Store],
     ids: Ids | None = None,
 ) -> Life:
-    """Run the turns of a session, each store in a runtime of its own, and return what came of it."""
+    """Run a session, the same number of turns on each store; return what came of it."""
     MODEL.requests.clear()
     summariser = None if letters is None else Summariser(letters)
     options: dict[str, Any] = {
@@ -251,8 +255,9 @@ def live(
                     ended = await rt.run(scripted, session="s", moves=moves)
                     outcomes.append(str(ended.status))
                 if store is stores[-1]:
-                    for head in reversed(store.heads(session="s", limit=1_000)):
-                        events.append(list(decode_frames(store.frames(head.turn_id) or [])))
+                    heads = reversed(store.heads(session="s", limit=1_000))
+                    frames = [store.frames(head.turn_id) or [] for head in heads]
+                    events.extend(list(decode_frames(one)) for one in frames)
 
     asyncio.run(run())
     asked = [] if summariser is None else summariser.requests
@@ -303,7 +308,12 @@ def shop(turns: int, words: int = 12) -> list[Script]:
         [
             ["system", "You help."],
             ["user", f"What of order #A{1000 + number}? I am user{number}@example.com."],
-            ["ask", "", [["get_order", {"order_id": f"#A{1000 + number}", "words": words}, "c"]], 0],
+            [
+                "ask",
+                "",
+                [["get_order", {"order_id": f"#A{1000 + number}", "words": words}, "c"]],
+                0,
+            ],
             ["calls", 1],
             ["ask", f"Order #A{1000 + number} is fine. " * 5, [], None],
         ]

@@ -1,4 +1,4 @@
-"""What a window keeps whatever it is told, under every policy and with every writer of summaries."""
+"""What a window keeps, whatever it is told, under every policy, whoever writes summaries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base
 LOOSE = policies(rules=LOOSE_RULES, shared=st.just(()))
 
 
-@settings(max_examples=60, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, WRITERS)
 def test_all_laws_hold_after_every_move(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -101,14 +101,14 @@ def test_all_laws_hold_in_any_order_of_moves() -> None:
     """As above, where each move is chosen in the light of those before it."""
     run_state_machine_as_test(
         Machine,
-        settings=settings(max_examples=15, stateful_step_count=25, suppress_health_check=SLOW),
+        settings=settings(max_examples=12, stateful_step_count=25, suppress_health_check=SLOW),
     )
 
 
 # ---------------------------------------------------------------------- doing it again
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, WRITERS)
 def test_asking_again_changes_nothing(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -125,7 +125,7 @@ def test_asking_again_changes_nothing(
             assert not any(driven.made[made:])
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS)
 def test_compacting_again_changes_nothing(policy: ContextPolicy, talk: list[Move]) -> None:
     """Compaction is idempotent: the second one finds nothing to do."""
@@ -139,7 +139,7 @@ def test_compacting_again_changes_nothing(policy: ContextPolicy, talk: list[Move
     assert driven.window.messages == before
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, WRITERS)
 def test_there_is_no_compaction_without_growth(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -157,7 +157,7 @@ def test_there_is_no_compaction_without_growth(
             left = driven.window.counted_tokens
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, WRITERS)
 def test_the_same_log_gives_the_same_bytes(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -179,7 +179,7 @@ import sys
 from tests.layers.context.test_invariants import digest
 print(digest(int(sys.argv[1])))
 """
-WINDOWS = (512, 1_500, 4_000)
+WINDOWS = (512, 2_000)
 
 
 def digest(seed: int) -> str:
@@ -205,7 +205,7 @@ def test_the_same_log_gives_the_same_bytes_in_every_process() -> None:
             check=True,
             text=True,
         ).stdout
-        for seed in ("0", "1", "4711")
+        for seed in ("0", "4711")
     }
     assert len(found) == 1
 
@@ -213,7 +213,7 @@ def test_the_same_log_gives_the_same_bytes_in_every_process() -> None:
 # ---------------------------------------------------------------------- pressure
 
 
-@settings(max_examples=60, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(shared=st.just(())), TALKS, WRITERS)
 def test_without_pressure_nothing_is_compacted(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -229,7 +229,7 @@ def test_without_pressure_nothing_is_compacted(
                 assert made.before > policy.high_tokens
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, WRITERS)
 def test_a_larger_window_loses_no_pin_and_no_minimum(
     policy: ContextPolicy, talk: list[Move], letters: str | None
@@ -244,7 +244,7 @@ def test_a_larger_window_loses_no_pin_and_no_minimum(
         assert not large.overflows
 
 
-@settings(max_examples=40, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(LOOSE, TALKS, WRITERS, st.sampled_from((1, 3)))
 def test_what_does_not_fit_never_blocks_later_work(
     policy: ContextPolicy, talk: list[Move], letters: str | None, times: int
@@ -266,12 +266,12 @@ def test_what_does_not_fit_never_blocks_later_work(
         law(driven)
 
 
-@settings(max_examples=30, suppress_health_check=SLOW)
+@settings(max_examples=20, suppress_health_check=SLOW)
 @given(policies(), TALKS, PINS, st.integers(0, 30))
 def test_a_pin_stands_from_the_next_prompt_on(
     policy: ContextPolicy, talk: list[Move], pins: tuple[str, ...], place: int
 ) -> None:
-    """Whether it is pinned before the first prompt or in the middle, it stands once from then on."""
+    """Pinned before the first prompt or in the middle, it stands there once from then on."""
     driven = Driven(policy).tell(talk[:place])
     sent = len(driven.sent)
     driven.tell([*map(Pin, pins), *map(Pin, pins), *talk[place:]])

@@ -27,7 +27,7 @@ from undercroft.layers.context.policy import (
     Section,
 )
 
-WINDOW = {
+WINDOW: dict[str, Any] = {
     "limit_tokens": 8_000,
     "reserved_tokens": 1_000,
     "high_share": 0.9,
@@ -50,7 +50,10 @@ BAD_POLICIES: list[tuple[str, Mapping[str, Any]]] = [
     *(("summarise_above_tokens", {"summarise_above_tokens": v}) for v in (0, -1, 0.5, None)),
     *(("summary_failures_max", {"summary_failures_max": v}) for v in (0, -1, 0.5, None)),
     *(("vocabulary", {"vocabulary": v}) for v in ("", None, 5)),
-    *(("pins", {"pins": v}) for v in ("a text", None, 5, (1,), ("",), ("a", "a"), {"a": 1}, ("\ud800",))),
+    *(
+        ("pins", {"pins": v})
+        for v in ("a text", None, 5, (1,), ("",), ("a", "a"), {"a": 1}, ("\ud800",))
+    ),
     *(("shares", {"shares": v}) for v in (None, 5, ("recent",), {"recent": 1})),
     *(("rules", {"rules": v}) for v in (None, 5, ("keep",), {"user": "keep"})),
     *(("recall", {"recall": v}) for v in ("no", None, 2)),
@@ -176,7 +179,7 @@ RULE = st.builds(
 
 @given(st.lists(RULE, max_size=6), st.sampled_from(Kind), st.sampled_from(("", "send", "other")))
 def test_the_last_rule_that_fits_counts(rules: list[ContextRule], kind: Kind, tool: str) -> None:
-    """Of the rules that fit a kind and a tool the last one counts; before them the ordinary ones."""
+    """Of the rules that fit a kind and a tool the last one counts; else an ordinary one does."""
     policy = ContextPolicy(**WINDOW, rules=tuple(rules))
     fitting = [one for one in (*RULES, *rules) if one.kind == kind and one.tool in ("", tool)]
     assert policy.rule(kind, tool) is fitting[-1]

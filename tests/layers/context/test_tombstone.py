@@ -76,7 +76,9 @@ def test_what_is_no_handle_stands_for_nothing(text: str) -> None:
         assert re.fullmatch(r"\s*r\d+\.\d+\s*", text)
 
 
-@pytest.mark.parametrize("text", ["r0.9999999", f"r0.{2**20}", "r" + "9" * 5_000 + ".1", "r0.1" * 9])
+@pytest.mark.parametrize(
+    "text", ["r0.9999999", f"r0.{2**20}", "r" + "9" * 5_000 + ".1", "r0.1" * 9]
+)
 def test_a_handle_beyond_all_items_stands_for_nothing(text: str) -> None:
     """No handle reaches into the numbers of another turn."""
     assert item_of(text) is None
@@ -115,8 +117,11 @@ def test_handles_stand_for_the_same_bytes(texts: list[str], recall: bool) -> Non
             assert "".join(cuts) == text
             if recall and item.shown is not None:
                 assert f'handle="{item.handle}"' in item.shown.content
-            assert recall or item.shown is None or HANDLE.search(item.shown.content) is None or (
-                HANDLE.search(text) is not None
+            assert (
+                recall
+                or item.shown is None
+                or HANDLE.search(item.shown.content) is None
+                or (HANDLE.search(text) is not None)
             )
 
 
@@ -131,7 +136,7 @@ def test_pieces_that_a_model_reads_are_the_whole(text: str, limit: int) -> None:
     handle, start, read = told.items[-1].handle, 0, ""
     for _ in range(len(text) + 1):
         given_ = told.recalled(handle, start)
-        note = f"\n[undercroft: the next begins at start="
+        note = "\n[undercroft: the next begins at start="
         body, found, rest = given_.rpartition(note)
         if not found or text[start:] == given_:
             read += given_

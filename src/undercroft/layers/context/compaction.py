@@ -321,6 +321,12 @@ class _Work:
             elided = [self._elide(item, section, reason, least=Action.KEEP) for item in unit]
             if not any(elided) and self._above_floor(section, unit):
                 self._take(unit, section, reason, Action.KEEP)
+        for unit in self.units(0, self.scene.unseen_at):
+            if self.total <= enough:
+                return
+            section = self._section_of(unit)
+            if any(self._tokens(item) for item in unit) and self._above_floor(section, unit):
+                self._take(unit, section, reason, Action.KEEP)
 
     def make_fit(self) -> None:
         """Take even what the model has not seen yet, largest first, before the prompt fails."""

@@ -6,10 +6,12 @@ journaled by reference to the step it came from; no prompt holds a result withou
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from undercroft.errors import ContextError, DeclarationError
 from undercroft.layers.context.counting import Anchor, Counts
@@ -66,6 +68,7 @@ class Conversation:
         "_listed",
         "_memory",
         "_open",
+        "_over",
         "_pins",
         "_pins_sent",
         "_place",
@@ -104,7 +107,7 @@ class Conversation:
         self._pins: list[str] = list(policy.pins) if policy is not None else []
         self._pins_sent = len(self._pins)
         self._view.set_pins(self._pins)
-        self._frozen = False
+        self._frozen = self._over = False
         self._known: deque[int] = deque()
         if memory is not None:
             memory.watch(self._by_id)
@@ -143,6 +146,7 @@ class Conversation:
         """
         if not text:
             raise DeclarationError("turn.context.pin", "the text is empty", "Pin what must stay.")
+        self._check_open()
         text = clean(text)
         if text not in self._pins:
             self._pins.append(text)
@@ -248,6 +252,7 @@ class Conversation:
         changed: bool | None = None,
         ok: bool = True,
     ) -> Item:
+        self._check_open()
         if self._place >= ITEMS_PER_TURN_MAX:
             raise ContextError(
                 "turn.context",
@@ -378,6 +383,18 @@ class Conversation:
         self._anchor.forget()
         if self._memory is not None:
             self._memory.begin_turn()
+
+    def hand_over(self) -> Self:
+        """Return the window for the next turn of the session; nothing is added to this one."""
+        other = copy.copy(self)
+        self._over = True
+        return other
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise DeclarationError(
+                "turn.context", "the turn is over", "Say it while the turn runs, or in another."
+            )
 
     @property
     def turn(self) -> int:

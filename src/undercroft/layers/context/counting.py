@@ -154,8 +154,8 @@ def _json(data: Any, place: str, what: str) -> str:
 # cached, or of something else. An estimate that is as high as that is none of a conversation.
 _BELIEVED_FROM: Final = 2
 # And up to this, since pictures and what a provider adds are not counted here.
-_BELIEVED_TIMES: Final = 16
-_BELIEVED_MORE: Final = 65_536
+_BELIEVED_TIMES: Final = 8
+_BELIEVED_MORE: Final = 1_024
 # Up to this, more than we counted means that other text will be more as well; beyond it there is
 # something in the prompt that is not text.
 _SHORT_TIMES: Final = 2

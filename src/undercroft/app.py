@@ -65,8 +65,7 @@ class SystemClock:
 class SystemIds:
     """Ids that sort by time and cannot be guessed."""
 
-    def __init__(self) -> None:
-        self._last_ms = 0
+    _last_ms = 0
 
     def turn(self, at: float) -> str:
         """Return a new id: milliseconds since 1970 and 48 random bits, both in hex.

@@ -152,7 +152,8 @@ def test_a_session_that_is_not_there_is_named(face: Face) -> None:
 
 def test_a_session_without_a_policy_says_how_to_give_one(face: Face) -> None:
     """Nothing is wrong with it, so the exit code is 0; there is nothing to draw either."""
-    assert face.use("run", "app.py:order", "--input", EMAIL, "--session", "s-7").exit_code == 0
+    ran = face.use("run", "app.py:order", "--input", EMAIL, "--session", "s-7")
+    assert ran.exit_code == 0, ran.stderr
     result = face.use("context", "s-7")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (

@@ -429,8 +429,7 @@ async def _crash(talk: Talk, commit: int, when: str) -> Crash | None:
         )
         lives.outcomes.clear()
         for found in (await rt.recover()).values():
-            if isinstance(found, Exception):
-                raise AssertionError(f"{when} {commit}: {found}") from found
+            assert isinstance(found, uc.Outcome), f"{when} {commit}: {found}"
         heads = list(reversed(rt.turns()))
         for head in heads:
             await lives.settle(rt, await rt.resume(head.turn_id))
@@ -450,9 +449,10 @@ def _answered(store: Any, turn_id: str, name: str) -> int:
 async def check_crashes(talk: Talk) -> Held:
     """Assert that a session comes out the same wherever its process dies; return it whole."""
     calm = await whole(talk)
+    # To lose a commit is to keep all before it.
+    await check_crash(talk, calm, 1, "crash_before")
     for commit in range(1, await commits_of(talk) + 1):
-        for when in ("crash_before", "crash_after"):
-            await check_crash(talk, calm, commit, when)
+        await check_crash(talk, calm, commit, "crash_after")
     return calm
 
 

@@ -125,8 +125,7 @@ async def _held(options: dict[str, Any], fault: dict[str, int]) -> Any:
         store = MemoryStore(journal)
         async with uc.Runtime(store, ids=InOrder(), **said) as rt:
             for found in (await rt.recover()).values():
-                if isinstance(found, Exception):
-                    raise AssertionError(f"{fault}: {found}") from found
+                assert isinstance(found, uc.Outcome), f"{fault}: {found}"
             heads = rt.turns()
             if heads:
                 outcome = await rt.resume(heads[0].turn_id)
@@ -142,17 +141,16 @@ async def _held(options: dict[str, Any], fault: dict[str, int]) -> Any:
 
 
 @pytest.mark.parametrize("limited", [False, True], ids=["free", "one at a time"])
-@pytest.mark.parametrize("when", ["crash_before", "crash_after"])
 @virtual
-async def test_branches_survive_a_crash_at_every_commit(when: str, *, limited: bool) -> None:
+async def test_branches_survive_a_crash_at_every_commit(*, limited: bool) -> None:
     """Each prompt of each branch is sent as it would have been; none is made up anew."""
     limits = uc.Limits(services={"model": 1, "summaries": 1}) if limited else None
     options: dict[str, Any] = {"limits": limits}
     calm, asked, commits = await _held(options, {})
     for commit in range(1, commits + 1):
-        sent, summaries, _ = await _held(options, {when: commit})
-        assert set(sent) == set(calm), f"{when} {commit}"
-        assert set(summaries) == set(asked), f"{when} {commit}"
+        sent, summaries, _ = await _held(options, {"crash_after": commit})
+        assert set(sent) == set(calm), commit
+        assert set(summaries) == set(asked), commit
 
 
 @virtual
@@ -216,6 +214,9 @@ def waiting_handler() -> Any:
     return work
 
 
+SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))]
+
+
 def any_scripts(rng: random.Random) -> dict[str, Any]:
     """Return what is asked of each branch; none pays what another one does."""
     scripts: dict[str, Any] = {}
@@ -232,7 +233,7 @@ def any_scripts(rng: random.Random) -> dict[str, Any]:
 
 async def decided(seed: int, fault: dict[str, int]) -> tuple[Counter[str], list[str], int]:
     """Run branches that wait, decide one thing after the other, each in a process of its own."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  the same each time
     scripts, policy = any_scripts(rng), rng.choice([TIGHT, ROOM])
     journal, model, target = MemoryJournal(), Slowly(scripts, policy), waiting_handler()
     said: dict[str, Any] = {
@@ -271,12 +272,12 @@ async def decided(seed: int, fault: dict[str, int]) -> tuple[Counter[str], list[
     return Counter(model.sent), value, commits
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 @virtual
 async def test_branches_that_wait_survive_a_crash(seed: int) -> None:
     """Decided in any order, in as many processes: every prompt is one of the undisturbed turn."""
     calm, _, commits = await decided(seed, {})
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  the same each time
     for _ in range(4):
         fault = {rng.choice(["crash_before", "crash_after"]): rng.randint(1, commits)}
         sent, _, _ = await decided(seed, fault)

@@ -11,10 +11,10 @@ import pytest
 
 import undercroft as uc
 from tests.engine.talking import (
+    HANGS,
     Talk,
     apart,
     assert_same,
-    HANGS,
     change,
     check_crashes,
     look,
@@ -211,6 +211,26 @@ async def calls_beside(turn: uc.Turn, message: str) -> str:
 
 
 @odd
+async def asks_twice_at_once(turn: uc.Turn, message: str) -> str:
+    """Take the first of two answers that there is, and go on with its calls."""
+    turn.context.user(message)
+    first, second = await asyncio.gather(turn.model(), turn.model())
+    await turn.calls((second.calls or first.calls)[:1])
+    turn.context.user("rest of it")
+    return (await turn.model()).text
+
+
+@odd
+async def makes_calls_twice(turn: uc.Turn, message: str) -> str:
+    """Make the very same calls once more."""
+    turn.context.user(message)
+    answer = await turn.model()
+    await turn.calls(answer.calls)
+    await turn.calls(answer.calls)
+    return (await turn.model()).text
+
+
+@odd
 async def results_come_late(turn: uc.Turn, message: str) -> str:
     """Say something between the calls and their results."""
     turn.context.user(message)
@@ -324,15 +344,16 @@ TWO = [[look("#A1001"), look("#A1002")], "end"]
 SCRIPTS: dict[str, Any] = {
     **dict.fromkeys(ODD, TWO),
     "forgets_and_asks": TWO,
-    "rest": [[], "rest is said"],
+    "rest": lambda _: "rest is said",
+    "asks_twice_at_once": lambda _: [look("#A1001"), look("#A1002")],
     "at_once": [[uc.Call("slow", {"what": "x"}), look("#A1001")]],
     "cut_short": [[look("#A1002"), uc.Call("very_slow", {"what": "x"})]],
     "misses_model": [ValueError("x")],
-    "outlives": lambda request: "end",
+    "outlives": lambda _: "end",
     "cuts_model_off": [HANGS],
     "results_come_late": TWO,
     "calls_beside": [[look("#A1001"), uc.Call("slow", {"what": "x"})]],
-    "It": lambda request: "It is fine.",
+    "It": lambda _: "It is fine.",
     "model_fails": [ValueError("x")],
     "look": [[look("#A1001")], "It is open."],
 }

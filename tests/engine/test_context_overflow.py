@@ -184,7 +184,13 @@ async def test_many_huge_results_at_once_fit() -> None:
 
 async def test_a_window_too_small_for_its_tools_says_so() -> None:
     """Before anything is sent, with the sections that take the room."""
-    held = await whole(Talk(lambda: talker(rows()), ["hello"], policy=ContextPolicy(limit_tokens=300, reserved_tokens=10)))
+    held = await whole(
+        Talk(
+            lambda: talker(rows()),
+            ["hello"],
+            policy=ContextPolicy(limit_tokens=300, reserved_tokens=10),
+        )
+    )
     (outcome,) = held.outcomes
     assert outcome.error is not None
     assert outcome.error.type == "ContextOverflowError"

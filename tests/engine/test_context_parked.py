@@ -11,9 +11,12 @@ from tests.engine.talking import (
     TIGHT,
     InOrder,
     Model,
+    Summariser,
     check_journal,
+    check_prompt,
     look,
     order_tools,
+    talker,
     written,
 )
 from undercroft.layers.context.policy import ContextPolicy
@@ -33,7 +36,7 @@ def handler() -> Any:
     @uc.tool(writes="money/{order}", approval=True, read_first=False)
     async def pay(order: str, key: uc.IdempotencyKey) -> str:
         """Pay an order."""
-        return f"paid {order}"
+        return f"paid {order}; receipt R-777-{order}"
 
     @uc.handler(tools=[*order_tools(), pay])
     async def talk(turn: uc.Turn, message: str) -> str:
@@ -163,3 +166,88 @@ async def test_compaction_of_a_later_turn_hits_its_own_items_once_the_first_is_d
     async with session.runtime() as rt:
         await session.say(rt, "thanks again")
     session.check()
+
+
+@pytest.mark.parametrize("summaries", [False, True], ids=["none", "ideal"])
+async def test_what_an_earlier_turn_learnt_late_is_not_lost(*, summaries: bool) -> None:
+    """Though a later turn had compacted it before it was there: it is shown, or can be recalled."""
+    session = Session(TIGHT)
+    async with session.runtime(summariser=Summariser() if summaries else None) as rt:
+        first = await session.say(rt, "pay #A1001")
+        await session.say(rt, "look at the others")
+        await session.say(rt, "look again at the others")
+        assert (await rt.approve(first.turn_id, by="ada")).value == "Paid."
+        await session.say(rt, "thanks")
+    session.check(first)
+    shown = session.last
+    handles = [part.partition('"')[0] for part in shown.split('recall(handle=\\"')[1:]]
+    assert "R-777" in shown or "r0.4" in handles, shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, ROOM), (ROOM, None), (ROOM, TIGHT), (TIGHT, ROOM)],
+    ids=["comes", "goes", "shrinks", "grows"],
+)
+async def test_a_turn_that_waits_outlives_a_change_of_policy(
+    before: ContextPolicy | None, after: ContextPolicy | None
+) -> None:
+    """Also where there was none, or is none any more: what was asked is not asked again."""
+    session = Session()
+    target, model = session.target, session.model
+    model.policy = None
+    options: dict[str, Any] = {"model": model, "targets": [target], "ids": InOrder()}
+    async with uc.Runtime(MemoryStore(session.journal), context=before, **options) as rt:
+        await session.say(rt, "hello")
+        await session.say(rt, "look at the others")
+        parked = await session.say(rt, "pay #A1001")
+    asked = len(model.requests)
+    async with uc.Runtime(MemoryStore(session.journal), context=after, **options) as rt:
+        outcome = await rt.approve(parked.turn_id, by="ada")
+        assert (outcome.status, outcome.value) == ("done", "Paid."), outcome.error
+        assert len(model.requests) == asked + 1
+        later = await session.say(rt, "thanks")
+        if after is not None:
+            for request in model.requests[asked:]:
+                check_prompt(request, after)
+            check_journal(MemoryStore(session.journal), later.turn_id)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one process", "many"])
+@pytest.mark.parametrize("policy", [ROOM, TIGHT], ids=["room", "tight"])
+async def test_a_turn_in_doubt_is_settled_after_later_ones(
+    policy: ContextPolicy, *, many: bool
+) -> None:
+    """What a person says of it is the result that its model reads, and later turns."""
+
+    @uc.tool(writes="wires/{order}", read_first=False)
+    async def wire(order: str) -> str:
+        """Send money."""
+        raise ConnectionResetError("lost")
+
+    target = talker([*order_tools(), wire])
+    scripts = {**SCRIPTS, "wire": [[look("#A7"), uc.Call("wire", {"order": "#A7"})], "Wired."]}
+    model, journal = Model(scripts, policy), MemoryJournal()
+    options: dict[str, Any] = {"model": model, "context": policy, "targets": [target]}
+    options["ids"] = InOrder()
+    rt = uc.Runtime(MemoryStore(journal), **options)
+    await rt.__aenter__()
+    doubtful: uc.Outcome | None = None
+    for text in ("hello", "wire it", "look at the others", "SETTLE", "thanks"):
+        if many:
+            await rt.__aexit__(None, None, None)
+            rt = uc.Runtime(MemoryStore(journal), **options)
+            await rt.__aenter__()
+        if text == "SETTLE":
+            assert doubtful is not None
+            outcome = await rt.settle(doubtful.turn_id, applied=True, by="ada", value="wired 7")
+            assert outcome.value == "Wired.", outcome.error
+            assert any(m.content == "wired 7" for m in model.requests[-1].messages)
+        else:
+            outcome = await rt.run(target, message=text, session="s-1")
+            doubtful = outcome if outcome.status == "in_doubt" else doubtful
+    await rt.__aexit__(None, None, None)
+    assert doubtful is not None
+    check_journal(MemoryStore(journal), doubtful.turn_id)
+    model.check()
+    assert any(m.content == "Wired." for m in model.requests[-1].messages)

@@ -63,7 +63,7 @@ async def recalled(*calls: uc.Call, policy: ContextPolicy = BIG) -> tuple[list[A
 
 
 async def test_a_range_is_what_stands_there() -> None:
-    """Characters, from and to, of the original; without an end as much as fits, and where to go on."""
+    """Characters, from and to, of the original; without an end as much as fits."""
     results, outcome = await recalled(
         recall(handle="r0.2", start=100, end=140),
         recall(handle="r0.2", start=len(TEXT) - 5),
@@ -123,7 +123,7 @@ async def test_a_handle_expires_after_so_many_turns(*, apart: bool) -> None:
         limit_tokens=3000, reserved_tokens=200, result_max_share=0.2, recall_turns=2
     )
     journal = MemoryJournal()
-    fetch = [[recall(handle="r0.2", start=0, end=30)], "end"]
+    fetch: list[Any] = [[recall(handle="r0.2", start=0, end=30)], "end"]
     model = Model({"rows": ROWS, "fetch": fetch})
     options: dict[str, Any] = {"model": model, "context": policy, "ids": InOrder()}
     found = []

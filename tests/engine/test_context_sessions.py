@@ -116,7 +116,10 @@ async def test_two_turns_of_a_session_at_once_are_one_after_the_other(*, many: b
 async def test_no_two_calls_of_a_session_have_one_id() -> None:
     """Whatever the provider gives: none, the same in each answer, or the same in each turn."""
     policy = ContextPolicy(limit_tokens=12_000, reserved_tokens=100)
-    same = [uc.Call("look", {"order": "#A1"}, "call_0"), uc.Call("look", {"order": "#A2"}, "call_1")]
+    same = [
+        uc.Call("look", {"order": "#A1"}, "call_0"),
+        uc.Call("look", {"order": "#A2"}, "call_1"),
+    ]
     none = [look("#A1"), look("#A2")]
     prompts = []
     for calls in (same, none):

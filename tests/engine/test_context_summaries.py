@@ -205,6 +205,7 @@ async def test_a_broken_summariser_does_not_close_off_the_model() -> None:
 
         async def complete(self, request: uc.ModelRequest) -> uc.Answer:
             """Fail."""
+            del request
             self.asked += 1
             raise ConnectionError("down")
 

@@ -83,7 +83,7 @@ async def test_notices_are_the_same_in_another_process() -> None:
     plan = (("hello", False), ("go", True), ("on", True), ("back", False), ("bye", False))
     prompts = []
     for many in (False, True):
-        calls = [[look("#A1")], [look("#A2")], "end"]
+        calls: list[Any] = [[look("#A1")], [look("#A2")], "end"]
         model = Model({"go": calls, "on": calls, "back": calls}, ROOM)
         target, journal = talker([*vendor_tools(Vendor()), *order_tools()]), MemoryJournal()
         options: dict[str, Any] = {"model": model, "context": ROOM, "ids": InOrder()}
@@ -163,7 +163,10 @@ async def test_a_turn_without_budget_for_its_model_leaves_the_session_as_it_is()
     """Spent: the next turn goes on, the same in every process."""
     prompts = []
     for many in (False, True):
-        model, journal = Model({"look": [[look("#A1")], [look("#A2")], "end"]}, ROOM), MemoryJournal()
+        model, journal = (
+            Model({"look": [[look("#A1")], [look("#A2")], "end"]}, ROOM),
+            MemoryJournal(),
+        )
         options: dict[str, Any] = {"model": model, "context": ROOM, "ids": InOrder()}
         target = talker(order_tools())
         plan = (("look one", 2), ("look two", 3), ("hello", None), ("bye", None))

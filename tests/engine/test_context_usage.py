@@ -337,8 +337,6 @@ async def test_an_alarm_is_written_down_once_it_is_one(*, alarm: bool) -> None:
 
 async def test_usage_and_summaries_survive_a_crash_together() -> None:
     """What was reported is part of what is recorded."""
-    talk = Talk(
-        lambda: talker(order_tools()), SAYS[:4], SCRIPTS, TIGHT, (None,), usage=times(1.15)
-    )
+    talk = Talk(lambda: talker(order_tools()), SAYS[:4], SCRIPTS, TIGHT, (None,), usage=times(1.15))
     held = await check_crashes(talk)
     assert held.asked

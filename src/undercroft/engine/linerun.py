@@ -148,7 +148,8 @@ class LineRun(ExitRun):
     async def park(self) -> None:
         """Wait to be unwound: nothing more can run until somebody decides."""
         self.busy -= 1
-        self.park_if_idle()
+        # Other lines may be about to begin: on a replay this one comes here without a pause.
+        asyncio.get_running_loop().call_later(PARK_GRACE_S, self.park_if_idle)
         try:
             await asyncio.get_running_loop().create_future()
         finally:

@@ -30,7 +30,7 @@ from undercroft.layers.context.policy import ContextPolicy
 from undercroft.model.message import Message, ToolSpec
 
 SMALL = ContextPolicy(limit_tokens=1_000, reserved_tokens=100)
-MEDIUM = ContextPolicy(limit_tokens=4_000, reserved_tokens=400)
+MEDIUM = ContextPolicy(limit_tokens=4_000, reserved_tokens=400, low_share=0.6)
 LARGE = ContextPolicy(limit_tokens=1_000_000)
 CALL = {"id": "c", "type": "function", "function": {"name": "find", "arguments": "{}"}}
 
@@ -483,14 +483,15 @@ def test_what_is_no_recall_is_refused() -> None:
 
 def test_what_was_left_out_expires_after_so_many_turns() -> None:
     """A handle is good for as many of the user's messages as the policy says, and then says so."""
-    policy = ContextPolicy(limit_tokens=4_000, reserved_tokens=400, recall_turns=20)
+    policy = ContextPolicy(limit_tokens=4_000, reserved_tokens=400, low_share=0.6, recall_turns=20)
     ctx = filled(policy=policy)
-    line = ctx.report().of(Fate.ELIDED)[0]
+    line = ctx.report().of(Fate.ELIDED)[-1]
     turn = int(line.item.split(".")[0])
-    for number in range(steps(ctx), 21 + turn):
-        ctx.add(step(number))
+    for _ in range(10):
+        ctx.user("And now?")
         assert ctx.recall(line.handle) == long(turn)
-    ctx.user("And now?")
+    for _ in range(11):
+        ctx.user("And now?")
     with pytest.raises(ContextError, match="expired"):
         ctx.recall(line.handle)
 

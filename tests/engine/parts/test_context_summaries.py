@@ -15,11 +15,17 @@ from tests.layers.context.ideal import ideal
 from tests.layers.context.providers import check_anthropic, check_openai
 from undercroft.engine.parts.context import CacheUse, Context
 from undercroft.layers.context.items import Fate
-from undercroft.layers.context.policy import ContextPolicy
+from undercroft.layers.context.policy import ContextPolicy, ContextShare
 from undercroft.model.message import Answer, Message, ModelRequest, Usage
 from undercroft.testing.clock import run_virtual
 
-POLICY = ContextPolicy(limit_tokens=4_000, reserved_tokens=400)
+POLICY = ContextPolicy(
+    limit_tokens=4_000,
+    reserved_tokens=400,
+    high_share=0.9,
+    low_share=0.5,
+    shares=(ContextShare(section="summaries", priority=30, max_share=0.5),),
+)
 
 Ask = Callable[[list[dict[str, str]]], Awaitable[str]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from undercroft.errors import ContextOverflowError, DeclarationError
 from undercroft.layers.context.conversation import NO_RESULT
 from undercroft.layers.context.counting import Counts
 from undercroft.layers.context.memory import Memory
-from undercroft.layers.context.policy import ContextPolicy
+from undercroft.layers.context.policy import ContextPolicy, Section
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.layers.context.summary import Summary
 from undercroft.model.message import Answer, Message, ToolSpec, Usage
@@ -49,6 +49,8 @@ JUNK = (
     json.dumps({"facts": [{"text": "very long " * 20_000, "sources": ["m1"]}]}),
     "\ud800",
 )
+
+Sizes: TypeAlias = dict[Section, int]
 
 
 def whole(text: str) -> str:
@@ -99,7 +101,7 @@ class Driven:
         told: Messages of items, as they were told.
         sent: Prompts that were sent.
         made: By number of prompt, what was done before it; of squeezes as well.
-        sizes: Of the window, before and after each compaction, as counted.
+        sizes: Of its sections, before and after each compaction, as counted.
         again: What is done again instead of being decided.
     """
 
@@ -110,7 +112,7 @@ class Driven:
     told: list[Message] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     made: list[Compaction | None] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[tuple[Sizes, Sizes]] = field(default_factory=list)
     pins: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     open: dict[str, str] = field(default_factory=dict)
@@ -118,8 +120,8 @@ class Driven:
     steps: int = 0
     overflows: int = 0
     frozen: bool = False
-    # Whether the head of the prompt is another one than that of the last prompt that was sent.
-    headed: bool = True
+    # System texts and pins of the last prompt that was sent, until it is compacted.
+    head: tuple[list[str], list[str]] | None = None
     newest_user: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,6 +129,11 @@ class Driven:
         self.window = Window(self.policy, self.counts, Memory())
         self.writer = None if self.letters is None else Writer(self.letters)
         self.pins += self.policy.pins
+
+    @property
+    def headed(self) -> bool:
+        """Whether the prompt begins with another head than the last one that was sent."""
+        return self.head != (self.said, self.pins)
 
     # ------------------------------------------------------------------ moves
 
@@ -151,7 +158,6 @@ class Driven:
                 if not self.frozen:
                     window.system(text)
                     self.said.append(whole(text))
-                    self.headed = True
             case Pin(text):
                 self._pin(text)
             case Notice(text):
@@ -186,7 +192,6 @@ class Driven:
         else:
             if whole(text) not in self.pins:
                 self.pins.append(whole(text))
-                self.headed = True
 
     def _results(self, of: Sequence[tuple[int, str]]) -> None:
         for place, text in of:
@@ -238,16 +243,16 @@ class Driven:
         tokens = window.tokens
         window.asked()
         self.sent.append(Sent(window.messages, window.breakpoints, tokens, made))
-        self.headed = False
+        self.head = list(self.said), list(self.pins)
         return True
 
     def make_room(self, why: str) -> Compaction | None:
         """Compact the window if there is a reason, or do again what was done."""
-        before = self.window.counted_tokens
+        before = self.window.sections()
         made = self._compacted(why)
         if made is not None:
-            self.headed = True
-            self.sizes.append((before, self.window.counted_tokens))
+            self.head = None
+            self.sizes.append((before, self.window.sections()))
         self.made.append(made)
         return made
 

@@ -174,7 +174,7 @@ def groups_go_as_one(driven: Driven) -> None:
 def compaction_makes_no_prompt_larger(driven: Driven) -> None:
     """What was compacted is no larger than it was, as we count."""
     for before, after in driven.sizes:
-        assert after <= before
+        assert sum(after.values()) <= sum(before.values())
 
 
 def sections_keep_their_maximum(driven: Driven) -> None:
@@ -191,6 +191,32 @@ def pinned_kinds_are_untouched(driven: Driven) -> None:
         rule = driven.policy.rule(item.kind, item.message.name or "")
         if rule.action == Action.PIN:
             assert item.fate is Fate.KEPT
+
+
+def cached_tokens_are_of_a_common_prefix(driven: Driven) -> None:
+    """What is said to be cached is no more than what the last prompt and this one begin with."""
+    window, counts = driven.window, driven.counts
+    if not driven.frozen:
+        return  # the turn has not said yet how its prompts begin
+    before = driven.sent[-1].messages if driven.sent else ()
+    common = counts.base + window.sections()[Section.TOOLS]
+    for old, new in zip(before, window.messages, strict=False):
+        if old != new:
+            break
+        common += counts.message(new)
+    assert 0 <= window.cached_tokens <= common
+
+
+def breakpoints_are_places(driven: Driven) -> None:
+    """What is worth caching ends at the last message, and at that of the prompt before."""
+    places, size = driven.window.breakpoints, len(driven.window.messages)
+    assert list(places) == sorted(set(places))
+    assert len(places) <= 4
+    if size:
+        assert places[-1] == size - 1
+        assert places[0] >= 0
+    if driven.sent and not driven.headed and driven.sent[-1].messages:
+        assert len(driven.sent[-1].messages) - 1 in places
 
 
 LAWS: tuple[Callable[[Driven], None], ...] = (
@@ -212,4 +238,6 @@ LAWS: tuple[Callable[[Driven], None], ...] = (
     compaction_makes_no_prompt_larger,
     sections_keep_their_maximum,
     pinned_kinds_are_untouched,
+    cached_tokens_are_of_a_common_prefix,
+    breakpoints_are_places,
 )

@@ -265,6 +265,23 @@ def test_a_section_keeps_its_minimum_while_others_can_be_cut(
     assert made.after <= 0.4 * 4_096 or made.short
 
 
+@settings(max_examples=30, suppress_health_check=SLOW)
+@given(policies(), TALKS, WRITERS)
+def test_minimums_give_way_only_where_the_prompt_would_not_fit(
+    policy: ContextPolicy, talk: list[Move], letters: str | None
+) -> None:
+    """Compaction under the capacity leaves each section its minimum, or what it had of it."""
+    driven = Driven(policy, letters)
+    for move in talk:
+        driven.move(Ask(move.text, move.calls) if isinstance(move, Ask) else move)
+    made = [one for one in driven.made if one is not None]
+    for one, (before, after) in zip(made, driven.sizes, strict=True):
+        if one.why != "overflow" and not any(fate[4] == NEED[1] for fate in one.fates):
+            for section in (Section.RECENT, Section.CURRENT, Section.SUMMARIES):
+                least = int(policy.share(section).min_share * policy.capacity_tokens)
+                assert after[section] >= min(before[section], least)
+
+
 @pytest.mark.parametrize("section", [Section.RECENT, Section.CURRENT])
 def test_a_section_above_its_maximum_is_cut_alone(section: Section) -> None:
     """Long before the window is full, a section gives way that takes more than its share."""

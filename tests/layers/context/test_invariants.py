@@ -40,9 +40,35 @@ from tests.layers.context.talks import (
     made_up,
     policies,
 )
-from undercroft.layers.context.policy import ContextPolicy, Section
+from undercroft.layers.context.policy import (
+    ContextPolicy,
+    ContextRule,
+    ContextShare,
+    Kind,
+    Section,
+)
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+# Sections are too small for what the rules let nobody take.
+STUBBORN = policies(
+    rules=st.lists(
+        st.builds(ContextRule, kind=st.sampled_from(Kind), action=st.sampled_from(("pin", "keep"))),
+        min_size=3,
+        max_size=6,
+    ).map(tuple),
+    shared=st.tuples(
+        *(
+            st.builds(
+                ContextShare,
+                section=st.just(section),
+                priority=st.integers(0, 9),
+                max_share=st.sampled_from((0.02, 0.1, 0.3)),
+            )
+            for section in (Section.RECENT, Section.CURRENT)
+        )
+    ),
+    least=1_024,
+)
 LOOSE = policies(rules=LOOSE_RULES, shared=st.just(()))
 
 
@@ -108,8 +134,8 @@ def test_all_laws_hold_in_any_order_of_moves() -> None:
 # ---------------------------------------------------------------------- doing it again
 
 
-@settings(max_examples=20, suppress_health_check=SLOW)
-@given(policies(), TALKS, WRITERS)
+@settings(max_examples=30, suppress_health_check=SLOW)
+@given(policies() | STUBBORN, TALKS, WRITERS)
 def test_asking_again_changes_nothing(
     policy: ContextPolicy, talk: list[Move], letters: str | None
 ) -> None:

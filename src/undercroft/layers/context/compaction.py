@@ -19,7 +19,7 @@ from undercroft.layers.context.policy import COMPACTED, Action, ContextPolicy, K
 SAVING_MIN = 0.4
 # What the rules keep may take this part of what lies between the water marks: that much more
 # is kept of it, and the window is full again only a little sooner.
-KEPT_SHARE = 0.15
+KEPT_SHARE = 0.1
 # What a summary is planned to take of what it replaces.
 SUMMARY_SHARE = 1 / 3
 # One that may have less than this could hardly say anything.

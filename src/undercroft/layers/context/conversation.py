@@ -15,7 +15,7 @@ from typing import Self
 
 from undercroft.errors import ContextError, DeclarationError
 from undercroft.layers.context.counting import Anchor, Counts
-from undercroft.layers.context.items import ITEMS_PER_TURN_MAX, Fate, Item, item_id
+from undercroft.layers.context.items import CLOSED_FROM, Fate, Item, item_id
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import Action, ContextPolicy, Kind
 from undercroft.layers.context.results import named_calls, render_result
@@ -253,10 +253,10 @@ class Conversation:
         ok: bool = True,
     ) -> Item:
         self._check_open()
-        if self._place >= ITEMS_PER_TURN_MAX:
+        if self._place == CLOSED_FROM and message.content != NO_RESULT:
             raise ContextError(
                 "turn.context",
-                f"a turn has more than {ITEMS_PER_TURN_MAX:,} messages",
+                f"a turn has more than {CLOSED_FROM:,} messages",
                 "Begin a new turn of the session.",
             )
         number = item_id(self._turn, self._place)
@@ -370,8 +370,9 @@ class Conversation:
 
     def next_turn(self, turn: int) -> None:
         """Begin another turn of the session, which says its own system text."""
-        # In the numbers of the turn that left them open: it may yet be resumed, and its results
-        # then take the places of these.
+        # In numbers that no other item of the turn before will have: it may yet be resumed, and
+        # what later turns did to these answers is not done to its results.
+        self._place = CLOSED_FROM
         self.close_calls()
         self._turn, self._place = turn, 0
         # What was said before is told by the turns that said it.

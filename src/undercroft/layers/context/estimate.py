@@ -28,7 +28,7 @@ from typing import Final
 # Costs are whole numbers of this fraction of a token, so that sums are exact.
 _UNIT: Final = 32
 _CHUNKS_MAX: Final = 1 << 16
-_CHUNK_CHARS_MAX: Final = 32
+_CHUNK_BYTES_MAX: Final = 40
 _MARGIN: Final = 0.75
 
 # Letters have a class each; upper case is vowels and others. 0 is a blank before a chunk.
@@ -169,10 +169,13 @@ _other_scripts = re.compile(r"[^\x00-\x7f]+").finditer
 _words_and_rest = re.compile(r"[A-Za-z]+|[^A-Za-z]+").findall
 _long_runs = re.compile(r"[A-Za-z0-9]{12,}").findall
 _shorten = re.compile(r"([-=*_#./~+%])\1{7,}").sub
-_blank_runs = re.compile(r"  +").findall
-_line_ends = re.compile(r"\n+").findall
+_blank_runs = re.compile(rb"  +").findall
+_line_ends = re.compile(rb"\n+").findall
 _odd_blanks = re.compile(r"[^\S\x09-\x0d\x1c-\x20]").findall
-_SOLE_BLANKS: Final = "\t\r\x0b\x0c\x1c\x1d\x1e\x1f"
+_SOLE_BLANKS: Final = b"\t\r\x0b\x0c\x1c\x1d\x1e\x1f"
+# So many blanks or ends of lines are one more token.
+_SPACES: Final = b" " * 64
+_LINES: Final = b"\n" * 16
 
 
 def _classes() -> bytes:
@@ -205,15 +208,21 @@ _COST: Final = {
 _cost = _COST.__getitem__
 
 
-class _Chunks(dict[str, int]):
-    """What chunks cost that were seen before; they are most of a conversation.
+# All digits are of one class, so ids that differ in them alone are one chunk; and what `split`
+# takes for a blank in a text is one in bytes too.
+_ALIKE: Final = bytes.maketrans(b"123456789\x1c\x1d\x1e\x1f", b"000000000    ")
+
+
+class _Chunks(dict[bytes, int]):
+    """What chunks cost that were seen before, as UTF-8; they are most of a conversation.
 
     It is emptied when it is full, so it never holds more than a few megabytes.
     """
 
-    def __missing__(self, chunk: str) -> int:
-        cost = _chunk_cost(chunk)
-        if len(chunk) <= _CHUNK_CHARS_MAX:
+    def __missing__(self, chunk: bytes) -> int:
+        # There are more blanks than those of ASCII.
+        cost = sum(map(_chunk_cost, chunk.decode("utf-8", "surrogatepass").split()))
+        if len(chunk) <= _CHUNK_BYTES_MAX:
             if len(self) >= _CHUNKS_MAX:
                 self.clear()
             self[chunk] = cost
@@ -242,23 +251,22 @@ class Estimate:
         """Return how many tokens the text has at most, as far as can be told; 0 if it is empty."""
         if not text:
             return 0
-        ascii_only = text.isascii()
-        tokens = sum(map(self._cost, text.split())) / _UNIT + _blanks(text, ascii_only=ascii_only)
-        most = math.ceil(tokens + _MARGIN * math.sqrt(tokens) + 1)
-        if most <= len(text):
-            return most
-        return min(most, len(text) if ascii_only else len(text.encode("utf-8", "surrogatepass")))
+        data = text.encode("utf-8", "surrogatepass")
+        tokens = sum(map(self._cost, data.translate(_ALIKE).split())) / _UNIT
+        tokens += _blanks(text, data)
+        # One for each byte is never exceeded.
+        return min(math.ceil(tokens + _MARGIN * math.sqrt(tokens) + 1), len(data))
 
 
-def _blanks(text: str, *, ascii_only: bool) -> int:
+def _blanks(text: str, data: bytes) -> int:
     """Return the tokens of blanks, but for the single ones, which are part of what follows."""
-    ends = text.count("\n")
-    if "\n\n" in text:
-        ends = len(_line_ends(text)) + text.count("\n" * 16)
-    tokens = ends + sum(map(text.count, _SOLE_BLANKS))
-    if "  " in text:
-        tokens += len(_blank_runs(text)) + text.count(" " * 64)
-    if not ascii_only:
+    tokens = len(data) - len(data.translate(None, _SOLE_BLANKS))
+    if b"\n" in data:
+        paired = b"\n\n" in data
+        tokens += len(_line_ends(data)) + data.count(_LINES) if paired else data.count(b"\n")
+    if b"  " in data:
+        tokens += len(_blank_runs(data)) + data.count(_SPACES)
+    if len(data) > len(text):
         tokens += 3 * len(_odd_blanks(text))
     return tokens
 

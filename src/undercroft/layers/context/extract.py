@@ -12,7 +12,8 @@ letters alone is found.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -33,11 +34,16 @@ VALUE_CHARS_MAX = 500
 IDENTIFIERS_MAX = 10_000
 # Of one text, so many parts that are no plain words are looked at: more than a window holds.
 PIECES_MAX = 20_000
+# So many pieces of at most so many characters are not looked at again.
+KNOWN_MAX = 1 << 13
+KNOWN_CHARS_MAX = 40
 NAME_WORDS_MAX = 6
 SHOUTED_WORDS_MIN = 8
 CODE_CHARS_MIN = 3
 GAP_CHARS_MAX = 2
 GROUPS_MAX = 6
+# Of a day, after a time.
+HALVES = frozenset({"am", "pm", "a.m", "p.m"})
 PHONE_DIGITS_MIN, PHONE_DIGITS_MAX = 7, 19
 
 
@@ -56,28 +62,79 @@ class Identifier(NamedTuple):
 Extractor = Callable[[str], Iterable[Identifier]]
 
 
+class _Look(NamedTuple):
+    """What a piece is, looked at alone.
+
+    Attributes:
+        skip: Characters of punctuation before it.
+        text: The piece without punctuation around it; empty where there is nothing else.
+        lower: The same in lower case.
+        kind: As above; `word` for a word like any other, `Word` for one with a capital.
+        alone: What it is without what follows; empty for nothing.
+        rule: By which what follows is taken with it; `small` for what is no piece at all.
+        ends: Whether it ends a sentence.
+    """
+
+    skip: int
+    text: str
+    lower: str
+    kind: str
+    alone: str
+    rule: str
+    ends: bool
+
+
 class _Piece(NamedTuple):
     start: int
     end: int
     text: str
-    kind: str  # as above; "word" for a word like any other, "Word" for one with a capital
+    lower: str
+    kind: str
+    alone: str
+    rule: str
     begins: bool  # a sentence, or what looks like one
 
 
-# What ends a piece, besides space: brackets, quotes, separators and marks that cannot be seen; a
-# comma within a number is none, nor is a single #. Letters of a script without spaces are in no
-# piece.
-_ENDS = (
-    r"\s,;|=<>()\[\]{}\"#“”„«»「」『』…—\u2013\uff0c。\uff1b\uff1a、\uff01\uff1f\uff08\uff09→⇒،؛؟।"
+# What ends a piece, besides space: brackets, quotes, separators and marks that cannot be seen, a
+# comma that is not within a number, and several # in a row. Letters of a script without spaces are
+# in no piece.
+_PLAIN_ENDS = r"\s;|=<>()\[\]{}\""
+_ENDS = _PLAIN_ENDS + (
+    r"“”„«»「」『』…—\u2013\uff0c。\uff1b\uff1a、\uff01\uff1f\uff08\uff09→⇒،؛؟।"
     r"\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
 )
 _URL = r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,15}://[^\s<>\"“”«»]{1,2000}"
 _WITHIN = r"(?<=\d),(?=\d\d\d(?!\d))|(?<!#)#(?!#)"
-_PLAIN_PIECE = re.compile(rf"{_URL}|(?:[^{_ENDS}]|{_WITHIN})++")
-_PIECE = re.compile(rf"{_URL}|(?:[^{_ENDS}{UNSPACED}]|{_WITHIN})++")
+
+
+def _joining() -> str:
+    """Return a pattern of the small words that may be part of a value, by their first letters."""
+    rests: dict[str, list[str]] = {}
+    for word in sorted(word for word in JOINING if word.isalpha()):
+        rests.setdefault(word[0], []).append(word[1:])
+    return "|".join(f"{first}(?:{'|'.join(rests[first])})" for first in rests)
+
+
+def _piece_pattern(ends: str) -> re.Pattern[str]:
+    """Return a pattern of a piece and what stands before it; the piece is empty at the end.
+
+    Args:
+        ends: What ends a piece, of a character class, besides a comma and a #.
+    """
+    gap = rf"(?:[{ends}]++|,(?!(?<=\d,)\d\d\d(?!\d))|#(?=#)|(?<=#)#)*+"
+    # Most of a text is small words, which are skipped here, a run at once.
+    small = rf"(?!(?:{_joining()})\b)[a-z]++(?:['\u2019][a-z]++)?+[.!?:]*+(?=[,{ends}]|\Z)"
+    piece = rf"[^,#{ends}]++(?:{_WITHIN}|[^,#{ends}]++)*+|(?:{_WITHIN}|[^,#{ends}]++)++"
+    return re.compile(rf"((?:[,{ends}]*+{small})*+){gap}({_URL}|{piece}|)")
+
+
+_PLAIN_PIECE = _piece_pattern(_PLAIN_ENDS)
+_PIECE = _piece_pattern(_ENDS + UNSPACED)
 _QUOTE = re.compile(
     r"\"([^\"\n]{1,80})\"|“([^”\n]{1,80})”|«([^»\n]{1,80})»|「([^」\n]{1,80})」|『([^』\n]{1,80})』"
-    r"|(?<!\w)'([^'\n]{1,80})'(?!\w)|(?<!\w)\u2018([^\u2019\n]{1,80})\u2019(?!\w)|`([^`\n]{1,80})`"
+    # What must not stand before a quote is looked at after it: so is found quickly where one is.
+    r"|'(?<!\w')([^'\n]{1,80})'(?!\w)|\u2018(?<!\w\u2018)([^\u2019\n]{1,80})\u2019(?!\w)"
+    r"|`([^`\n]{1,80})`"
 )
 _BEFORE = "'\u2018\u2019`*~.:!?¿¡•·^&"
 _AFTER = "'\u2018\u2019`*~.:!?-^&\\/#"
@@ -108,7 +165,7 @@ _CAMEL = re.compile(r"[a-z][A-Z]")
 def extract(text: str) -> list[Identifier]:
     """Return the identifiers of a text, each once, in the order in which they stand."""
     scan = _Scan(text)
-    found = list(scan.found())
+    found = scan.found()
     if scan.shouted():
         found = [
             one for one in found if one[1].kind != "code" or one[1].value.lower() not in OPENING
@@ -129,42 +186,76 @@ def extract(text: str) -> list[Identifier]:
 def _pieces(text: str) -> list[_Piece]:
     """Return the parts of a text that may matter, in order: not its plain small words."""
     pieces: list[_Piece] = []
-    last = 0
     begins = True
     for match in (_PLAIN_PIECE if text.isascii() else _PIECE).finditer(text):
-        raw = match.group()
-        if raw.isalpha() and raw.islower() and raw not in JOINING:
-            last, begins = match.end(), False
-            continue
-        start = match.start()
+        raw = match[2]
+        if not raw:
+            break
+        before, last = match.span(1)
+        start = match.start(2)
+        if last > before:
+            begins = False
+            last -= 1  # the small word may end a sentence
         if start > last and not begins:
             begins = not _ENDING.isdisjoint(text[last:start])
-        last = match.end()
-        start, core = _core(start, raw)
-        if core:
+        if len(raw) <= KNOWN_CHARS_MAX:
+            skip, core, lower, kind, alone, rule, ends = _known(raw)
+        else:
+            skip, core, lower, kind, alone, rule, ends = _look(raw)
+        if rule == "small":
+            begins = ends
+        elif core:
             if len(pieces) >= PIECES_MAX:
                 break
-            pieces.append(_Piece(start, start + len(core), core, _kind(core), begins))
-            begins = False
-        begins = begins or raw[-1] in _ENDING
+            start += skip
+            end = start + len(core)
+            pieces.append(_Piece(start, end, core, lower, kind, alone, rule, begins))
+            begins = ends
+        else:
+            begins = begins or ends
     return pieces
 
 
-def _core(start: int, raw: str) -> tuple[int, str]:
-    """Return a piece without the punctuation around it, and where it begins."""
+def _look(raw: str) -> _Look:
+    """Return what a piece is, with the punctuation around it."""
+    ends = raw[-1] in _ENDING
+    skip, core = _core(raw)
+    if not core:
+        return _Look(skip, "", "", "", "", "", ends)
+    lower, kind = core.lower(), _kind(core)
+    alone, rule = "" if kind in {"word", "Word"} else kind, ""
+    if lower in MONTHS:
+        rule = "month"
+    elif lower in WEEKDAYS:
+        alone = "date"
+    elif kind == "Word":
+        known = lower in FUNCTION and lower not in JOINING
+        rule = "small" if known else "name"
+    elif kind == "word" and lower not in JOINING and lower not in HALVES:
+        rule = "small"
+    elif kind in {"number", "phone", "id", "time"} and core[0] in "+0123456789":
+        rule = "counted"
+    return _Look(skip, core, lower, kind, alone, rule, ends)
+
+
+_known = lru_cache(KNOWN_MAX)(_look)
+
+
+def _core(raw: str) -> tuple[int, str]:
+    """Return how much punctuation stands before a piece, and the piece without it."""
     core = raw.lstrip(_BEFORE)
-    start += len(raw) - len(core)
+    skip = len(raw) - len(core)
     core = core.rstrip(_AFTER)
     if core[-2:] in {"'s", "\u2019s"}:
         core = core[:-2]
     if core[:1] == core[-1:] == "_":
-        start += 1
+        skip += 1
         core = core.strip("_")
     if ":" in core:
         label, _, after = core.partition(":")
         if after and label.lower() in LABELS:
-            return start + len(label) + 1, after
-    return start, core
+            return skip + len(label) + 1, after
+    return skip, core
 
 
 def _kind(core: str) -> str:
@@ -224,37 +315,39 @@ class _Scan:
         self.text = text
         self.pieces = _pieces(text)
 
-    def found(self) -> Iterator[tuple[int, Identifier]]:
+    def found(self) -> list[tuple[int, Identifier]]:
         """Return what is found, and where it begins."""
-        place = 0
-        while place < len(self.pieces):
-            taken, kind = self._at(place)
-            start = self.pieces[place].start
+        found: list[tuple[int, Identifier]] = []
+        pieces, place = self.pieces, 0
+        while place < len(pieces):
+            piece = pieces[place]
+            taken, kind = self._with_next(place) if piece.rule else (1, piece.alone)
             if kind:
-                end = self.pieces[place + taken - 1].end
-                yield start, Identifier(self.text[start:end], kind)
+                value = piece.text
+                if taken > 1:
+                    value = self.text[piece.start : pieces[place + taken - 1].end]
+                found.append((piece.start, Identifier(value, kind)))
             place += taken
+        return found
 
     def shouted(self) -> bool:
         """Say whether the text is in capitals as a whole, so that they mark nothing."""
-        if sum(piece.kind == "code" for piece in self.pieces) < SHOUTED_WORDS_MIN:
+        if len([piece for piece in self.pieces if piece.kind == "code"]) < SHOUTED_WORDS_MIN:
             return False
         return sum(map(str.isupper, self.text)) > sum(map(str.islower, self.text))
 
-    def _at(self, place: int) -> tuple[int, str]:
+    def _with_next(self, place: int) -> tuple[int, str]:
         """Return how many pieces from `place` belong together, and their kind; "" for none."""
         piece = self.pieces[place]
-        lower = piece.text.lower()
-        if lower in MONTHS and (taken := self._month_first(place)):
-            return taken, "date"
-        if lower in WEEKDAYS:
-            return 1, "date"
-        if piece.kind == "Word" or (piece.kind == "code" and lower in MONTHS):
-            taken = self._name(place)
-            return max(taken, 1), "name" if taken else ""
-        if piece.kind in {"number", "phone", "id", "time"} and piece.text[0] in "+0123456789":
+        if piece.rule == "counted":
             return self._counted(place)
-        return 1, "" if piece.kind == "word" else piece.kind
+        if piece.rule == "month":
+            if taken := self._month_first(place):
+                return taken, "date"
+            if piece.kind not in {"Word", "code"}:
+                return 1, piece.alone
+        taken = self._name(place)
+        return max(taken, 1), "name" if taken else ""
 
     def _counted(self, place: int) -> tuple[int, str]:
         """Return what begins with a number at `place`, as `_at` does."""
@@ -267,15 +360,18 @@ class _Scan:
         ):
             if taken := rule(place):
                 return taken, kind
-        after = self._text(place + 1).lower() if self._near(place) else ""
+        after = self.pieces[place + 1].lower if self._near(place) else ""
         if after in CURRENCIES:
             return 2, "money"
-        if after in {"am", "pm", "a.m", "p.m"}:
+        if after in HALVES:
             return 2, "time"
         return 1, self.pieces[place].kind
 
     def _text(self, place: int) -> str:
         return self.pieces[place].text if place < len(self.pieces) else ""
+
+    def _lower(self, place: int) -> str:
+        return self.pieces[place].lower if place < len(self.pieces) else ""
 
     def _near(self, place: int, between: str = " ") -> bool:
         """Say whether nothing but a blank or so stands between a piece and the next."""
@@ -296,8 +392,8 @@ class _Scan:
 
     def _day_first(self, place: int) -> int:
         """Return how many pieces `20 May 2024` or `20th of May` takes; 0 for none."""
-        month = place + 2 if self._text(place + 1).lower() == "of" else place + 1
-        if self._text(month).lower() not in MONTHS or not _DAY_WORD.fullmatch(self._text(place)):
+        month = place + 2 if self._lower(place + 1) == "of" else place + 1
+        if self._lower(month) not in MONTHS or not _DAY_WORD.fullmatch(self._text(place)):
             return 0
         if not all(self._near(one, " .") for one in range(place, month)):
             return 0
@@ -327,8 +423,8 @@ class _Scan:
         end = place + 1
         while self._near(end - 1) and end - place <= NAME_WORDS_MAX:
             piece = self.pieces[end]
-            room = self._text(end - 1).lower() in UNITS and piece.kind in {"number", "id"}
-            named = piece.kind == "Word" and piece.text.lower() not in FUNCTION
+            room = self.pieces[end - 1].lower in UNITS and piece.kind in {"number", "id"}
+            named = piece.kind == "Word" and piece.lower not in FUNCTION
             if piece.begins or not (room or named):
                 break
             end += 1
@@ -337,7 +433,7 @@ class _Scan:
     def _name(self, place: int) -> int:
         """Return how many pieces the name at `place` takes; 0 where an ordinary word stands."""
         piece = self.pieces[place]
-        lower = piece.text.lower().replace("\u2019", "'")
+        lower = piece.lower.replace("\u2019", "'")
         if len(lower) == 1 or lower in (OPENING if piece.begins else FUNCTION):
             return 0
         end = last = place + 1
@@ -345,7 +441,7 @@ class _Scan:
             after = self.pieces[end]
             if after.begins:
                 break
-            if after.kind == "Word" and after.text.lower() not in FUNCTION:
+            if after.kind == "Word" and after.lower not in FUNCTION:
                 last = end + 1
             elif after.text not in LINKS:
                 break

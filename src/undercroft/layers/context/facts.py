@@ -34,6 +34,9 @@ _NAMING = re.compile(
 )
 
 
+_WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
+
+
 class Fact(NamedTuple):
     """One attribute of one entity; the entity is empty where a value is nobody's."""
 
@@ -273,12 +276,16 @@ def _marked(said: str) -> bool:
     """Say whether a value looks like an id, whatever it is called."""
     if (
         not ID_CHARS_MIN <= len(said) <= OFFER_CHARS_MAX
+        or said.isalpha()
         or " " in said
         or ":" in said
         or "." in said[-4:]
     ):
         return False
-    digits = sum(character.isdigit() for character in said)
+    if said.isascii():
+        digits = len(said) - len(said.translate(_WITHOUT_DIGITS))
+    else:
+        digits = sum(map(str.isdigit, said))
     return digits >= ID_DIGITS_MIN or (digits > 0 and ("_" in said or said.isupper()))
 
 

@@ -13,6 +13,8 @@ from undercroft.model.message import Message
 # An item's id is its turn's number in the session, and its own within the turn.
 TURN_SHIFT = 20
 ITEMS_PER_TURN_MAX = 1 << TURN_SHIFT
+# From here on its own number says that it answers a call of which no result is known.
+CLOSED_FROM = ITEMS_PER_TURN_MAX >> 1
 
 
 class Fate(StrEnum):

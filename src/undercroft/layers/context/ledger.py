@@ -13,13 +13,14 @@ phrases such as "my email is ...".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from undercroft.layers.context.extract import VALUE_CHARS_MAX, Extractor, Identifier, extract
 from undercroft.layers.context.facts import leaves, offers, record, spellings, where
-from undercroft.layers.context.listing import Line, listing
+from undercroft.layers.context.listing import Line, Listing
 from undercroft.layers.context.statements import put_right, shape, statements, taken_back
 from undercroft.layers.context.words import Words
 
@@ -137,6 +138,11 @@ class Ledger:
         self._person = "user"
         self._changed = -1
         self._open: set[tuple[str, str]] = set()
+        # The slots that were said to have a value; what was said lately is not in it yet.
+        self._holders: dict[str, set[tuple[str, str]]] = {}
+        self._told: list[tuple[tuple[str, str], str]] = []
+        # What the results offer that were looked at last.
+        self._offers: dict[int, list[tuple[str, Line]]] = {}
 
     def user(self, item: int, text: str) -> None:
         """Hear what the user said."""
@@ -208,8 +214,8 @@ class Ledger:
         known = entry is not None
         if entry is not None:
             entry.superseded = True
-        for slot, claims in self._slots.items():
-            hits = [c for c in claims if _same(c.value, old) and c.item <= item]
+        for slot in self._holding(old):
+            hits = [c for c in self._slots[slot] if _same(c.value, old) and c.item <= item]
             if hits:
                 known = True
                 for claim in hits:
@@ -219,6 +225,14 @@ class Ledger:
                 else:
                     self._judge(slot)
         return known
+
+    def _holding(self, value: str) -> list[tuple[str, str]]:
+        """Return the slots that were ever said to have a value, oldest first."""
+        for slot, told in self._told:
+            self._holders.setdefault(told.casefold(), set()).add(slot)
+        self._told.clear()
+        found = self._holders.get(value.casefold(), set())
+        return [slot for slot in self._slots if slot in found] if len(found) > 1 else list(found)
 
     # What is said.
 
@@ -309,6 +323,7 @@ class Ledger:
         claims = self._slots.get(slot)
         if claims is None:
             self._slots[slot] = [_Claim(value, item, origin)]
+            self._told.append((slot, value))
             return
         for claim in claims:
             if claim.value == value or _same(claim.value, value):
@@ -321,6 +336,7 @@ class Ledger:
         else:
             if len(claims) < CLAIMS_MAX:
                 claims.append(_Claim(value, item, origin))
+                self._told.append((slot, value))
         if len(claims) > 1:
             self._judge(slot)
 
@@ -446,17 +462,18 @@ class Ledger:
         ]
         lines += self._disputed(absent)
         lines += self._offered(absent, offers_max)
+        listing = Listing(lines)
         low, high = 0, len(lines)
         while low < high:
             middle = (low + high + 1) // 2
-            if count(listing(lines[:middle])) <= tokens_max:
+            if count(listing.text(middle)) <= tokens_max:
                 low = middle
             else:
                 high = middle - 1
         # A longer value can stand for several short ones, so more lines may be fewer tokens.
-        while low and count(listing(lines[:low])) > tokens_max:
+        while low and count(listing.text(low)) > tokens_max:
             low -= 1
-        return listing(lines[:low]) if low else ""
+        return listing.text(low) if low else ""
 
     def _disputed(self, absent: Callable[[str], bool]) -> list[Line]:
         """Return what records contradict each other about, the newest first."""
@@ -472,14 +489,19 @@ class Ledger:
     def _offered(self, absent: Callable[[str], bool], offers_max: int) -> list[Line]:
         """Return what tools offered and nobody used yet, from the newest result back."""
         found: dict[str, Line] = {}
-        results = [item for item, role in self._roles.items() if role == _TOOL]
-        for item in results[: -OFFERING_MAX - 1 : -1]:
-            for attribute, value in offers(self._words.text(item)):
-                key = value.casefold()
-                if key not in found and key not in self.entries and absent(value):
-                    found[key] = Line(4, attribute, value)
+        read: dict[int, list[tuple[str, Line]]] = {}
+        results = (item for item, role in reversed(self._roles.items()) if role == _TOOL)
+        for item in islice(results, OFFERING_MAX):
+            if (offered := self._offers.get(item)) is None:
+                named = offers(self._words.text(item))
+                offered = [(value.casefold(), Line(4, name, value)) for name, value in named]
+            read[item] = offered
+            for key, line in offered:
+                if key not in found and key not in self.entries and absent(line.value):
+                    found[key] = line
             if len(found) >= offers_max:
                 break
+        self._offers = read
         return list(found.values())[:offers_max]
 
     def dump(self) -> bytes:
@@ -509,6 +531,7 @@ class Ledger:
         ledger._recent = list(kept.recent)
         ledger._person, ledger._changed = kept.person, kept.changed
         for slot, claims in ledger._slots.items():
+            ledger._told += [(slot, claim.value) for claim in claims]
             if len(claims) > 1:
                 ledger._judge(slot)
         return ledger

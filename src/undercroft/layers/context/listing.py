@@ -7,7 +7,7 @@ line or hide what follows it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from undercroft.layers.context.words import holds
@@ -54,37 +54,62 @@ def plain(text: str) -> str:
     return " ".join(_UNSEEN.sub(" ", text).split())
 
 
+class Listing:
+    """Values, of which any number of the first ones can be written down.
+
+    What stands whole within a longer value is left out, as soon as the longer one is there.
+    """
+
+    __slots__ = ("_rows", "_until")
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        labels: dict[str, str] = {}
+        self._rows: list[Line] = []
+        for part, label, value in lines:
+            if label not in labels:
+                labels[label] = plain(label)[:LABEL_CHARS_MAX]
+            self._rows.append(Line(part, labels[label], plain(value)))
+        # Of each value, with how many lines it is left out.
+        self._until = _covered([row.value.casefold() for row in self._rows])
+
+    def text(self, first: int) -> str:
+        """Return the text of so many values, of which the first of a label stand first."""
+        parts: dict[int, dict[str, list[str]]] = {}
+        for (part, label, value), until in zip(self._rows[:first], self._until, strict=False):
+            if first <= until:
+                parts.setdefault(part, {}).setdefault(label, []).append(value)
+        text = [HEAD]
+        for part in sorted(parts):
+            labels = parts[part]
+            bare = labels.pop("", None)
+            text.append(f"{PARTS[part]}: {SEPARATOR.join(bare)}" if bare else f"{PARTS[part]}:")
+            text += [f"- {label}: {SEPARATOR.join(labels[label])}" for label in sorted(labels)]
+        return "\n".join(text)
+
+
 def listing(lines: Sequence[Line]) -> str:
-    """Return the text of these values, of which the first of a label stand first."""
-    parts: dict[int, dict[str, list[str]]] = {}
-    for line in _once(lines):
-        label = plain(line.label)[:LABEL_CHARS_MAX]
-        parts.setdefault(line.part, {}).setdefault(label, []).append(line.value)
-    text = [HEAD]
-    for part in sorted(parts):
-        labels = parts[part]
-        bare = labels.pop("", None)
-        text.append(f"{PARTS[part]}: {SEPARATOR.join(bare)}" if bare else f"{PARTS[part]}:")
-        text += [f"- {label}: {SEPARATOR.join(labels[label])}" for label in sorted(labels)]
-    return "\n".join(text)
+    """Return the text of all these values."""
+    return Listing(lines).text(len(lines))
 
 
-def _once(lines: Iterable[Line]) -> list[Line]:
-    """Leave out what stands whole within a longer value of the same part."""
-    kept = [line._replace(value=plain(line.value)) for line in lines]
-    within: dict[str, list[str]] = {}
-    for line in kept:
-        if " " in line.value:
-            folded = line.value.casefold()
-            for word in dict.fromkeys(folded.split()):
+def _covered(values: Sequence[str]) -> list[int]:
+    """Return of each value how many lines leave no longer one that holds it whole."""
+    within: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        if " " in value:
+            for word in dict.fromkeys(value.split()):
                 longer = within.setdefault(word.strip(",.;:"), [])
                 if len(longer) < LONGER_MAX:
-                    longer.append(folded)
-    result = []
-    for line in kept:
-        folded = line.value.casefold()
-        head = folded.split(None, 1)[0].strip(",.;:") if folded else ""
-        others = (other for other in within.get(head, ()) if len(other) > len(folded))
-        if folded and not any(holds(other, folded) for other in others):
-            result.append(line)
-    return result
+                    longer.append(place)
+    return [_first_longer(value, values, within) for value in values]
+
+
+def _first_longer(value: str, values: Sequence[str], within: Mapping[str, Sequence[int]]) -> int:
+    words = value.split(None, 1)
+    if not words:
+        return 0
+    for place in within.get(words[0].strip(",.;:"), ()):
+        other = values[place]
+        if len(other) > len(value) and holds(other, value):
+            return place
+    return len(values)

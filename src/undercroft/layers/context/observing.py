@@ -22,7 +22,7 @@ import msgspec
 
 from undercroft.layers.context.items import Fate
 from undercroft.layers.context.quality import Alarm, Quality
-from undercroft.layers.context.questions import Questions, complains
+from undercroft.layers.context.questions import complains, questions_of
 from undercroft.layers.context.slots import SLOTS, Slot
 from undercroft.layers.context.words import holds
 from undercroft.model.step import Call
@@ -190,7 +190,7 @@ class Observer:
         slots: Sequence[Slot] = SLOTS,
     ) -> None:
         self.quality, self._sight, self._known = quality, sight, known
-        self._questions = Questions(slots)
+        self._questions = questions_of(tuple(slots))
         # Where the known values are, by their keys; of those that are not in the prompt, which
         # item was the newest when they were looked for.
         self._where: dict[str, Seen] = {}

@@ -151,7 +151,7 @@ class ContextRule:
 SHARES = (
     ContextShare(section=Section.RECENT, priority=10),
     ContextShare(section=Section.CURRENT, priority=20),
-    ContextShare(section=Section.SUMMARIES, priority=30, max_share=0.15),
+    ContextShare(section=Section.SUMMARIES, priority=30, max_share=0.25),
     ContextShare(section=Section.LEDGER, priority=40, max_share=0.10),
 )
 

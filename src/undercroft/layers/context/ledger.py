@@ -357,7 +357,11 @@ class Ledger:
             for fact in record(text):
                 slot = (_encodable(fact.entity), _encodable(fact.attribute))
                 value = _encodable(fact.value)
-                if slot in self._slots and (changed is not False or self._stale(slot)):
+                told = self._slots.get(slot, ())
+                if len(told) == 1 and told[0].value == value and not told[0].superseded:
+                    told[0].item = max(told[0].item, item)  # most often: it is as it was
+                    continue
+                if told and (changed is not False or self._stale(slot)):
                     self._outdate(slot, item, value)
                 self._claim(slot, value, item, "tool")
             if changed:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Reversible, Sequence
 from enum import Enum
 from itertools import chain, islice
 from typing import Any, Protocol
@@ -81,6 +81,18 @@ class Known(Protocol):
 
     value: str
     superseded: bool
+
+
+class KnownValues(Protocol):
+    """Values that must not be lost, by their keys; new ones come last."""
+
+    def __len__(self) -> int: ...
+
+    def get(self, key: str, /) -> Known | None:
+        """Return the value of a key."""
+
+    def items(self) -> Reversible[tuple[str, Known]]:
+        """Return all of them, in order."""
 
 
 class WindowSight:
@@ -186,7 +198,7 @@ class Observer:
         self,
         quality: Quality,
         sight: Sight,
-        known: Mapping[str, Known],
+        known: KnownValues,
         slots: Sequence[Slot] = SLOTS,
     ) -> None:
         self.quality, self._sight, self._known = quality, sight, known
@@ -297,9 +309,12 @@ class Observer:
 
         What is in the prompt stays there until the window is compacted.
         """
-        first = [key for key in self._used if key in self._lost]
+        lost: dict[str, None] = {}
+        if self._lost:
+            first = [key for key in self._used if key in self._lost]
+            lost = dict.fromkeys([*first, *islice(self._lost, LOST_CHECKED_MAX)])
         self._used = ()
-        for key in dict.fromkeys([*first, *islice(self._lost, LOST_CHECKED_MAX)]):
+        for key in lost:
             after = self._lost.pop(key)
             known = self._known.get(key)
             if known is None:
@@ -308,9 +323,11 @@ class Observer:
                 self._lost[key] = self._newest  # as it was, and to be looked for once more
             else:
                 self._place(key, known)
-        if len(self._known) > self._heard:
-            fresh = list(islice(self._known.items(), self._heard, VALUES_MAX))
-            self._heard = len(self._known)
+        count = len(self._known)
+        if count > self._heard:
+            newest = list(islice(reversed(self._known.items()), count - self._heard))
+            fresh = newest[::-1][: max(0, VALUES_MAX - self._heard)]
+            self._heard = count
             for key, known in fresh:
                 self._place(key, known)
 

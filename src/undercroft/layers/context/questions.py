@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -91,7 +91,6 @@ class _Name(NamedTuple):
 
     text: str
     slot: str
-    pattern: re.Pattern[str]
 
 
 class _Mention(NamedTuple):
@@ -113,7 +112,7 @@ class Questions:
         self._signs = [(slot.name, slot.sign) for slot in table if slot.sign]
         self._after = [(s.name, re.compile(f"{s.after}({s.shape})")) for s in table if s.after]
         self._keys = [(f'"{key}"', slot.name) for slot in table for key in slot.keys]
-        names = [_Name(name, slot.name, _whole(name)) for slot in table for name in slot.asked]
+        names = [_Name(name, slot.name) for slot in table for name in slot.asked]
         # Longest first: who asks for an "email address" asks for no address.
         names.sort(key=lambda name: (-len(name.text), name.text))
         self._names = names
@@ -257,11 +256,19 @@ def complains(text: str) -> bool:
     return _COMPLAINS.search(_plain(text[:TEXT_MAX])) is not None
 
 
-def _whole(name: str) -> re.Pattern[str]:
-    """Return the pattern of a name where it is no part of a longer word."""
-    name = re.escape(name)
-    # What stands before it is looked at after it, so that a name is found quickly.
-    return re.compile(rf"{name}(?<![\w-]{name})(?![\w-])")
+def _places(text: str, name: str) -> Iterator[int]:
+    """Return where a name begins that is no part of a longer word."""
+    size, at = len(name), text.find(name)
+    while at >= 0:
+        end = at + size
+        whole = not (_inner(text[at - 1 : at]) or _inner(text[end : end + 1]))
+        if whole:
+            yield at
+        at = text.find(name, end if whole else at + 1)
+
+
+def _inner(character: str) -> bool:
+    return character.isalnum() or character in {"_", "-"}
 
 
 def _stems(names: Sequence[str]) -> dict[str, list[int]]:
@@ -294,10 +301,8 @@ def _mentions(text: str, names: Sequence[_Name]) -> list[_Mention]:
     """Return where slots are named, in order; no name is taken for part of a longer one."""
     found: list[_Mention] = []
     for name in names:
-        if name.text not in text:
-            continue
-        for match in name.pattern.finditer(text):
-            start, end = match.span()
+        for start in _places(text, name.text):
+            end = start + len(name.text)
             if not any(one.start < end and start < one.end for one in found):
                 found.append(_Mention(start, end, name.slot))
             if len(found) >= MENTIONS_MAX:

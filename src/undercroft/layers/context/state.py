@@ -85,7 +85,15 @@ class Window(Conversation):
         turn: Number of the first turn.
     """
 
-    __slots__ = ("_asked_tokens", "_failures", "_settled", "_summaries", "_summary_ids", "_tools")
+    __slots__ = (
+        "_asked_tokens",
+        "_failures",
+        "_settled",
+        "_stones",
+        "_summaries",
+        "_summary_ids",
+        "_tools",
+    )
 
     def __init__(
         self,
@@ -99,6 +107,8 @@ class Window(Conversation):
         self._asked_tokens = self._settled = 0
         self._summaries: list[Summary] = []
         self._summary_ids = self._failures = 0
+        # What a compaction that is being planned would put in the place of items.
+        self._stones: dict[int, Message] = {}
         self._tools: tuple[ToolSpec, ...] = ()
 
     # ------------------------------------------------------------------ tokens
@@ -227,7 +237,9 @@ class Window(Conversation):
     def _stone(self, item: Item) -> int:
         policy, counts, _, _ = self._parts()
         text = tombstone(item, handle_of(item.id), recall=policy.recall)
-        return counts.message(with_text(item.message, text))
+        shown = with_text(item.message, text)
+        self._stones[item.id] = shown
+        return counts.message(shown)
 
     def _parts(self) -> tuple[ContextPolicy, Counts, Memory, View]:
         policy, counts, memory = self._policy, self._counts, self._memory
@@ -370,8 +382,10 @@ class Window(Conversation):
                 continue  # of a turn whose record was cut short
             shown = None
             if fate == Fate.ELIDED:
-                text = tombstone(item, handle, recall=policy.recall)
-                shown = with_text(item.message, text)
+                shown = self._stones.get(number)
+                if shown is None:
+                    text = tombstone(item, handle, recall=policy.recall)
+                    shown = with_text(item.message, text)
                 item.handle, item.left_in = handle, self._turn
             weighs = size if counted or shown is None else counts.message(shown)
             item.show(Fate(fate), shown, weighs, reason)
@@ -389,6 +403,7 @@ class Window(Conversation):
         touched += self._keep_groups_whole()
         view.set_notes(record.ledger, render(self._summaries))
         view.show(view.without_gone())
+        self._stones.clear()
         self._anchor.forget()
         head = view.sections()
         self._stable = sum(head[s] for s in (Section.SYSTEM, Section.TOOLS, Section.PINS))

@@ -17,8 +17,11 @@ RECALL = "recall"
 EXCERPT_CHARS = 160
 # What may matter later of what is left out: words that hold a digit or look like a name of
 # something, as `#A1001`, `ada_lovelace_7`, `ada@example.com`, `JFK`.
-_WORD = re.compile(r"[#\w][\w:./@-]{2,80}")
-_TELLING = re.compile(r"\d|@|^[A-Z]{3,8}$")
+_TELLING = re.compile(
+    r"(?<![\w#@.])(?:#?[^\W\d]{0,40}\d[\w:./@-]{0,60}|\w[\w.+-]{0,40}@[\w.-]{3,60}|[A-Z]{3,8}(?!\w))"
+)
+# They are looked for in the first part of a text only.
+_LOOKED_AT_CHARS = 8_192
 
 Count = Callable[[str], int]
 
@@ -84,9 +87,9 @@ def telling_words(text: str, chars_max: int) -> str:
     """Return words of a text that may be asked for later, first ones first, within bounds."""
     found: dict[str, None] = {}
     left = chars_max
-    for match in _WORD.finditer(text):
+    for match in _TELLING.finditer(text[:_LOOKED_AT_CHARS]):
         word = match[0].rstrip(".:-/")
-        if word in found or not _TELLING.search(word):
+        if word in found or len(word) < 3:  # noqa: PLR2004  numbers of two digits say nothing
             continue
         left -= len(word) + 2
         if left < 0:

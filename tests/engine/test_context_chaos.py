@@ -199,6 +199,24 @@ class Waiting:
             self.ends.append(outcome.value)
             check_journal(MemoryStore(self.journal), outcome.turn_id)
 
+    async def go_on(self, store: Any, start: int) -> int:
+        """Let things happen from `start` on, until the process dies; return when it did."""
+        try:
+            async with self.runtime(store) as rt:
+                for at in range(start, len(self.plan)):
+                    await self.do(rt, *self.plan[at])
+        except StoreError:
+            await asyncio.sleep(0)
+            return at
+        return len(self.plan)
+
+    async def recovered(self, rt: uc.Runtime, fault: Any) -> None:
+        """Resume what was cut off."""
+        for found in (await rt.recover()).values():
+            assert isinstance(found, uc.Outcome), f"{fault}: {found}"
+        heads = reversed(rt.turns(limit=1000))
+        self.waiting = [head.turn_id for head in heads if head.status == "waiting"]
+
     async def all(self) -> list[str]:
         """Let all of it happen; return what was sent."""
         if self.many:
@@ -224,42 +242,48 @@ async def test_turns_that_wait_are_the_same_in_one_process_and_in_many(seed: int
     assert many.ends == one.ends
 
 
-async def _crashing(seed: int, fault: dict[str, int]) -> tuple[Waiting, int]:
-    """Let all of it happen, with a process that dies once, and is followed by another one."""
+async def _crashing(seed: int, fault: dict[str, int], *, late: bool = False) -> int:
+    """Let all of it happen, with a process that dies, and is followed by another one.
+
+    Args:
+        seed: What happens.
+        fault: When it dies.
+        late: Whether what was cut off is resumed only after everything else, and the next
+            process dies as well.
+    """
     run = Waiting(seed, many=False)
     crashing = CrashingStore(run.journal, **fault)
-    at = 0
-    try:
-        async with run.runtime(crashing) as rt:
-            for at, (what, which) in enumerate(run.plan):  # noqa: B007  where it died
-                await run.do(rt, what, which)
-    except StoreError:
-        await asyncio.sleep(0)
+    at = await run.go_on(crashing, 0)
+    if late and at < len(run.plan):
+        at = await run.go_on(CrashingStore(run.journal, **fault), at + 1)
+    if at < len(run.plan):
         async with run.runtime() as rt:
-            for found in (await rt.recover()).values():
-                assert isinstance(found, uc.Outcome), f"{fault}: {found}"
-            run.waiting = [
-                h.turn_id for h in reversed(rt.turns(limit=1000)) if h.status == "waiting"
-            ]
+            if not late:
+                await run.recovered(rt, fault)
             for what, which in run.plan[at + 1 :]:
                 await run.do(rt, what, which)
+            await run.recovered(rt, fault)
+            while run.waiting:
+                await run.do(rt, "decide", 1)
             for head in rt.turns(limit=1000):
+                assert head.status == "done", (fault, head)
                 check_journal(MemoryStore(run.journal), head.turn_id)
     try:
         run.model.check()
     except AssertionError as error:
         raise AssertionError(f"{fault}: {error}") from error
-    return run, crashing.commits
+    return crashing.commits
 
 
-@pytest.mark.parametrize("seed", seeds(5))
-async def test_turns_that_wait_survive_a_crash(seed: int) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+@pytest.mark.parametrize("seed", seeds(4))
+async def test_turns_that_wait_survive_a_crash(seed: int, *, late: bool) -> None:
     """Nothing is stuck, nothing orphaned, and each prompt fits."""
     rng = random.Random(seed)  # noqa: S311  the same each time
-    _, commits = await _crashing(seed, {})
+    commits = await _crashing(seed, {})
     for _ in range(4):
         when = rng.choice(["crash_before", "crash_after"])
-        await _crashing(seed, {when: rng.randint(1, commits)})
+        await _crashing(seed, {when: rng.randint(1, commits)}, late=late)
 
 
 POLICIES: list[ContextPolicy | None] = [

@@ -9,8 +9,10 @@ import pytest
 import undercroft as uc
 from tests.engine.talking import (
     COUNTS,
+    TIGHT,
     InOrder,
     Model,
+    Summariser,
     Talk,
     apart,
     assert_same,
@@ -196,3 +198,37 @@ async def test_a_window_too_small_for_its_tools_says_so() -> None:
     assert outcome.error.type == "ContextOverflowError"
     assert "tools" in outcome.error.message
     check_journal(held.store, outcome.turn_id)
+
+
+@pytest.mark.parametrize("summaries", [False, True], ids=["none", "ideal"])
+async def test_nothing_is_left_out_for_what_cannot_fit_anyway(*, summaries: bool) -> None:
+    """What users said before stands as it stood, and nobody summarises it in vain."""
+    policy = ContextPolicy(limit_tokens=2000, reserved_tokens=100, low_share=0.7)
+    model = Model(policy=policy)
+    summariser = Summariser()
+    options: dict[str, Any] = {"model": model, "context": policy, "ids": InOrder()}
+    options["summariser"] = summariser if summaries else None
+    async with uc.Runtime(**options) as rt:
+        target = careless()
+        for i in range(6):
+            text = f"order {i}: #B{i}, " + "and so on " * 30
+            assert (await rt.run(target, message=text, session="s-1")).status == "done"
+        said = {m for m in model.requests[-1].messages if m.role == "user"}
+        huge = await rt.run(target, message="word after word " * 3000, session="s-1")
+        assert huge.status == "failed"
+        assert (await rt.run(target, message="bye", session="s-1")).status == "done"
+    model.check()
+    assert said <= set(model.requests[-1].messages)
+    assert summariser.requests == []
+
+
+async def test_a_summary_is_never_what_does_not_fit() -> None:
+    """Where a prompt would fit without the summary that was made for it, it goes without."""
+    policy = ContextPolicy(limit_tokens=2000, reserved_tokens=100, rules=TIGHT.rules)
+    scripts: dict[str, Any] = {"rows": [[uc.Call("rows", {"size": 30})], "ok"]}
+    for words in range(300, 420, 8):
+        says = ["rows one", "rows two", "say " + "words " * words * 3, "bye"]
+        talk = Talk(lambda: talker(rows()), says, scripts, policy, (None,))
+        held = await whole(talk)
+        failed = [o.error.message for o in held.outcomes if o.error is not None]
+        assert not any("summaries" in one for one in failed), failed

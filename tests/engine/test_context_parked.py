@@ -23,8 +23,14 @@ from undercroft.layers.context.policy import ContextPolicy
 from undercroft.storage.memory import MemoryJournal, MemoryStore
 
 ROOM = ContextPolicy(limit_tokens=4000, reserved_tokens=100)
+PLAIN = ContextPolicy(limit_tokens=4000, reserved_tokens=100, recall=False)
 SCRIPTS: dict[str, Any] = {
     "pay": [[look("#A1001")], [uc.Call("pay", {"order": "#A1001"})], "Paid."],
+    "fetch": [
+        [uc.Call("recall", '{"handle": "r0.1"}'), uc.Call("look", '{"order": "#A1"}')],
+        [uc.Call("pay", '{"order": "#A1001"}')],
+        "Paid.",
+    ],
     "pay_b": [[uc.Call("pay", {"order": "#B1"})], "Paid b."],
     "look": [[look("#A1002")], [look("#A1003")], "Both are open."],
 }
@@ -184,13 +190,14 @@ async def test_what_an_earlier_turn_learnt_late_is_not_lost(*, summaries: bool) 
     assert "R-777" in shown or "r0.4" in handles, shown
 
 
+@pytest.mark.parametrize("text", ["pay #A1001", "fetch it, then pay"])
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(None, ROOM), (ROOM, None), (ROOM, TIGHT), (TIGHT, ROOM)],
-    ids=["comes", "goes", "shrinks", "grows"],
+    [(None, ROOM), (ROOM, None), (ROOM, TIGHT), (TIGHT, ROOM), (ROOM, PLAIN)],
+    ids=["comes", "goes", "shrinks", "grows", "without recall"],
 )
 async def test_a_turn_that_waits_outlives_a_change_of_policy(
-    before: ContextPolicy | None, after: ContextPolicy | None
+    before: ContextPolicy | None, after: ContextPolicy | None, text: str
 ) -> None:
     """Also where there was none, or is none any more: what was asked is not asked again."""
     session = Session()
@@ -200,7 +207,7 @@ async def test_a_turn_that_waits_outlives_a_change_of_policy(
     async with uc.Runtime(MemoryStore(session.journal), context=before, **options) as rt:
         await session.say(rt, "hello")
         await session.say(rt, "look at the others")
-        parked = await session.say(rt, "pay #A1001")
+        parked = await session.say(rt, text)
     asked = len(model.requests)
     async with uc.Runtime(MemoryStore(session.journal), context=after, **options) as rt:
         outcome = await rt.approve(parked.turn_id, by="ada")

@@ -13,6 +13,7 @@ import undercroft as uc
 from tests.engine.talking import (
     InOrder,
     Model,
+    Summariser,
     Talk,
     apart,
     assert_same,
@@ -26,6 +27,7 @@ from tests.engine.talking import (
     whole,
     written,
 )
+from tests.engine.vendor import virtual
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.model.event import ContextCompacted
 from undercroft.storage.memory import MemoryJournal, MemoryStore
@@ -165,3 +167,47 @@ async def test_a_session_goes_on_after_its_journal_could_not_be_written(tmp_path
                 assert outcome.status == "done", outcome.error
         model.check()
         assert [*dict.fromkeys(model.sent)] == [*dict.fromkeys(calm.sent)]
+
+
+@uc.tool(writes="orders/{order}", name="change", read_first=False)
+async def change_nothing(order: str, state: str, key: uc.IdempotencyKey) -> str:
+    """Say that an order was changed."""
+    return f"{order} is {state}"
+
+
+class Slowly(Model):
+    """A model that takes its time, more for some prompts than for others."""
+
+    async def complete(self, request: uc.ModelRequest) -> uc.Answer:
+        """Answer by the prompt."""
+        await asyncio.sleep(len(written(request)) % 7)
+        return await super().complete(request)
+
+
+@virtual
+async def test_many_sessions_side_by_side_are_as_each_alone() -> None:
+    """What is counted, kept and summarised for one has nothing to do with another."""
+    names = [f"s-{i}" for i in range(12)]
+
+    async def hold(rt: uc.Runtime, target: Any, name: str) -> None:
+        for text in SAYS:
+            said = f"{text}; says {name}"
+            outcome = await rt.run(target, message=said, session=name)
+            assert outcome.status == "done", outcome.error
+
+    async def sent(*groups: list[str]) -> dict[str, list[str]]:
+        model = Slowly(SCRIPTS, SMALL)
+        options: dict[str, Any] = {"model": model, "context": SMALL}
+        options["summariser"] = Summariser(took_s=3)
+        async with uc.Runtime(ids=InOrder(), **options) as rt:
+            for group in groups:
+                reads = [tool for tool in order_tools() if tool.name == "look"]
+                target = talker([*reads, change_nothing])
+                await asyncio.gather(*(hold(rt, target, name) for name in group))
+        model.check()
+        return {name: [one for one in model.sent if f'; says {name}"' in one] for name in names}
+
+    together, alone = await sent(names), await sent(*([name] for name in names))
+    for name in names:
+        assert_same(together[name], alone[name], name)
+        assert len(together[name]) >= len(SAYS)

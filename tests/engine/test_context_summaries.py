@@ -306,3 +306,25 @@ async def test_a_turn_that_is_cancelled_in_its_summary_can_be_resumed() -> None:
             check_journal(MemoryStore(session.journal), outcome.turn_id)
     session.model.check()
     assert not any(e.failed for e in session.wanted)
+
+
+@virtual
+async def test_a_summariser_is_tried_again_as_a_model_is() -> None:
+    """A connection that was lost for a moment is no summary that failed."""
+
+    class Flaky(Summariser):
+        """Loses its connection every other time."""
+
+        asked = 0
+
+        async def complete(self, request: uc.ModelRequest) -> uc.Answer:
+            """Write a summary, the second time."""
+            self.asked += 1
+            if self.asked % 2:
+                raise ConnectionError("lost")
+            return await super().complete(request)
+
+    session = Session(Flaky())
+    await session.say(5)
+    assert session.wanted
+    assert not any(e.failed for e in session.wanted)

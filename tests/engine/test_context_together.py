@@ -347,3 +347,65 @@ async def test_a_trace_tells_of_summaries_as_of_steps() -> None:
     assert summaries
     assert {s.name for s in summaries} == {"summary"}
     assert {str(s.status) for s in summaries} == {"ok"}
+
+
+class Busy(Model):
+    """A model that thinks for long about some things."""
+
+    async def complete(self, request: uc.ModelRequest) -> uc.Answer:
+        """Answer by the prompt."""
+        answer = await super().complete(request)
+        if newest_user(request) == "busy":
+            await asyncio.sleep(50)
+        return answer
+
+
+def impatient() -> Any:
+    """Return a handler that waits for the model for some seconds only, and says so."""
+
+    @uc.handler(tools=order_tools())
+    async def talk(turn: uc.Turn, message: str) -> str:
+        turn.context.user(message)
+        if message == "impatient":
+            async with turn.branch("other") as other:
+                other.context.user("busy")
+                beside = asyncio.ensure_future(other.model())
+                await asyncio.sleep(0)
+                try:
+                    async with asyncio.timeout(5):
+                        await turn.model()
+                except TimeoutError:
+                    turn.context.user("and quickly")
+                await beside
+        while (answer := await turn.model()).calls:
+            await turn.calls(answer.calls)
+        return answer.text
+
+    return talk
+
+
+@virtual
+async def test_a_question_that_is_given_up_is_asked_with_the_next_one() -> None:
+    """What the model was not sent, since the code would not wait, it is sent later; once."""
+    prompts = []
+    for many in (False, True):
+        model, journal = Busy(policy=ROOM), MemoryJournal()
+        options: dict[str, Any] = {"model": model, "context": ROOM, "ids": InOrder()}
+        options["limits"] = uc.Limits(services={"model": 1})
+        rt = uc.Runtime(MemoryStore(journal), **options)
+        await rt.__aenter__()
+        for text in ("look one", "impatient", "hello", "bye"):
+            if many:
+                await rt.__aexit__(None, None, None)
+                rt = uc.Runtime(MemoryStore(journal), **options)
+                await rt.__aenter__()
+            outcome = await rt.run(impatient(), message=text, session="s-1")
+            assert outcome.status == "done", outcome.error
+            check_journal(MemoryStore(journal), outcome.turn_id)
+        await rt.__aexit__(None, None, None)
+        model.check()
+        prompts.append(model.sent)
+        (asked,) = [r for r in model.requests if newest_user(r) == "and quickly"]
+        said = [m.content for m in asked.messages if m.role == "user"]
+        assert said[-2:] == ["impatient", "and quickly"]
+    assert_same(prompts[1], prompts[0])

@@ -142,6 +142,28 @@ class AskRun(LineRun):
         await self.check_spinning(line)
         if self.room is not None:
             line.window.close_calls()
+        before, digest = line.window.mark(), line.prompt.copy()
+        line.asking = 0
+        try:
+            n, ended = await self._send_prompt(line)
+        except BaseException:
+            # Of what no step tells the next prompt has to.
+            if line.asking not in self.noted and line.window.put_back(before):
+                line.prompt = digest
+            raise
+        if ended.status is not StepStatus.OK:
+            raise _unanswered(line, ended)
+        line.last = (n,)
+        line.answers += 1
+        answer = line.window.named(read_answer(ended.raw), n)
+        line.window.heard(answer.usage)
+        line.window.add_answer(answer, n)
+        if line.loops is not None and not answer.calls:
+            line.loops.said(fingerprint(answer.text))
+        return answer
+
+    async def _send_prompt(self, line: Line) -> tuple[int, Ended]:
+        """Send the prompt of a line; return the number of the step, and how it ended."""
         fresh = line.window.delta()
         for entry in fresh:
             line.prompt.update(encode(entry.message))
@@ -154,10 +176,12 @@ class AskRun(LineRun):
         fresh += [line.window.notice(text) for text in notices]
         offered = self._offered(line, shut)
         async with self.at_work():
-            made, summary_n = None, 0
             if self.room is not None:
-                made, summary_n = await self._make_room(line, fp, record, offered)
+                await self._make_room(line, fp, record)
             n = record.n if record is not None else self.log.next_n()
+            line.asking = n
+            if record is not None:
+                self.noted.add(n)
             alarm = line.window.prompt()
             if record is not None and record.ended is not None:
                 ended = end_of(record.ended)
@@ -166,20 +190,11 @@ class AskRun(LineRun):
             else:
                 step = self._asking(line, n, fp, fresh, shut, offered)
                 if record is None and self.room is not None:
-                    notes = self._notes(line, n, made, summary_n, alarm)
-                    step = step._replace(notes=notes)
+                    step = step._replace(notes=self._notes(line, n, alarm))
                 ended = await self._send(line, step, record)
                 self.log.put()
-        if ended.status is not StepStatus.OK:
-            raise _unanswered(line, ended)
-        line.last = (n,)
-        line.answers += 1
-        answer = line.window.named(read_answer(ended.raw), n)
-        line.window.heard(answer.usage)
-        line.window.add_answer(answer, n)
-        if line.loops is not None and not answer.calls:
-            line.loops.said(fingerprint(answer.text))
-        return answer
+        line.made.clear()
+        return n, ended
 
     def _check_model(self) -> None:
         if self.setting.model is None:
@@ -244,6 +259,7 @@ class AskRun(LineRun):
         except ContextOverflowError as error:
             lost = failure(error, step=MODEL)
             self.log.note_all(step.notes)
+            self.noted.add(step.n)
             self.log.note(
                 StepEnded(
                     step.n,
@@ -266,34 +282,30 @@ class AskRun(LineRun):
 
     # ------------------------------------------------------------------ making room
 
-    async def _make_room(
-        self, line: Line, fp: bytes, record: Record | None, offered: tuple[ToolSpec, ...]
-    ) -> tuple[Compaction | None, int]:
-        """Compact the window where it is too full; return what was done, and who summarised it.
+    async def _make_room(self, line: Line, fp: bytes, record: Record | None) -> None:
+        """Compact the window where it is too full.
 
         Of a prompt that is recorded, what was written down is done again.
         """
-        del offered
         window = line.window
         if record is not None:
-            event = self.memo.compacted.get(record.n)
-            if event is not None:
+            for event in self.memo.compacted.get(record.n, ()):
                 if event.summary_n:
                     self.memo.take(SUMMARY, _summary_fp(fp))
                 window.apply(compaction_of(event))
-            return None, 0
+            return
         why = window.pressure()
         if not why:
-            return None, 0
+            return
         summarised = self.room is not None and self.room.summariser is not None
-        plan = window.plan(why, summarised=summarised and window.may_summarise)
-        if not plan.covered:
-            return window.compact(plan), 0
-        found, failed, n = await self._summarise(line, fp, window.summary_request(plan), plan)
-        if found is not None:
-            return window.compact(plan, found), n
-        plan = window.plan(why, summarised=False)
-        return window.compact(plan, failed=failed), n
+        plan, n = window.plan(why, summarised=summarised and window.may_summarise), 0
+        found, failed = None, ""
+        if plan.covered:
+            request = window.summary_request(plan)
+            found, failed, n = await self._summarise(line, fp, request, plan)
+            if found is None:
+                plan = window.plan(why, summarised=False)
+        line.made.append((window.compact(plan, found, failed), n))
 
     async def _summarise(
         self, line: Line, fp: bytes, messages: Sequence[Any], plan: Any
@@ -338,17 +350,13 @@ class AskRun(LineRun):
 
     # ------------------------------------------------------------------ writing down
 
-    def _notes(
-        self, line: Line, n: int, made: Compaction | None, summary_n: int, alarm: Alarm | None
-    ) -> tuple[Event, ...]:
+    def _notes(self, line: Line, n: int, alarm: Alarm | None) -> tuple[Event, ...]:
         """Return what is to be written down of a prompt, as far as it is new."""
         window, at = line.window, self.wall_s()
         policy, memory = window.policy, window.memory
         assert policy is not None  # noqa: S101  there is a window of some size
         assert memory is not None  # noqa: S101  likewise
-        notes: list[Event] = []
-        if made is not None:
-            notes.append(_compacted(n, made, summary_n, line.name, at))
+        notes: list[Event] = [_compacted(n, made, by, line.name, at) for made, by in line.made]
         notes.append(
             PromptAssembled(
                 n,

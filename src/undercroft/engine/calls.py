@@ -174,6 +174,17 @@ CODE = _body("handler", None)
 read_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
+def as_object(arguments: Any) -> Any:
+    """Return proposed arguments as the object that their text is; as they are where it is none."""
+    if not isinstance(arguments, str) or len(arguments) > ARGUMENTS_BYTES_MAX:
+        return arguments
+    try:
+        found = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
+
+
 def call_fingerprint(arguments: Any, branch: str = "") -> bytes:
     """Return what stands for arguments proposed in a branch, also for those that are no data."""
     try:

@@ -19,6 +19,7 @@ from undercroft.engine.callrun import CANCEL_GRACE_S
 from undercroft.engine.calls import (
     CODE,
     Slot,
+    as_object,
     call_fingerprint,
     checked_call,
     chosen_arguments,
@@ -267,10 +268,11 @@ class HandlerRun(AskRun):
     def _prepare(self, line: Line, slot: Slot, place: int) -> Refusal | None:
         """Check what can be checked before anything ran; return why the call may not run."""
         call = slot.call
-        slot.fp = call_fingerprint(call.arguments, line.name)
         tool = self.handler.tools.get(call.name)
         if tool is None and line.recall is not None and call.name == line.recall.name:
             tool = line.recall
+        # As an object, as it would be with the tool: whether there is one may differ in the next life.
+        slot.fp = call_fingerprint(as_object(call.arguments), line.name)
         if tool is None:
             return unknown_tool(call.name, self.handler.tools)
         if place >= BATCH_MAX:

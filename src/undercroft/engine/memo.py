@@ -70,7 +70,7 @@ class Memo:
     over: TurnEnded | None = None
     # What its prompts are assembled under; and by step, what was done to the window before it.
     context: ContextOpened | None = None
-    compacted: dict[int, ContextCompacted] = field(default_factory=dict)
+    compacted: dict[int, list[ContextCompacted]] = field(default_factory=dict)
     parked: TurnParked | None = None
     lives: int = 1
     records: dict[int, Record] = field(default_factory=dict)
@@ -137,7 +137,7 @@ def recall(events: Iterable[AnyEvent]) -> Memo:
             case ContextOpened():
                 memo.context = event
             case ContextCompacted():
-                memo.compacted[event.n] = event
+                memo.compacted.setdefault(event.n, []).append(event)
             case AttemptReserved():
                 memo.reserved[event.n] = event
             case AttemptSpent():

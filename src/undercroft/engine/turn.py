@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from undercroft.engine.tool import Tool
 from undercroft.errors import LoopError
 from undercroft.layers.breakers.loops import Loops
-from undercroft.layers.context.state import Window
+from undercroft.layers.context.state import Compaction, Window
 from undercroft.model.ids import FINGERPRINT_BYTES
 from undercroft.model.inject import Missing
 from undercroft.model.message import Answer
@@ -30,14 +30,19 @@ class Line:
         spun: It was told so for the last time, with this.
         told: Tools that its model knows to be withdrawn, by service.
         answers: How many answers it was given.
+        asking: Number of the step that asks its model, once it has one; else 0.
+        made: What was done to its window and is not written down yet, with the step that made
+            the summary.
         recall: The tool that fetches back what its window left out; None where none is offered.
     """
 
     __slots__ = (
         "answers",
+        "asking",
         "heir",
         "last",
         "loops",
+        "made",
         "name",
         "open",
         "prompt",
@@ -58,7 +63,8 @@ class Line:
         self.spun: LoopError | None = None
         self.told: dict[str, list[str]] = {}
         self.window = Window() if window is None else window
-        self.answers = 0
+        self.answers = self.asking = 0
+        self.made: list[tuple[Compaction, int]] = []
         self.recall: Tool[..., Any] | None = None
         self.last: tuple[int, ...] = heir.last if heir is not None else ()
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)

@@ -37,7 +37,7 @@ from undercroft.layers.conflicts.resource import Resources
 from undercroft.model.effect import Strength
 from undercroft.model.event import StepEnded, StepRetried, StepStarted, StepWaited
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.step import ErrorClass, Refusal, StepStatus, failure
+from undercroft.model.step import MODEL, ErrorClass, Refusal, StepStatus, failure
 
 # A write that stays of unknown outcome is repeated under its key this often in one life.
 REPEATS_MAX = 3
@@ -81,6 +81,8 @@ class TurnRun(DoubtRun, ABC):
         )
         # Begun and not ended; what a halt cuts off stays here.
         self.running: dict[int, Step] = {}
+        # Steps that ask a model of which the journal tells.
+        self.noted: set[int] = set()
         # Waiting for their next attempt; what they did before failed for sure.
         self.resting: dict[int, Step] = {}
         # What the turn, and its session, may spend; and steps, by their numbers.
@@ -395,6 +397,8 @@ class TurnRun(DoubtRun, ABC):
             raise asyncio.CancelledError
         if step.notes and attempt == 1:
             self.log.note_all(step.notes)
+        if step.kind == MODEL:
+            self.noted.add(step.n)
         return StepStarted(
             step.n,
             step.name,
@@ -414,6 +418,7 @@ class TurnRun(DoubtRun, ABC):
         """Note that a step was refused, before it began or after its intent was written."""
         if step.notes and not begun:
             self.log.note_all(step.notes)
+            self.noted.add(step.n)
         self.log.note(
             StepEnded(
                 step.n,

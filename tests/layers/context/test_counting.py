@@ -110,6 +110,19 @@ def test_an_estimate_is_bounded_by_bytes(text: str) -> None:
     assert found <= len(text.encode("utf-8", "surrogatepass"))
 
 
+def test_ids_of_one_form_cost_alike() -> None:
+    """Texts that differ in their digits alone have one estimate."""
+    texts = ["order #A1001, 12.50 on 2026-05-20", "order #A9376, 48.13 on 2031-12-09"]
+    assert len({Estimate().count(text) for text in texts}) == 1
+
+
+@pytest.mark.parametrize("blank", ["\x1c", "\x85", "\xa0", "\u2003"])
+def test_any_blank_parts_words(blank: str) -> None:
+    """Words with a rare blank between them cost what they cost apart, and the blank."""
+    both = Estimate().count(f"order{blank}reservation")
+    assert both > Estimate().count("order reservation") > Estimate().count("order")
+
+
 @given(st.lists(st.text(max_size=60), max_size=8))
 @settings(max_examples=100)
 def test_an_estimate_does_not_depend_on_what_was_counted_before(texts: list[str]) -> None:

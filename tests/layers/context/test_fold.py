@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,24 @@ def test_a_new_process_sends_the_same_prompts(
     first, second = folded(warm, policy), folded(cold, policy)
     assert first.messages == second.messages
     assert first.report() == second.report()
+
+
+WIDE = ContextPolicy(limit_tokens=10_000_000, result_max_share=1.0)
+
+
+@settings(max_examples=15, suppress_health_check=SLOW)
+@given(SESSIONS)
+def test_a_wide_window_shows_the_whole_session(session: list[Script]) -> None:
+    """Without pressure each prompt begins with the one before, from turn to turn and cold too."""
+    journal = MemoryJournal()
+    life = live(session, WIDE, None, [MemoryStore(journal) for _ in session])
+    shown = [[m for m in one.messages if m.role != "system"] for one in life.requests]
+    for before, after in pairwise(shown):
+        assert after[: len(before)] == before
+    assert not any(noted(life, ContextCompacted))
+    said = [move[1] for moves in session for move in moves if move[0] == "user"]
+    told = [m.content for m in folded(life, WIDE).messages if m.role == "user"]
+    assert told == said
 
 
 def shop(turns: int, words: int = 12) -> list[Script]:

@@ -152,3 +152,13 @@ def test_a_megabyte_of_anything_takes_no_longer(text: str) -> None:
     for value in ("a-a-b", "1.1.2", "aa b", "\u4e00\u4e01", '""x', "12", text[:1500] + "z"):
         words.holders(value)
     assert words.holders("last") == [2]
+
+
+@pytest.mark.parametrize("value", ["a1001", "#A1001", "new york", "a-b", "日本", "&"])
+def test_what_came_since_a_question_is_found_by_the_next(value: str) -> None:
+    """Who asks for the same value again is told of the texts that came meanwhile, too."""
+    words = index(f"It is {value}.", "Nothing.")
+    assert words.holders(value) == [1]
+    words.add(3, f"({value})")
+    words.add(4, f'"{value}", and no more')
+    assert words.holders(value) == [4, 3, 1]

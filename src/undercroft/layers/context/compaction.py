@@ -8,7 +8,7 @@ Leaves to the window: what the ledger then reads, and whoever writes summaries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ SAVING_MIN = 0.4
 # What the rules keep may take this part of what lies between the water marks: that much more
 # is kept of it, and the window is full again only a little sooner.
 KEPT_SHARE = 0.1
+# A message that takes more of the capacity than this stands in the way of all others.
+GIANT_SHARE = 0.5
 # What a summary is planned to take of what it replaces.
 SUMMARY_SHARE = 1 / 3
 # One that may have less than this could hardly say anything.
@@ -104,6 +106,7 @@ def make_plan(
         summarised: Whether somebody can write a summary; else what would be is dropped.
     """
     work = _Work(scene, policy, stone, why, summarised=summarised)
+    work.take_giants()
     left = {Section.RECENT, Section.CURRENT}
     for section in sorted(COMPACTED, key=lambda section: policy.share(section).priority):
         match section:
@@ -118,10 +121,10 @@ def make_plan(
         left.discard(section)
         if not left:
             work.take_kept()
+    work.make_fit()
     if work.little:
         # Too little for a summary: rather drop it, as far as that is allowed.
         return make_plan(scene, policy, stone, why=why, summarised=False)
-    work.make_fit()
     return work.done()
 
 
@@ -178,7 +181,7 @@ class _Work:
         return [
             unit
             for group, unit in within.items()
-            if group not in outside and _free(unit) and not self._is_newest_user(unit)
+            if group not in outside and group != self.open_from and _free(unit)
         ]
 
     def _touchable(self, item: Item, least: Action) -> bool:
@@ -308,24 +311,29 @@ class _Work:
 
     # ------------------------------------------------------------------ when that is not enough
 
+    def take_giants(self) -> None:
+        """Elide what is larger than all else may be together, before that gives way to it."""
+        for item in self.scene.items:
+            if item.shown_tokens > self.capacity * GIANT_SHARE and item.id != self.open_from:
+                section, reason = self._section_of([item]), "larger than half of the window"
+                self._elide(item, section, reason, least=Action.KEEP, at_all_costs=True)
+
     def take_kept(self) -> None:
-        """Take what the rules keep, oldest first, where the window would soon be full again."""
+        """Take what the rules keep: tombstones for what is large, then the oldest."""
         reason = "the window would soon be full again"
         enough = self.low + int((self.high - self.low) * KEPT_SHARE)
-        for unit in self.units(0, self.scene.unseen_at):
-            if self.total <= enough:
-                return
-            if any(item.id in self.plan.changes for item in unit):
-                continue
+        units = self.units(0, self.scene.unseen_at)
+        for unit in units:
             section = self._section_of(unit)
-            elided = [self._elide(item, section, reason, least=Action.KEEP) for item in unit]
-            if not any(elided) and self._above_floor(section, unit):
-                self._take(unit, section, reason, Action.KEEP)
-        for unit in self.units(0, self.scene.unseen_at):
+            for item in unit:
+                if self.total <= enough:
+                    return
+                self._elide(item, section, reason, least=Action.KEEP)
+        for unit in units:
             if self.total <= enough:
                 return
             section = self._section_of(unit)
-            if any(self._tokens(item) for item in unit) and self._above_floor(section, unit):
+            if any(map(self._tokens, unit)) and self._above_floor(section, unit):
                 self._take(unit, section, reason, Action.KEEP)
 
     def make_fit(self) -> None:
@@ -340,7 +348,7 @@ class _Work:
         for item in sorted(rest, key=lambda item: (-item.shown_tokens, item.id)):
             if self.total <= self.capacity:
                 return
-            if not self._is_newest_user([item]):
+            if item.id != self.open_from:
                 section, reason = self._section_of([item]), "the prompt would not fit"
                 self._elide(item, section, reason, least=Action.KEEP, at_all_costs=True)
         for unit in self.units(0, len(self.scene.items), unseen=True):
@@ -348,13 +356,14 @@ class _Work:
                 return
             if any(self._tokens(item) for item in unit):
                 self._take(unit, self._section_of(unit), "the prompt would not fit", Action.KEEP)
+        if self.total > self.capacity and not self.plan.covered:
+            self.plan.forgotten = len(self.scene.summaries)
+            self.total -= self.summaries
+            self.summaries = 0
 
     def _section_of(self, unit: Sequence[Item]) -> Section:
         opened = self.open_from is not None and unit[0].id >= self.open_from
         return Section.CURRENT if opened else Section.RECENT
-
-    def _is_newest_user(self, unit: Iterable[Item]) -> bool:
-        return self.open_from is not None and any(item.id == self.open_from for item in unit)
 
     @property
     def little(self) -> bool:
@@ -380,4 +389,4 @@ _ORDER: dict[str, int] = {action: place for place, action in enumerate(Action)}
 
 
 def _free(unit: Sequence[Item]) -> bool:
-    return not any(item.pending for item in unit)
+    return all(not item.pending for item in unit)

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from undercroft.errors import ContextError, DeclarationError
 from undercroft.layers.context.counting import Anchor, Counts
@@ -51,6 +51,15 @@ class Entry:
     pin: bool = False
     literal: bool = False
     ok: bool = True
+
+
+class Mark(NamedTuple):
+    """How far a conversation was sent."""
+
+    sent: int
+    listed: int
+    pins: int
+    frozen: bool
 
 
 class Conversation:
@@ -350,6 +359,20 @@ class Conversation:
         self._frozen = True
         self._mark_sent()
         return fresh
+
+    def mark(self) -> Mark:
+        """Return how far the conversation was sent."""
+        return Mark(self._sent, self._listed, self._pins_sent, self._frozen)
+
+    def put_back(self, mark: Mark) -> bool:
+        """Take what was said since for not sent; return False where it is of no use any more.
+
+        A notice of ours is no longer news in the next prompt, and cannot be taken back.
+        """
+        if any(item.notice for item in self._items[mark.sent :]):
+            return False
+        self._sent, self._listed, self._pins_sent, self._frozen = mark
+        return True
 
     def unsent(self) -> list[Entry]:
         """Return what the turn said since its last prompt, system texts apart."""

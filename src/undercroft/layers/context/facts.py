@@ -34,6 +34,11 @@ _NAMING = re.compile(
 )
 
 
+# Written here once: a union would be made anew at each look.
+_CONTAINERS = (dict, list)
+_ARGUMENTS = (dict, list, tuple)
+_NUMBERS = (int, float)
+_IDS = (str, int)
 _WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
 
@@ -107,7 +112,7 @@ def leaves(arguments: Any) -> list[tuple[str, str]]:
         name, value, depth = stack.pop()
         data = read(value) if isinstance(value, str) else None
         value = value if data is None else data
-        if isinstance(value, dict | list | tuple):
+        if isinstance(value, _ARGUMENTS):
             if depth < DEPTH_MAX:
                 stack += _parts(name, value, depth)
         elif said := _said(value):
@@ -126,7 +131,7 @@ def _said(value: Any) -> str:
     """Return a text or a number as it would be written; empty for anything else."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE_MAX:
         return str(int(value))
@@ -209,7 +214,7 @@ def _entity(held: dict[str, Any], container: str) -> str:
     """Return the id of a record: `id`, the key that it stands under, or the first `..._id`."""
     first = ""
     for key, value in held.items():
-        if isinstance(value, str | int) and not isinstance(value, bool):
+        if isinstance(value, _IDS) and not isinstance(value, bool):
             said = _said(value)
             if not 0 < len(said) <= OFFER_CHARS_MAX:
                 continue
@@ -229,7 +234,7 @@ def where(text: str, value: str) -> Fact | None:
     while stack and left:
         left -= 1
         entity, name, held, depth = stack.pop()
-        if isinstance(held, dict | list):
+        if isinstance(held, _CONTAINERS):
             if depth >= DEPTH_MAX:
                 continue
             if isinstance(held, dict):
@@ -253,22 +258,25 @@ def offers(text: str) -> list[tuple[str, str]]:
         found = extract(text[:OFFER_CHARS_MAX]) if len(text) <= OFFER_CHARS_MAX else []
         return [("", value) for value, kind in found if kind in {"id", "email", "code", "date"}]
     named: dict[str, str] = {}
+    keys: set[str] = set()
     stack: list[tuple[str, Any, int]] = [("", data, 0)]
     left = LEAVES_MAX
     while stack and left:
         left -= 1
         name, held, depth = stack.pop()
-        if isinstance(held, dict | list):
+        if isinstance(held, _CONTAINERS):
             if depth < DEPTH_MAX:
                 stack += _parts(name, held, depth)
                 if isinstance(held, dict):
-                    for key in held:
-                        if _marked(str(key)):
-                            named.setdefault(str(key), name)
+                    # Records of one kind have the same keys, which are looked at once.
+                    for key in [key for key in map(str, held) if key not in keys]:
+                        keys.add(key)
+                        if _marked(key):
+                            named.setdefault(key, name)
         else:
             said = _said(held)
-            if _marked(said) or (_NAMING.search(name) and _offered(said)):
-                named.setdefault(said, name)
+            if said not in named and (_marked(said) or (_offered(said) and _NAMING.search(name))):
+                named[said] = name
     return [(name, value) for value, name in named.items()]
 
 

@@ -42,7 +42,7 @@ class _Turn:
     started: dict[int, StepStarted] = field(default_factory=dict)
     ended: dict[int, StepEnded] = field(default_factory=dict)
     prompts: dict[int, PromptAssembled] = field(default_factory=dict)
-    compacted: dict[int, ContextCompacted] = field(default_factory=dict)
+    compacted: dict[int, list[ContextCompacted]] = field(default_factory=dict)
     left: ContextLeft | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -60,7 +60,7 @@ class _Turn:
             case PromptAssembled() if not event.branch:
                 self.prompts[event.n] = event
             case ContextCompacted() if not event.branch:
-                self.compacted[event.n] = event
+                self.compacted.setdefault(event.n, []).append(event)
             case _:
                 pass
 
@@ -148,10 +148,10 @@ def _ask(window: Window, told: _Turn, n: int, *, counted: bool) -> None:
     window.delta()
     for text in notices:
         window.notice(text)
-    prompt, compacted = told.prompts.get(n), told.compacted.get(n)
+    prompt = told.prompts.get(n)
     if prompt is not None:
         window.offered(prompt.sections[1])
-    if compacted is not None:
+    for compacted in told.compacted.get(n, ()):
         window.apply(compaction_of(compacted), counted=counted)
     window.prompt(later=True)
     if n in told.started:

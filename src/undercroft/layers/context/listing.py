@@ -7,6 +7,7 @@ line or hide what follows it.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,36 +55,55 @@ def plain(text: str) -> str:
     return " ".join(_UNSEEN.sub(" ", text).split())
 
 
+class _Group(NamedTuple):
+    """The values of one label, in order: of each its place and with how many lines it goes."""
+
+    part: int
+    label: str
+    places: list[int]
+    until: list[int]
+    values: list[str]
+
+
 class Listing:
     """Values, of which any number of the first ones can be written down.
 
     What stands whole within a longer value is left out, as soon as the longer one is there.
     """
 
-    __slots__ = ("_rows", "_until")
+    __slots__ = ("_groups",)
 
     def __init__(self, lines: Sequence[Line]) -> None:
-        labels: dict[str, str] = {}
-        self._rows: list[Line] = []
-        for part, label, value in lines:
-            if label not in labels:
-                labels[label] = plain(label)[:LABEL_CHARS_MAX]
-            self._rows.append(Line(part, labels[label], plain(value)))
-        # Of each value, with how many lines it is left out.
-        self._until = _covered([row.value.casefold() for row in self._rows])
+        values = [plain(line.value) for line in lines]
+        until = _covered([value.casefold() for value in values])
+        shown: dict[str, str] = {}
+        groups: dict[tuple[int, str], _Group] = {}
+        for place, (part, label, _) in enumerate(lines):
+            if label not in shown:
+                shown[label] = plain(label)[:LABEL_CHARS_MAX]
+            key = (part, shown[label])
+            if key not in groups:
+                groups[key] = _Group(*key, [], [], [])
+            _, _, places, ends, there = groups[key]
+            places.append(place)
+            ends.append(until[place])
+            there.append(values[place])
+        self._groups = [groups[key] for key in sorted(groups)]
 
     def text(self, first: int) -> str:
         """Return the text of so many values, of which the first of a label stand first."""
-        parts: dict[int, dict[str, list[str]]] = {}
-        for (part, label, value), until in zip(self._rows[:first], self._until, strict=False):
-            if first <= until:
-                parts.setdefault(part, {}).setdefault(label, []).append(value)
         text = [HEAD]
-        for part in sorted(parts):
-            labels = parts[part]
-            bare = labels.pop("", None)
-            text.append(f"{PARTS[part]}: {SEPARATOR.join(bare)}" if bare else f"{PARTS[part]}:")
-            text += [f"- {label}: {SEPARATOR.join(labels[label])}" for label in sorted(labels)]
+        last = -1
+        for part, label, places, until, values in self._groups:
+            some = zip(values[: bisect_left(places, first)], until, strict=False)
+            there = SEPARATOR.join([value for value, end in some if first <= end])
+            if not there:
+                continue
+            if part != last:
+                text.append(f"{PARTS[part]}:" if label else f"{PARTS[part]}: {there}")
+                last = part
+            if label:
+                text.append(f"- {label}: {there}")
         return "\n".join(text)
 
 
@@ -105,10 +125,9 @@ def _covered(values: Sequence[str]) -> list[int]:
 
 
 def _first_longer(value: str, values: Sequence[str], within: Mapping[str, Sequence[int]]) -> int:
-    words = value.split(None, 1)
-    if not words:
+    if not value or value.isspace():
         return 0
-    for place in within.get(words[0].strip(",.;:"), ()):
+    for place in within.get(value.split(None, 1)[0].strip(",.;:"), ()) if within else ():
         other = values[place]
         if len(other) > len(value) and holds(other, value):
             return place

@@ -324,11 +324,15 @@ class Window(Conversation):
         shown = sum(i.shown_tokens for i in view.live if i.id not in plan.changes)
         shown += sum(change.tokens for change in plan.changes.values())
         shown += view.fixed_tokens + self._note_tokens(render(left))
-        factor = max(1.0, before / max(1, view.tokens))
-        room = min(plan.ledger_max, int(policy.capacity_tokens / factor) - shown) - self._framing
+        capacity = int(policy.capacity_tokens / max(1.0, before / max(1, view.tokens)))
+        if shown > capacity and summary is not None:
+            plan = self.plan(plan.why, summarised=False)
+            return self.compact(plan, failed="with it the prompt would not fit")
+        room = min(plan.ledger_max, capacity - shown) - self._framing
         ledger = memory.render(room, counts.text, absent) if room > 0 else ""
-        if shown + self._note_tokens(ledger) >= view.tokens and before <= policy.capacity_tokens:
-            # It would be no smaller: all stays as it is until there is more to take.
+        smaller = shown + self._note_tokens(ledger) < view.tokens
+        if shown > capacity or not (smaller or before > policy.capacity_tokens):
+            # It would not fit anyway, or be no smaller: all stays as it is.
             changed, gone, summary, ledger = (), 0, None, view.ledger
         record = Compaction(
             plan.why,
@@ -406,7 +410,8 @@ class Window(Conversation):
         self._stones.clear()
         self._anchor.forget()
         head = view.sections()
-        self._stable = sum(head[s] for s in (Section.SYSTEM, Section.TOOLS, Section.PINS))
+        fixed = sum(head[s] for s in (Section.SYSTEM, Section.TOOLS, Section.PINS))
+        self._stable = min(self._stable, fixed)
         self._settled = view.tokens if record.short else 0
         memory.compacted([record.ledger, *said(self._summaries)], touched)
 

@@ -17,9 +17,8 @@ RECALL = "recall"
 EXCERPT_CHARS = 160
 # What may matter later of what is left out: words that hold a digit or look like a name of
 # something, as `#A1001`, `ada_lovelace_7`, `ada@example.com`, `JFK`.
-_TELLING = re.compile(
-    r"(?<![\w#@.])(?:#?[^\W\d]{0,40}\d[\w:./@-]{0,60}|\w[\w.+-]{0,40}@[\w.-]{3,60}|[A-Z]{3,8}(?!\w))"
-)
+_WORD = re.compile(r"[#\w][\w:./@-]{2,80}")
+_TELLING = re.compile(r"\d|\w@\w|^[A-Z]{3,8}$")
 # They are looked for in the first part of a text only.
 _LOOKED_AT_CHARS = 8_192
 
@@ -87,9 +86,11 @@ def telling_words(text: str, chars_max: int) -> str:
     """Return words of a text that may be asked for later, first ones first, within bounds."""
     found: dict[str, None] = {}
     left = chars_max
-    for match in _TELLING.finditer(text[:_LOOKED_AT_CHARS]):
-        word = match[0].rstrip(".:-/")
-        if word in found or len(word) < 3:  # noqa: PLR2004  numbers of two digits say nothing
+    for whole in dict.fromkeys(_WORD.findall(text[:_LOOKED_AT_CHARS])):
+        if whole.isalpha() and whole.islower():
+            continue  # most words, and looked at the soonest
+        word = whole.rstrip(".:-/")
+        if word in found or len(word) < 3 or not _TELLING.search(word):  # noqa: PLR2004  17 says nothing
             continue
         left -= len(word) + 2
         if left < 0:

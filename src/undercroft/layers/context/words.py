@@ -119,6 +119,8 @@ class Words:
             return []
         places = self._within(parts[0]) if len(parts) == 1 else self._across(parts)
         items = self._items
+        if len(places) == 1:
+            return [items[places[0]]]
         if self._grows:
             return list(dict.fromkeys([items[place] for place in reversed(places)]))
         return sorted({items[place] for place in places}, reverse=True)

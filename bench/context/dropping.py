@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -141,7 +141,7 @@ def _said(session: Session) -> Iterator[tuple[int, Chat]]:
 # ------------------------------------------------------------------ the window
 
 
-class _First(Mapping[str, Entry]):
+class _First:
     """The first so many entries of a ledger: those of that moment."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
@@ -149,17 +149,16 @@ class _First(Mapping[str, Entry]):
         self._items = list(entries.items())
         self.count = 0
 
-    def __getitem__(self, key: str) -> Entry:
-        return self._entries[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key, _ in self._items[: self.count])
-
     def __len__(self) -> int:
         return self.count
 
-    def items(self) -> ItemsView[str, Entry]:
-        return dict(self._items[: self.count]).items()
+    def get(self, key: str, /) -> Entry | None:
+        """Return the entry of a value."""
+        return self._entries.get(key)
+
+    def items(self) -> list[tuple[str, Entry]]:
+        """Return the entries that there are so far."""
+        return self._items[: self.count]
 
 
 class _Lossy:

@@ -24,7 +24,7 @@ from tests.engine.talking import (
 from tests.engine.vendor import virtual
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.model.event import ContextCompacted, StepEnded, StepStarted
-from undercroft.model.step import SUMMARY
+from undercroft.model.step import MODEL, SUMMARY
 from undercroft.storage.memory import MemoryJournal, MemoryStore
 
 LOOKS: dict[str, Any] = {"look": [[look("#A1001"), look("#A1002")], "They are open."]}
@@ -114,8 +114,10 @@ async def test_a_summary_that_is_no_good_changes_nothing(name: str) -> None:
     assert all(e.failed and bytes(e.summary) == NIL for e in session.wanted)
     assert all(len(e.failed) < 1000 for e in session.wanted)
     steps = [e for e in session.found(StepStarted) if e.name == SUMMARY]
-    assert [e.n for e in steps] == [e.summary_n for e in session.wanted]
-    assert {e.kind for e in steps} == {SUMMARY}
+    # One that is refused, since the summariser keeps failing, has no beginning.
+    assert {e.n for e in steps} <= {e.summary_n for e in session.wanted}
+    assert steps
+    assert {(e.kind, e.name) for e in steps} == {(MODEL, SUMMARY)}
 
 
 async def test_a_good_summary_stands_for_what_left() -> None:

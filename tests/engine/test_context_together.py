@@ -343,7 +343,7 @@ async def test_a_trace_tells_of_summaries_as_of_steps() -> None:
     held = await whole(talk)
     async with uc.Runtime(held.store) as rt:
         steps = [s for o in held.outcomes for s in rt.trace(o.turn_id).steps]
-    summaries = [s for s in steps if s.kind == "summary"]
+    summaries = [s for s in steps if s.name == "summary"]
     assert summaries
     assert {s.name for s in summaries} == {"summary"}
     assert {str(s.status) for s in summaries} == {"ok"}

@@ -327,7 +327,7 @@ class AskRun(LineRun):
                 n,
                 SUMMARY,
                 self._summarising(room.summariser),
-                SUMMARY,
+                MODEL,
                 {"request": request},
                 fp,
                 line.last,

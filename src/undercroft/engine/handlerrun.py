@@ -271,7 +271,7 @@ class HandlerRun(AskRun):
         tool = self.handler.tools.get(call.name)
         if tool is None and line.recall is not None and call.name == line.recall.name:
             tool = line.recall
-        # As an object, as it would be with the tool: whether there is one may differ in the next life.
+        # As an object, as it would be with the tool: the next life may have one, or none.
         slot.fp = call_fingerprint(as_object(call.arguments), line.name)
         if tool is None:
             return unknown_tool(call.name, self.handler.tools)

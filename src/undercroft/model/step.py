@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-# Names, and kinds, of steps that ask a model: for an answer, for a summary of what was said.
+# The kind of steps that ask a model; and their names: for an answer, for a summary.
 MODEL, SUMMARY = "model", "summary"
 # What a step's name ends in that stands in for the one before.
 FALLBACK = ".fallback"

@@ -258,7 +258,7 @@ def example() -> Session:
     session.leave(ids[1:2], "summarised", OLD)
     session.leave(ids[3:5], "summarised", OLD)
     session.n += 1
-    session.events.append(StepStarted(session.n, "summary", "summary", session.at))
+    session.events.append(StepStarted(session.n, "summary", "model", session.at))
     answer = Answer("{}", (), Usage(2_610, 240))
     session.events.append(StepEnded(session.n, StepStatus.OK, 2.0, raw(answer)))
     session.compact(

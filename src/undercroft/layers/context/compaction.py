@@ -122,8 +122,8 @@ def make_plan(
         if not left:
             work.take_kept()
     work.make_fit()
-    if work.little:
-        # Too little for a summary: rather drop it, as far as that is allowed.
+    if work.little or (summarised and work.total > work.capacity):
+        # Too little for a summary, or no use: rather drop it, as far as that is allowed.
         return make_plan(scene, policy, stone, why=why, summarised=False)
     return work.done()
 

@@ -51,7 +51,7 @@ class _Turn:
                 self.opened = event
             case StepStarted():
                 self.started[event.n] = event
-                if event.kind == MODEL and not event.branch:
+                if _asks(event):
                     self.left = None
             case ContextLeft():
                 self.left = event
@@ -73,7 +73,7 @@ class _Turn:
 
     def asked(self) -> Sequence[int]:
         """Return the numbers of steps that asked the model of the turn itself, in their order."""
-        sent = [n for n, step in self.started.items() if step.kind == MODEL and not step.branch]
+        sent = [n for n, step in self.started.items() if _asks(step)]
         # And of those that would not have fitted.
         refused = [n for n in self.prompts if n not in self.started and n in self.ended]
         return sorted(sent + refused)
@@ -83,6 +83,11 @@ class _Turn:
         started = self.started.get(n)
         found: Mapping[str, Any] = _decode(self.ended[n].args if started is None else started.args)
         return found
+
+
+def _asks(step: StepStarted) -> bool:
+    """Whether a step asks the model of the turn itself; a summary has a name of its own."""
+    return step.kind == MODEL and step.name == MODEL and not step.branch
 
 
 def compaction_of(event: ContextCompacted) -> Compaction:

@@ -293,7 +293,10 @@ class Window(Conversation):
         most = policy.share(Section.SUMMARIES).max_share * policy.capacity_tokens
         others = self._note_tokens(render(self._summaries[plan.merged :]))
         room = int(most) - others - self._framing
-        return max(plan.summary_max, min(int(plan.summary_max * SUMMARY_SLACK), room))
+        # Also no more than is free besides what is planned.
+        factor = max(1.0, self.tokens / max(1, self._view.tokens))
+        free = plan.summary_max + int(policy.capacity_tokens / factor) - plan.after
+        return max(plan.summary_max, min(int(plan.summary_max * SUMMARY_SLACK), room, free))
 
     def compact(self, plan: Plan, summary: Summary | None = None, failed: str = "") -> Compaction:
         """Do what was planned; return the record of it.

@@ -198,7 +198,14 @@ class Runtime:
             self._budgets,
             self._loops,
             self._prices,
-            Windows(self._store, self._context, self._counter, _counter_of, self._summariser),
+            Windows(
+                self._store,
+                self._context,
+                self._counter,
+                _counter_of,
+                self._summariser,
+                self._extractors,
+            ),
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         await self._sharing.start()

@@ -14,7 +14,7 @@ WORDS = "and so it goes on for a while. " * 12
 
 def colours(text: str) -> Iterable[Identifier]:
     """Find words that nobody else would take for identifiers."""
-    return [Identifier(word, "colour") for word in text.split() if word == "mauve"]
+    return [Identifier("mauve", "colour")] * text.count("mauve")
 
 
 @uc.handler()

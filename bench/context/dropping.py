@@ -27,11 +27,11 @@ from typing import Any
 from bench.context import sessions
 from bench.context.scored import Wanted, has, text_of, wanted_of
 from bench.context.sessions import Chat, Session, arguments_of
+from undercroft.layers.context.identifiers.ledger import Entry, Ledger
+from undercroft.layers.context.identifiers.words import Words
 from undercroft.layers.context.items import Fate
-from undercroft.layers.context.ledger import Entry, Ledger
-from undercroft.layers.context.observing import NOW, Observer, Seen
-from undercroft.layers.context.quality import Quality, Score
-from undercroft.layers.context.words import Words
+from undercroft.layers.context.quality.observing import NOW, Observer, Seen
+from undercroft.layers.context.quality.score import Quality, Score
 from undercroft.model.step import Call
 
 DELAY_MAX = 8

@@ -38,8 +38,8 @@ from pathlib import Path
 from bench.context.dropping import Heard, Played, play, shuffled
 from bench.context.sessions import DOMAINS, TRACES
 from bench.context.windowed import POLICIES, windowed
-from undercroft.layers.context.alarm import TARGET, THRESHOLD
-from undercroft.layers.context.quality import LIVENESS, PARTS, SUPPORT, WEIGHTS, Score
+from undercroft.layers.context.quality.alarm import TARGET, THRESHOLD
+from undercroft.layers.context.quality.score import LIVENESS, PARTS, SUPPORT, WEIGHTS, Score
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.4)
 AHEAD_MIN, AHEAD_MAX = 2, 20

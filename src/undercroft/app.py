@@ -38,7 +38,7 @@ from undercroft.layers.breakers.service import Service, named
 from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.context.counting import Counter, Estimate
-from undercroft.layers.context.extract import Extractor
+from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames

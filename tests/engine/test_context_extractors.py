@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import undercroft as uc
-from undercroft.layers.context.extract import Extractor, Identifier
+from undercroft.layers.context.identifiers.extract import Extractor, Identifier
 from undercroft.testing import ScriptedModel
 
 POLICY = uc.ContextPolicy(limit_tokens=700, reserved_tokens=100)

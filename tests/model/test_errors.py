@@ -21,6 +21,8 @@ TREE: list[type[UndercroftError]] = [
 
 
 FOR_PROGRAMS = {"step", "rule", "status", "code", "retry_after_s", "retry_in_s"}
+# Told in the problem, by whoever raises it.
+FOR_PROGRAMS |= {"tokens", "limit_tokens", "reserved_tokens"}
 
 
 def made(kind: type[UndercroftError]) -> UndercroftError:

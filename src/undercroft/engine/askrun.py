@@ -29,9 +29,9 @@ from undercroft.layers.breakers.exits import in_words
 from undercroft.layers.breakers.guard import withdrawn
 from undercroft.layers.context.conversation import NOTICE, Entry
 from undercroft.layers.context.fold import compaction_of
-from undercroft.layers.context.quality import PARTS, Alarm, Score
+from undercroft.layers.context.quality.score import PARTS, Alarm, Score
 from undercroft.layers.context.state import Compaction, Window
-from undercroft.layers.context.summary import Summary
+from undercroft.layers.context.summaries.summary import Summary
 from undercroft.model.event import (
     NIL,
     ContextAlarmed,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from undercroft.layers.context.counting import Counter, Counts
-from undercroft.layers.context.extract import Extractor
 from undercroft.layers.context.fold import fold_turn
+from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.context.state import Window

@@ -32,7 +32,7 @@ from undercroft.layers.context.counting import Counts
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy, Section
 from undercroft.layers.context.state import Compaction, Window
-from undercroft.layers.context.summary import Summary
+from undercroft.layers.context.summaries.summary import Summary
 from undercroft.model.message import Answer, Message, ToolSpec, Usage
 
 JUNK = (

@@ -9,7 +9,7 @@ from tests.layers.context.driven import Driven
 from undercroft.layers.context.items import Fate
 from undercroft.layers.context.loss import Line
 from undercroft.layers.context.policy import Action, Section
-from undercroft.layers.context.summary_record import entries
+from undercroft.layers.context.summaries.record import entries
 from undercroft.model.message import Message
 
 _HANDLE = re.compile(r"^r\d+\.\d+$")

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from undercroft.layers.context.summary import Invalid, Source, Summary, read
+from undercroft.layers.context.summaries.summary import Invalid, Source, Summary, read
 
 ROOM = 10_000
 ADA, ORDER, OTHER = "ada@example.com", "#A1001", "#A1002"

@@ -34,7 +34,7 @@ from undercroft.layers.context.policy import (
     Section,
 )
 from undercroft.layers.context.state import Compaction, Window
-from undercroft.layers.context.summary import Invalid, Summary
+from undercroft.layers.context.summaries.summary import Invalid, Summary
 from undercroft.model.message import Answer, Usage
 from undercroft.model.step import Call
 

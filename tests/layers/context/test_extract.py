@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undercroft.layers.context.extract import IDENTIFIERS_MAX, extract
+from undercroft.layers.context.identifiers.extract import IDENTIFIERS_MAX, extract
 
 MEGABYTE = 1_000_000
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undercroft.layers.context.extract import Identifier
-from undercroft.layers.context.ledger import Ledger
-from undercroft.layers.context.words import Words
+from undercroft.layers.context.identifiers.extract import Identifier
+from undercroft.layers.context.identifiers.ledger import Ledger
+from undercroft.layers.context.identifiers.words import Words
 
 PLENTY = 100_000
 
@@ -404,7 +404,7 @@ def test_it_is_the_same_after_it_was_dumped_and_loaded(moves: list[tuple[str, li
 def test_nothing_depends_on_the_order_of_hashes() -> None:
     """Another process, with another seed of hashes, makes the same bytes and the same text."""
     program = (
-        "from undercroft.layers.context.ledger import Ledger\n"
+        "from undercroft.layers.context.identifiers.ledger import Ledger\n"
         "import hashlib\n"
         "ledger = Ledger()\n"
         "ledger.user(1, 'my name is Ada Byron, my zip is 19122, #A1001 #A1002 JFK May 20 red')\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from undercroft.layers.context.ledger import Ledger
+from undercroft.layers.context.identifiers.ledger import Ledger
 
 TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"
 SESSION_CHARS_MIN = 80_000  # about 20 k tokens

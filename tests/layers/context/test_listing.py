@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undercroft.layers.context.listing import PARTS, Line, Listing, listing
+from undercroft.layers.context.identifiers.listing import PARTS, Line, Listing, listing
 
 WORDS = st.sampled_from(["Ada", "ada", "Ada Byron", "#A1001", "12 Elm St.", "Elm", "a\nb", " ", ""])
 LINES = st.lists(

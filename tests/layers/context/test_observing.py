@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from undercroft.errors import SettingError
+from undercroft.layers.context.identifiers.ledger import Ledger
+from undercroft.layers.context.identifiers.words import Words
 from undercroft.layers.context.items import Fate
-from undercroft.layers.context.ledger import Ledger
-from undercroft.layers.context.observing import NOW, Observer, Seen, WindowSight
-from undercroft.layers.context.quality import Quality
-from undercroft.layers.context.questions import Questions
-from undercroft.layers.context.slots import SLOTS, Slot
-from undercroft.layers.context.words import Words
+from undercroft.layers.context.quality.observing import NOW, Observer, Seen, WindowSight
+from undercroft.layers.context.quality.questions import Questions
+from undercroft.layers.context.quality.score import Quality
+from undercroft.layers.context.quality.slots import SLOTS, Slot
 from undercroft.model.step import Call
 
 READ = Call("get_order", {"order_id": "#A1001"})

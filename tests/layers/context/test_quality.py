@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undercroft.layers.context.alarm import LEVEL_MAX, TARGET, THRESHOLD, Cusum
-from undercroft.layers.context.quality import (
+from undercroft.layers.context.quality.alarm import LEVEL_MAX, TARGET, THRESHOLD, Cusum
+from undercroft.layers.context.quality.score import (
     PARTS,
     SCORE_MAX,
     SEEN_MIN,

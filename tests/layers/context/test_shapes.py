@@ -20,10 +20,10 @@ from tests.layers.context.providers import (
     check_openai,
     openai_chats,
 )
-from undercroft.layers.context.anthropic_view import AnthropicView
-from undercroft.layers.context.foreign import Shown
-from undercroft.layers.context.openai_shape import OpenAIView
-from undercroft.layers.context.shapes import Intake, anthropic, openai, read_system
+from undercroft.layers.context.shapes.anthropic_view import AnthropicView
+from undercroft.layers.context.shapes.foreign import Shown
+from undercroft.layers.context.shapes.openai_shape import OpenAIView
+from undercroft.layers.context.shapes.shapes import Intake, anthropic, openai, read_system
 from undercroft.model.message import Message
 from undercroft.model.step import Call
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.layers.context.providers import CACHED, check_anthropic, check_openai
 from undercroft.errors import MessageError, SettingError
-from undercroft.layers.context.foreign import EMPTY_TOKENS, Shown, weighs
-from undercroft.layers.context.media import Weights
-from undercroft.layers.context.shapes import Intake, anthropic, openai, read_system
+from undercroft.layers.context.shapes.foreign import EMPTY_TOKENS, Shown, weighs
+from undercroft.layers.context.shapes.media import Weights
+from undercroft.layers.context.shapes.shapes import Intake, anthropic, openai, read_system
 from undercroft.model.message import Message
 
 END = {"role": "user", "content": "and?"}

@@ -21,8 +21,8 @@ from tests.layers.context.summaries import (
     summary_of,
     tokens,
 )
-from undercroft.layers.context.extract import extract
-from undercroft.layers.context.summary import (
+from undercroft.layers.context.identifiers.extract import extract
+from undercroft.layers.context.summaries.summary import (
     Fact,
     Invalid,
     Source,

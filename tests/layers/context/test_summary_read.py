@@ -26,8 +26,9 @@ from tests.layers.context.summaries import (
     rule_of,
     summary_of,
 )
-from undercroft.layers.context.extract import extract
-from undercroft.layers.context.summary import (
+from undercroft.layers.context.identifiers.extract import extract
+from undercroft.layers.context.summaries.record import entries
+from undercroft.layers.context.summaries.summary import (
     Fact,
     Invalid,
     Source,
@@ -37,7 +38,6 @@ from undercroft.layers.context.summary import (
     replaced,
     said,
 )
-from undercroft.layers.context.summary_record import entries
 
 FACTS = ANSWER["facts"]
 

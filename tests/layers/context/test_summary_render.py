@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.layers.context.summaries import ADA, ANSWER, HOSTILE, ORDER, SOURCES, summary_of
-from undercroft.layers.context.summary import (
+from undercroft.layers.context.summaries.summary import (
     Artifact,
     Attempt,
     Decision,

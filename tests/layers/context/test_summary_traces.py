@@ -13,8 +13,8 @@ import pytest
 
 from tests.layers.context.ideal import ideal
 from tests.layers.context.summaries import tokens
-from undercroft.layers.context.extract import extract
-from undercroft.layers.context.summary import Source, Summary, ask, read, said
+from undercroft.layers.context.identifiers.extract import extract
+from undercroft.layers.context.summaries.summary import Source, Summary, ask, read, said
 
 TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"
 EVERY = 9

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from undercroft.layers.context.words import Words
+from undercroft.layers.context.identifiers.words import Words
 
 MEGABYTE = 1_000_000
 

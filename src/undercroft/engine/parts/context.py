@@ -14,21 +14,21 @@ from typing import Any, NamedTuple, Self
 
 from undercroft.engine.parts.summariser import Summarise, Summariser
 from undercroft.errors import MessageError, SettingError
-from undercroft.layers.context import tool_shapes
 from undercroft.layers.context.alone import Alone
-from undercroft.layers.context.anthropic_view import BREAKPOINTS_MAX, AnthropicView
 from undercroft.layers.context.counting import Counter, Counts, Estimate
-from undercroft.layers.context.extract import Extractor
-from undercroft.layers.context.foreign import OPENAI, clean
+from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.loss import LossReport
-from undercroft.layers.context.media import WEIGHTS, Weights
 from undercroft.layers.context.memory import Memory
-from undercroft.layers.context.openai_shape import OpenAIView
 from undercroft.layers.context.policy import ContextPolicy
-from undercroft.layers.context.quality import Alarm, Score
+from undercroft.layers.context.quality.score import Alarm, Score
+from undercroft.layers.context.shapes import tool_shapes
+from undercroft.layers.context.shapes.anthropic_view import BREAKPOINTS_MAX, AnthropicView
+from undercroft.layers.context.shapes.foreign import OPENAI, clean
+from undercroft.layers.context.shapes.media import WEIGHTS, Weights
+from undercroft.layers.context.shapes.openai_shape import OpenAIView
+from undercroft.layers.context.shapes.usage_shapes import read_usage
 from undercroft.layers.context.state import Compaction
-from undercroft.layers.context.summary import Summary
-from undercroft.layers.context.usage_shapes import read_usage
+from undercroft.layers.context.summaries.summary import Summary
 from undercroft.model.message import Message, ToolSpec
 from undercroft.ports import ModelClient
 

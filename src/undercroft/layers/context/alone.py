@@ -13,18 +13,18 @@ from typing import Any, TypeAlias
 import msgspec
 
 from undercroft.errors import ContextError
-from undercroft.layers.context.anthropic_view import OPENING_TOKENS
 from undercroft.layers.context.compaction import Plan
 from undercroft.layers.context.counting import Counts
-from undercroft.layers.context.foreign import Foreign, Shown, weighs
 from undercroft.layers.context.items import Item
-from undercroft.layers.context.media import WEIGHTS, Weights
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy, Kind
-from undercroft.layers.context.quality import Alarm
-from undercroft.layers.context.shapes import Intake, read_system
+from undercroft.layers.context.quality.score import Alarm
+from undercroft.layers.context.shapes.anthropic_view import OPENING_TOKENS
+from undercroft.layers.context.shapes.foreign import Foreign, Shown, weighs
+from undercroft.layers.context.shapes.media import WEIGHTS, Weights
+from undercroft.layers.context.shapes.shapes import Intake, read_system
 from undercroft.layers.context.state import Compaction, Window
-from undercroft.layers.context.summary import Summary
+from undercroft.layers.context.summaries.summary import Summary
 from undercroft.model.message import Answer, ToolSpec, Usage
 
 VERSION = 1

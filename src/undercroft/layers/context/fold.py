@@ -15,7 +15,7 @@ import msgspec
 from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN
 from undercroft.layers.context.items import TURN_SHIFT
 from undercroft.layers.context.state import Compaction, Window
-from undercroft.layers.context.summary import Summary
+from undercroft.layers.context.summaries.summary import Summary
 from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,

@@ -13,15 +13,15 @@ from functools import partial
 
 import msgspec
 
-from undercroft.layers.context.extract import Extractor, Identifier, extract
-from undercroft.layers.context.facts import leaves
+from undercroft.layers.context.identifiers.extract import Extractor, Identifier, extract
+from undercroft.layers.context.identifiers.facts import leaves
+from undercroft.layers.context.identifiers.ledger import Ledger
+from undercroft.layers.context.identifiers.words import Words, holds
 from undercroft.layers.context.items import Fate, Item
-from undercroft.layers.context.ledger import Ledger
-from undercroft.layers.context.observing import Observer, WindowSight
 from undercroft.layers.context.policy import Kind
-from undercroft.layers.context.quality import Alarm, Quality, Score
-from undercroft.layers.context.summary_record import Fact
-from undercroft.layers.context.words import Words, holds
+from undercroft.layers.context.quality.observing import Observer, WindowSight
+from undercroft.layers.context.quality.score import Alarm, Quality, Score
+from undercroft.layers.context.summaries.record import Fact
 from undercroft.model.step import Call
 
 # Of the tokens of a summary, what the identifiers that it must copy may take.

@@ -15,14 +15,14 @@ from undercroft.errors import ContextError
 from undercroft.layers.context.compaction import Plan, Scene, make_plan
 from undercroft.layers.context.conversation import Conversation, with_text
 from undercroft.layers.context.counting import Counts
-from undercroft.layers.context.facts import leaves
 from undercroft.layers.context.guard import overflow
+from undercroft.layers.context.identifiers.facts import leaves
 from undercroft.layers.context.items import Fate, Item
 from undercroft.layers.context.loss import LossReport, lines_of
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy, Section
-from undercroft.layers.context.quality import Alarm
-from undercroft.layers.context.summary import (
+from undercroft.layers.context.quality.score import Alarm
+from undercroft.layers.context.summaries.summary import (
     Invalid,
     Source,
     Summary,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from undercroft.layers.context.foreign import (
+from undercroft.layers.context.shapes.foreign import (
     ANTHROPIC,
     OPENAI,
     Foreign,
@@ -31,8 +31,8 @@ from undercroft.layers.context.foreign import (
     Shown,
     text_of,
 )
-from undercroft.layers.context.media import Weights, read_block
-from undercroft.layers.context.pairing import NO_RESULT, Open, Pairing, stray
+from undercroft.layers.context.shapes.media import Weights, read_block
+from undercroft.layers.context.shapes.pairing import NO_RESULT, Open, Pairing, stray
 from undercroft.model.message import Message
 from undercroft.model.step import Call
 

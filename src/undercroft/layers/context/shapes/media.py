@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from undercroft.errors import SettingError
-from undercroft.layers.context.foreign import label, text_of
+from undercroft.layers.context.shapes.foreign import label, text_of
 
 WEIGHT_MAX = 10_000_000
 PAGE_BYTES = 20_000

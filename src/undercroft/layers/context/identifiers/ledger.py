@@ -18,11 +18,21 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from undercroft.layers.context.extract import VALUE_CHARS_MAX, Extractor, Identifier, extract
-from undercroft.layers.context.facts import leaves, offers, record, spellings, where
-from undercroft.layers.context.listing import Line, Listing
-from undercroft.layers.context.statements import put_right, shape, statements, taken_back
-from undercroft.layers.context.words import Words
+from undercroft.layers.context.identifiers.extract import (
+    VALUE_CHARS_MAX,
+    Extractor,
+    Identifier,
+    extract,
+)
+from undercroft.layers.context.identifiers.facts import leaves, offers, record, spellings, where
+from undercroft.layers.context.identifiers.listing import Line, Listing
+from undercroft.layers.context.identifiers.statements import (
+    put_right,
+    shape,
+    statements,
+    taken_back,
+)
+from undercroft.layers.context.identifiers.words import Words
 
 Origin = Literal["user", "tool", "nobody"]
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from undercroft.layers.context.slots import SLOTS, Slot
+from undercroft.layers.context.quality.slots import SLOTS, Slot
 
 # What is longer is looked at in part: a question is at the end of a text, and an answer to it at
 # the beginning.

@@ -20,11 +20,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from undercroft.layers.context.identifiers.words import holds
 from undercroft.layers.context.items import Fate
-from undercroft.layers.context.quality import Alarm, Quality
-from undercroft.layers.context.questions import complains, questions_of
-from undercroft.layers.context.slots import SLOTS, Slot
-from undercroft.layers.context.words import holds
+from undercroft.layers.context.quality.questions import complains, questions_of
+from undercroft.layers.context.quality.score import Alarm, Quality
+from undercroft.layers.context.quality.slots import SLOTS, Slot
 from undercroft.model.step import Call
 
 # Later than every item.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from undercroft.layers.context.extract import extract
+from undercroft.layers.context.identifiers.extract import extract
 
 DEPTH_MAX = 16
 LEAVES_MAX = 4000

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from undercroft.layers.context.summary_record import (
+from undercroft.layers.context.summaries.record import (
     Artifact,
     Attempt,
     Decision,
@@ -18,7 +18,7 @@ from undercroft.layers.context.summary_record import (
     entries,
     superseded,
 )
-from undercroft.layers.context.summary_text import Texts, cut, framed, length_for, written
+from undercroft.layers.context.summaries.text import Texts, cut, framed, length_for, written
 from undercroft.model.message import Message
 
 REQUEST_TOKENS_MAX = 100_000

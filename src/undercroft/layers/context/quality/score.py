@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from undercroft.layers.context.alarm import Cusum
+from undercroft.layers.context.quality.alarm import Cusum
 
 PARTS = ("support", "liveness", "repeats", "reasks", "contradiction")
 SUPPORT, LIVENESS, REPEATS, REASKS, CONTRADICTION = range(len(PARTS))

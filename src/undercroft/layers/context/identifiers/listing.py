@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from undercroft.layers.context.words import holds
+from undercroft.layers.context.identifiers.words import holds
 
 HEAD = "Values from earlier messages, which may no longer be shown:"
 SEPARATOR = "; "

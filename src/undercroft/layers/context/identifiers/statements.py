@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-from undercroft.layers.context.extract import Identifier
+from undercroft.layers.context.identifiers.extract import Identifier
 
 
 class Statement(NamedTuple):

@@ -23,9 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from undercroft.errors import MessageError
-from undercroft.layers.context import anthropic_shape, openai_shape
-from undercroft.layers.context.anthropic_view import BREAKPOINTS_MAX, AnthropicView, System
-from undercroft.layers.context.foreign import (
+from undercroft.layers.context.shapes import anthropic_shape, openai_shape
+from undercroft.layers.context.shapes.anthropic_view import BREAKPOINTS_MAX, AnthropicView, System
+from undercroft.layers.context.shapes.foreign import (
     ANTHROPIC,
     OPENAI,
     Foreign,
@@ -34,8 +34,8 @@ from undercroft.layers.context.foreign import (
     as_data,
     label,
 )
-from undercroft.layers.context.media import WEIGHTS, Weights, read_block
-from undercroft.layers.context.pairing import NO_RESULT, Open, Pairing
+from undercroft.layers.context.shapes.media import WEIGHTS, Weights, read_block
+from undercroft.layers.context.shapes.pairing import NO_RESULT, Open, Pairing
 from undercroft.model.message import Message
 
 _ANTHROPIC_BLOCKS = frozenset(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from undercroft.layers.context.words import holds, words_of
+from undercroft.layers.context.identifiers.words import holds, words_of
 
 # What could pass for the end of a frame or for a mark of a chat format (`<|`, `</`, `[INST]`),
 # and what shows differently than it reads: controls, line ends, overrides of direction, and

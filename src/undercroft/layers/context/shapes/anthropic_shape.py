@@ -29,9 +29,9 @@ from typing import Any
 
 import msgspec
 
-from undercroft.layers.context.foreign import ANTHROPIC, Foreign, Part, Shown, text_of
-from undercroft.layers.context.media import Read, Weights, read_block
-from undercroft.layers.context.pairing import NO_RESULT, Open, Pairing, stray
+from undercroft.layers.context.shapes.foreign import ANTHROPIC, Foreign, Part, Shown, text_of
+from undercroft.layers.context.shapes.media import Read, Weights, read_block
+from undercroft.layers.context.shapes.pairing import NO_RESULT, Open, Pairing, stray
 from undercroft.model.message import Message
 from undercroft.model.step import Call
 

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from undercroft.layers.context.summary_answer import Answer, Unusable, parse, shown
-from undercroft.layers.context.summary_ask import ask
-from undercroft.layers.context.summary_record import (
+from undercroft.layers.context.summaries.answer import Answer, Unusable, parse, shown
+from undercroft.layers.context.summaries.record import (
     Artifact,
     Attempt,
     Decision,
@@ -30,7 +29,15 @@ from undercroft.layers.context.summary_record import (
     superseded,
     texts,
 )
-from undercroft.layers.context.summary_text import Texts, clean, framed, spellings, telling, written
+from undercroft.layers.context.summaries.request import ask
+from undercroft.layers.context.summaries.text import (
+    Texts,
+    clean,
+    framed,
+    spellings,
+    telling,
+    written,
+)
 
 __all__ = [
     "Artifact",

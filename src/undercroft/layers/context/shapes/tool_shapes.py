@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from undercroft.errors import ContextError, MessageError, SettingError
-from undercroft.layers.context.foreign import ANTHROPIC, OPENAI, as_data, label, text_of
+from undercroft.layers.context.shapes.foreign import ANTHROPIC, OPENAI, as_data, label, text_of
 from undercroft.layers.context.tombstone import RECALL
 from undercroft.model.message import ToolSpec
 

@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from undercroft.layers.context.anthropic_shape import (
+from undercroft.layers.context.shapes.anthropic_shape import (
     NO_CONTENT,
     THOUGHTS,
     Blocks,
     blocks_of,
 )
-from undercroft.layers.context.foreign import ANTHROPIC, Foreign, Shown
+from undercroft.layers.context.shapes.foreign import ANTHROPIC, Foreign, Shown
 
 BREAKPOINTS_MAX = 4
 # The API wants the user to speak first; where what came first has left the prompt, this does.

@@ -17,7 +17,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
-from undercroft.layers.context.ordinary import (
+from undercroft.layers.context.identifiers.ordinary import (
     CURRENCIES,
     FUNCTION,
     JOINING,
@@ -28,7 +28,7 @@ from undercroft.layers.context.ordinary import (
     UNITS,
     WEEKDAYS,
 )
-from undercroft.layers.context.words import UNSPACED
+from undercroft.layers.context.identifiers.words import UNSPACED
 
 VALUE_CHARS_MAX = 500
 IDENTIFIERS_MAX = 10_000

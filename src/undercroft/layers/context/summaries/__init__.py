@@ -1,0 +1,1 @@
+"""Summaries: asked for, checked before they are used, and shown as data."""

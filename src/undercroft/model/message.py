@@ -12,7 +12,7 @@ from undercroft.model.step import Call
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One message of a prompt, in a form that every provider's can be made from.
 
     Attributes:

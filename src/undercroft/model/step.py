@@ -59,7 +59,7 @@ class ErrorClass(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A call that a model or a handler proposes.
 
     Attributes:

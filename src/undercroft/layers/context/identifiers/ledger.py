@@ -469,11 +469,10 @@ class Ledger:
                 fill the room that is left; 0 for none.
         """
         self._read()
-        lines = [
-            Line(_part(entry), _label(entry), entry.value)
-            for entry in self.ranked()
-            if absent(entry.value)
-        ]
+        wanted = (entry for entry in self.ranked() if absent(entry.value))
+        # One takes three tokens or more, but for the shortest: what comes after these has no room.
+        enough = max(0, tokens_max) // 3 + 1
+        lines = [Line(_part(e), _label(e), e.value) for e in islice(wanted, enough)]
         lines += self._disputed(absent)
         lines += self._offered(absent, offers_max)
         listing = Listing(lines)

@@ -27,6 +27,8 @@ from undercroft.layers.context.quality.score import Alarm, Quality
 from undercroft.layers.context.quality.slots import SLOTS, Slot
 from undercroft.model.step import Call
 
+# Of so many values, the newest, it is observed where they are.
+LIVE_MAX = 500
 # Later than every item.
 NOW = 1 << 62
 # Of one value so many of the newest items are looked at, and as many of the oldest.
@@ -325,10 +327,10 @@ class Observer:
                 self._place(key, known)
         count = len(self._known)
         if count > self._heard:
-            newest = list(islice(reversed(self._known.items()), count - self._heard))
-            fresh = newest[::-1][: max(0, VALUES_MAX - self._heard)]
+            # After a compaction all of them are new; of very many the newest stand for all.
+            newest = list(islice(reversed(self._known.items()), min(count - self._heard, LIVE_MAX)))
             self._heard = count
-            for key, known in fresh:
+            for key, known in reversed(newest):
                 self._place(key, known)
 
     def _place(self, key: str, known: Known) -> None:

@@ -126,7 +126,7 @@ class ContextRule:
     Attributes:
         kind: `user`, `assistant`, `calls` (an assistant's message that proposes calls),
             `result` or `notice`.
-        action: `pin`: nothing, ever. `keep`: only where the prompt would not fit otherwise.
+        action: `pin`: nothing, ever. `keep`: only after all that may go besides.
             `elide`: a tombstone may stand for it. `summarise`: that, or a summary.
             `drop`: all of that, or nothing at all.
         above_tokens: What is smaller than this is not elided; at least 0.

@@ -183,7 +183,8 @@ class Window(Conversation):
             return ""
         tokens = self.tokens
         if tokens > policy.capacity_tokens:
-            return "overflow"
+            # Where the mark is the capacity itself, this is what reaching it looks like.
+            return "overflow" if policy.high_tokens < policy.capacity_tokens else "high_water"
         grown = GROWTH * (policy.high_tokens - policy.low_tokens)
         if self._settled and view.tokens < self._settled + grown:
             return ""

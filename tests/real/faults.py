@@ -35,6 +35,8 @@ TIMEOUT_S: Final = 0.2
 AMPLE_S: Final = 10.0
 # How much later than it should be something may end on a machine that is busy.
 MARGIN_S: Final = 1.0
+# Of a turn, in which its call has yet to begin: on a busy machine that takes some of it.
+DEADLINE_S: Final = 0.6
 RETRY: Final = uc.Retry(attempts=3, wait_s=0.01)
 # Limits nothing, and has each attempt written down.
 COUNTED: Final = uc.Budget(attempts=1000)

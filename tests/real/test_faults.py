@@ -23,6 +23,7 @@ from .asking import SDK_TRIES
 from .faults import (
     CASES,
     COUNTED,
+    DEADLINE_S,
     DEGRADED,
     DONE,
     FAILED,
@@ -123,9 +124,9 @@ async def test_a_turn_ends_at_its_deadline(kind: str, case: Case) -> None:
         await world.fail(case, once=False)
         began_s = time.monotonic()
         async with runtime(timeout_s=None) as rt:
-            outcome, step = await turn(rt, world, op, timeout_s=TIMEOUT_S)
+            outcome, step = await turn(rt, world, op, timeout_s=DEADLINE_S)
             await within(lambda: not world.service.open, "the call went on after its turn")
-        assert time.monotonic() - began_s < TIMEOUT_S + MARGIN_S
+        assert time.monotonic() - began_s < DEADLINE_S + MARGIN_S
         assert len(world.sent) == len(world.service.seen) == attempts(step) == 1
         assert outcome.status is (IN_DOUBT if step.changes else FAILED)
         assert step.status is (StepStatus.IN_DOUBT if step.changes else StepStatus.FAILED)

@@ -147,8 +147,10 @@ class AskRun(LineRun):
         try:
             n, ended = await self._send_prompt(line)
         except BaseException:
-            # Of what no step tells the next prompt has to.
-            if line.asking not in self.noted and line.window.put_back(before):
+            if line.asking in self.noted:
+                line.made.clear()
+            elif line.window.put_back(before):
+                # Of what no step tells the next prompt has to.
                 line.prompt = digest
             raise
         if ended.status is not StepStatus.OK:

@@ -47,6 +47,11 @@ class Ground:
 Make: TypeAlias = Callable[[Case], AbstractAsyncContextManager[Trial]]
 
 
-def cases(given: list[Case]) -> pytest.MarkDecorator:
-    """Parametrise a test by cases."""
-    return pytest.mark.parametrize("case", given, ids=str)
+def cases(given: list[Case], *, quick: int = 1) -> pytest.MarkDecorator:
+    """Parametrise a test by cases, of which one in `quick` is not for the patient only."""
+    slow = pytest.mark.slow
+    params = [
+        pytest.param(case, id=str(case), marks=[slow] * bool(place % quick))
+        for place, case in enumerate(given)
+    ]
+    return pytest.mark.parametrize("case", params)

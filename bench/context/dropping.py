@@ -83,12 +83,12 @@ def shuffled(domain: str, shuffles: int, traces: Path) -> list[list[Heard]]:
     rows = (
         row
         for folder in sessions.DOMAINS[domain]
-        for row in sessions._rows(traces / folder / "traces.jsonl.gz")  # noqa: SLF001  read alike
+        for row in sessions.rows_of(traces / folder / "traces.jsonl.gz")
     )
     usable = [
-        sessions._conversation(row)  # noqa: SLF001
+        sessions.conversation_of(row)
         for row in rows
-        if row.get("messages") and sessions._sendable(row["messages"])  # noqa: SLF001
+        if row.get("messages") and sessions.sendable(row["messages"])
     ]
     found = []
     for shuffle in range(shuffles):

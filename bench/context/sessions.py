@@ -104,13 +104,13 @@ def load(
     for domain in domains:
         usable: list[Conversation] = []
         for folder in DOMAINS[domain]:
-            for row in _rows(traces / folder / "traces.jsonl.gz"):
+            for row in rows_of(traces / folder / "traces.jsonl.gz"):
                 if not row.get("messages"):
                     crashed += 1
-                elif not _sendable(row["messages"]):
+                elif not sendable(row["messages"]):
                     coded += 1
                 else:
-                    usable.append(_conversation(row))
+                    usable.append(conversation_of(row))
         made, left = stitch(domain, usable, count)
         sessions += made
         rest += left
@@ -156,18 +156,21 @@ def arguments_of(call: Chat) -> Any:
         return text
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Return the recorded conversations of a file, one after the other."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
 
 
-def _sendable(messages: list[Chat]) -> bool:
+def sendable(messages: list[Chat]) -> bool:
+    """Whether every call has an id, as a provider wants it."""
     calls = [call for one in messages for call in one.get("tool_calls") or ()]
     return messages[0]["role"] == "system" and all(call.get("id") for call in calls)
 
 
-def _conversation(row: dict[str, Any]) -> Conversation:
+def conversation_of(row: dict[str, Any]) -> Conversation:
+    """Return one recorded conversation as it would be sent."""
     messages = []
     for recorded in row["messages"]:
         one = {field: recorded[field] for field in SENT if recorded.get(field) is not None}

@@ -37,7 +37,8 @@ from undercroft.layers.breakers.prices import Price, Prices, PriceTable
 from undercroft.layers.breakers.service import Service, named
 from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
-from undercroft.layers.context.counting import Counter, Estimate
+from undercroft.layers.context.counting import Counter, Counts, Estimate
+from undercroft.layers.context.guard import check_pins
 from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.parallelism.policy import Limits
@@ -164,8 +165,9 @@ class Runtime:
             raise SettingError("context", context, "an uc.ContextPolicy, or None")
         self._context, self._counter, self._summariser = context, counter, summariser
         self._extractors = tuple(extractors)
-        if context is not None and counter is None:
-            _counter_of(context.vocabulary)  # so that what is not installed is told here
+        if context is not None:
+            # What is not installed, and what can never fit, is told where it is written.
+            check_pins(context, Counts(counter or _counter_of(context.vocabulary)))
         self._clock, self._ids = clock, ids or SystemIds()
         self._runner: Runner
         self._gates: Services

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from undercroft.layers.context.counting import Counter, Counts
 from undercroft.layers.context.fold import fold_turn
+from undercroft.layers.context.guard import check_pins
 from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy
@@ -123,6 +124,7 @@ class Windows:
         if counts is None:
             counts = Counts(self._counter or self._named(policy.vocabulary))
             self._counts[policy.vocabulary] = counts
+        check_pins(policy, counts)
         return Room(policy, counts, self._summariser, self._extractors)
 
     def take(

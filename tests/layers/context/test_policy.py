@@ -303,4 +303,4 @@ def test_another_vocabulary_than_was_named_is_refused() -> None:
     """Tokens of one vocabulary are none of another's."""
     with pytest.raises(SettingError) as caught:
         ContextPolicy(**WINDOW, vocabulary="cl100k_base").counted_by("o200k_base")
-    assert caught.value.name == "counter"
+    assert caught.value.name == "vocabulary"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from undercroft.engine.parts.summariser import Summarise, Summariser
 from undercroft.errors import MessageError, SettingError
 from undercroft.layers.context.alone import Alone
 from undercroft.layers.context.counting import Counter, Counts, Estimate
+from undercroft.layers.context.guard import check_pins
 from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.loss import LossReport
 from undercroft.layers.context.memory import Memory
@@ -111,8 +111,9 @@ class Context:
             raise SettingError("summary_timeout_s", summary_timeout_s, "above 0, to a day")
         self._counter = Estimate() if counter is None else counter
         policy = _counted_by(policy, self._counter)
-        memory = Memory(tuple(extractors))
-        self._window = Alone(policy, Counts(self._counter), memory, weights)
+        memory, counts = Memory(tuple(extractors)), Counts(self._counter)
+        check_pins(policy, counts)
+        self._window = Alone(policy, counts, memory, weights)
         self._summariser = None
         if summarise is not None:
             self._summariser = Summariser(summarise, summary_timeout_s)
@@ -405,10 +406,4 @@ def _counted_by(policy: ContextPolicy, counter: Counter) -> ContextPolicy:
     name = getattr(counter, "name", None)
     if not callable(getattr(counter, "count", None)) or not isinstance(name, str):
         raise SettingError("counter", counter, "what counts tokens: a name, and count(text)")
-    if policy.vocabulary == name:
-        return policy
-    if policy.vocabulary == ESTIMATE:
-        return replace(policy, vocabulary=name)
-    raise SettingError(
-        "vocabulary", policy.vocabulary, f"that of the counter, which is {name!r}; give counter=…"
-    )
+    return policy.counted_by(name)

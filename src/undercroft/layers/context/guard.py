@@ -1,12 +1,32 @@
-"""What is asked before a prompt is sent: does it fit?"""
+"""What is asked of a prompt: can it ever fit, and does it, before it is sent?"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from undercroft.errors import ContextOverflowError
+from undercroft.errors import ContextOverflowError, SettingError
+from undercroft.layers.context.counting import Counts
 from undercroft.layers.context.items import Item
-from undercroft.layers.context.policy import ContextPolicy, Section
+from undercroft.layers.context.policy import COMPACTED, ContextPolicy, Section
+from undercroft.model.message import Message
+
+
+def check_pins(policy: ContextPolicy, counts: Counts) -> None:
+    """Raise unless the pins of a policy, and what its sections are granted at least, fit together.
+
+    Raises:
+        SettingError: They do not.
+    """
+    pins = sum(counts.message(Message("system", pin)) for pin in policy.pins)
+    granted = sum(policy.share(section).min_share for section in COMPACTED)
+    room = math.floor(policy.capacity_tokens * (1 - granted))
+    if pins > room:
+        wanted = (
+            f"texts of at most {room:,} tokens together, which is what a window of "
+            f"{policy.limit_tokens:,} leaves them, and not of {pins:,}"
+        )
+        raise SettingError("pins", tuple(f"{pin:.40}" for pin in policy.pins), wanted)
 
 
 def overflow(

@@ -303,7 +303,11 @@ class ContextPolicy:
         if self.vocabulary == vocabulary:
             return self
         if self.vocabulary != ESTIMATE:
-            raise SettingError("counter", vocabulary, f"one for {self.vocabulary!r}")
+            wanted = (
+                f"that of the counter, which is {vocabulary!r}; or give another one, such as "
+                f"counter=undercroft.adapters.tokens.counter({self.vocabulary!r})"
+            )
+            raise SettingError("vocabulary", self.vocabulary, wanted)
         return replace(self, vocabulary=vocabulary)
 
     def rule(self, kind: Kind, tool: str = "") -> ContextRule:

@@ -87,6 +87,20 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """Whether what a turn ended with reached the user, as the application says.
+
+    Attributes:
+        status: `delivered` or `failed`.
+        detail: How, or why not, in the application's words.
+    """
+
+    status: str
+    at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StepTrace:
     """One step of a turn.
 
@@ -103,6 +117,8 @@ class StepTrace:
         owned: What the turn became the owner of with it.
         spent: Of calls that cost something, or for which there is a budget; else None.
         prompt_tokens: Of what a model was sent, as counted; None where nobody counted.
+        service: What its attempts called; empty where that is not known.
+        breaker: State of that service's breaker when its last attempt began, or empty.
     """
 
     step_id: str
@@ -127,6 +143,8 @@ class StepTrace:
     owned: tuple[Owned, ...] = ()
     spent: Spent | None = None
     prompt_tokens: int | None = None
+    service: str = ""
+    breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +194,7 @@ class Trace:
     Attributes:
         kind: `workflow` or `handler`.
         delivered: What the user was told; None where the turn is not over.
+        delivery: Whether it reached the user; None where nobody has said.
         parallelism: None where it was not worked out, or nothing ran.
     """
 
@@ -193,3 +212,4 @@ class Trace:
     error: Failure | None = None
     missing: tuple[str, ...] = ()
     parallelism: Parallelism | None = None
+    delivery: Delivery | None = None

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.storage.places import noted
+from tests.storage.places import dense, noted
 from undercroft.errors import StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed, TurnHead
@@ -194,7 +194,7 @@ async def grow(path: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         while True:
-            store.append(num, noted("x" * 10_000))
+            store.append(num, noted(dense(f"{kept}", 10_000)))
             await (store.durable() or asyncio.sleep(0))
             kept += 1
     except StoreError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
@@ -111,6 +113,12 @@ async def opened(store: Store) -> AsyncIterator[Store]:
 def head(turn_id: str, *, session: str | None = None, at: float = 1.0) -> TurnHead:
     """Return the row of a turn that begins."""
     return TurnHead(turn_id, "handler", "shop:assist", session, TurnStatus.RUNNING, at)
+
+
+def dense(seed: str, chars: int) -> str:
+    """Return a text that cannot be compressed to less than three quarters of its size."""
+    rng = random.Random(seed)  # noqa: S311  not for secrets
+    return base64.b64encode(rng.randbytes(chars)).decode()[:chars]
 
 
 def noted(text: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.places import begun, committed, noted, opened
+from tests.storage.places import begun, committed, dense, noted, opened
 from undercroft.errors import StoreCorruptError, StoreError, StoreVersionError
 from undercroft.model.outcome import TurnStatus
 from undercroft.storage.read import open_reader
@@ -29,7 +29,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     async def fill() -> None:
         async with opened(SqliteStore(path)) as store:
             for k in range(40):
-                num = await begun(store, f"t-{k:03}", noted("x" * 1_000))
+                num = await begun(store, f"t-{k:03}", noted(dense(f"{k}", 1_000)))
                 store.mark(num, TurnStatus.STOPPED, 2.0)
                 await committed(store)
 
@@ -210,7 +210,7 @@ async def test_a_log_that_was_cut_loses_only_its_end(tmp_path: Path) -> None:
     async with opened(SqliteStore(path)) as store:
         num = await begun(store, "t-1")
         for k in range(30):
-            store.append(num, noted(f"{k}" * 2_000))
+            store.append(num, noted(dense(f"{k}", 2_000)))
             await committed(store)
         # The state at the moment of a crash: the file and its log, copied.
         torn.write_bytes(path.read_bytes())
@@ -220,5 +220,5 @@ async def test_a_log_that_was_cut_loses_only_its_end(tmp_path: Path) -> None:
     async with opened(SqliteStore(torn)) as store:
         frames = store.frames("t-1") or []
         assert 0 < len(frames) < 30
-        assert frames == [noted(f"{k}" * 2_000) for k in range(len(frames))]
+        assert frames == [noted(dense(f"{k}", 2_000)) for k in range(len(frames))]
         assert store.unfinished() == ["t-1"]

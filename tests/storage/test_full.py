@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.storage.child import Child, run
-from tests.storage.places import begun, committed, head, noted, opened
+from tests.storage.places import begun, committed, dense, head, noted, opened
 from undercroft.errors import StoreError, StoreFullError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed
@@ -43,8 +43,8 @@ async def fail_when_full(store: SmallDisk, num: int) -> int:
 
     async def fill() -> None:
         nonlocal kept
-        for kept in range(1_000):  # noqa: B007  read after the loop
-            store.append(num, noted("x" * 3_000))
+        for kept in range(1_000):
+            store.append(num, noted(dense(f"{kept}", 3_000)))
             await committed(store)
 
     with pytest.raises(StoreFullError, match=r"journal\.db: the disk is full.*Make room") as full:
@@ -61,12 +61,15 @@ async def test_a_full_disk_is_an_error_that_names_the_mend(tmp_path: Path) -> No
         store.fill_up(spare_pages=10)
         kept = await fail_when_full(store, num)
         assert 0 < kept < 20
-        assert store.frames("t-1") == [noted("one"), *[noted("x" * 3_000)] * kept]
+        assert store.frames("t-1") == [
+            noted("one"),
+            *(noted(dense(f"{k}", 3_000)) for k in range(kept)),
+        ]
 
         # Not even a turn of its own that began in the same moment is half there.
         store.begin(head("t-2"))
         other = store.begin(head("t-3"))
-        store.append(other, noted("y" * 9_000))
+        store.append(other, noted(dense("y", 9_000)))
         with pytest.raises(StoreFullError):
             await committed(store)
         assert [row.turn_id for row in store.heads()] == ["t-1"]
@@ -89,7 +92,7 @@ async def test_with_room_again_every_turn_goes_on(tmp_path: Path) -> None:
         assert store.unfinished() == ["t-1"]
         answer = await store.claim("t-1", 3.0)
         assert isinstance(answer, Claimed)
-        assert answer.frames == [noted("one"), *[noted("x" * 3_000)] * kept]
+        assert answer.frames == [noted("one"), *(noted(dense(f"{k}", 3_000)) for k in range(kept))]
         store.append(answer.num, noted("goes on"))
         store.append(beside, noted("goes on too"))
         await committed(store, sync=True)
@@ -126,11 +129,11 @@ async def test_what_people_say_on_a_full_disk_is_not_half_written(tmp_path: Path
         await committed(store)
         store.fill_up()
         with pytest.raises(StoreFullError, match=r"journal\.db"):
-            await store.amend("t-1", lambda _: noted("x" * 100_000))
+            await store.amend("t-1", lambda _: noted(dense("x", 100_000)))
         assert store.frames("t-1") == [noted("one")]
         assert store.heads()[0].status is TurnStatus.WAITING
         store.make_room()
-        assert await store.amend("t-1", lambda _: noted("x" * 100_000))
+        assert await store.amend("t-1", lambda _: noted(dense("x", 100_000)))
 
 
 class NoRoomToOpen(SmallDisk):

@@ -18,6 +18,7 @@ from tests.storage.places import (
     claimed,
     committed,
     denied,
+    dense,
     finished,
     frame_of_intent,
     granted,
@@ -385,7 +386,7 @@ async def test_a_full_disk_grants_nothing(path: Path) -> None:
         connection = store._connection  # noqa: SLF001  nobody else can fill this disk
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count={pages}")
-        store.append(one, noted("x" * 50_000))
+        store.append(one, noted(dense("x", 50_000)))
         with pytest.raises(StoreFullError):
             await asked(store, one, "write a")
         connection.execute("PRAGMA max_page_count=1000000")

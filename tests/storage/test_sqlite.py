@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.storage.places import begun, committed, head, noted, opened
+from tests.storage.places import begun, committed, dense, head, noted, opened
 from undercroft.errors import SettingError, StoreBusyError, StoreError
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import Claimed
@@ -485,9 +485,9 @@ async def test_the_log_stays_bounded_under_steady_writing(
     log_path, largest = path.with_name("journal.db-wal"), 0
     async with opened(SqliteStore(path, sync="never", wal_limit_bytes=LIMIT_BYTES)) as store:
         num = await begun(store, "t-1")
-        for _ in range(commits):
-            for _ in range(frames):
-                store.append(num, noted("x" * size_bytes))
+        for commit in range(commits):
+            for place in range(frames):
+                store.append(num, noted(dense(f"{commit}.{place}", size_bytes)))
             await committed(store)
             largest = max(largest, log_path.stat().st_size)
         assert len(store.frames("t-1") or ()) == commits * frames
@@ -506,8 +506,8 @@ async def test_a_reader_that_stays_stops_nobody(path: Path) -> None:
         num = await begun(store, "t-1", noted("first"))
 
         async def write(commits: int) -> None:
-            for _ in range(commits):
-                store.append(num, noted("x" * 30_000))
+            for commit in range(commits):
+                store.append(num, noted(dense(f"{commit}", 30_000)))
                 await committed(store)
 
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from undercroft.errors import StoreError
 from undercroft.model.lease import Denied, Granted
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Wants
+from undercroft.storage.schema import BEGIN, BODY, MARK
 from undercroft.storage.sqlite_leases import SqliteLeases
 
 
@@ -45,6 +47,7 @@ class Batch:
     __slots__ = (
         "beat",
         "begins",
+        "bodies",
         "frames",
         "intents",
         "marks",
@@ -57,6 +60,8 @@ class Batch:
     def __init__(self) -> None:
         self.begins: list[tuple[Any, ...]] = []
         self.frames: list[tuple[int, bytes]] = []
+        # Parts of the frames and intents that the journal does not have yet, by hash.
+        self.bodies: dict[bytes, bytes] = {}
         self.outcomes: list[Outcome] = []
         self.marks: list[tuple[Any, ...]] = []
         self.intents: list[Intent] = []
@@ -71,6 +76,15 @@ class Batch:
         marked = {mark[-1] for mark in self.marks}
         asked = {intent.num for intent in self.intents}
         return begun | {num for num, _ in self.frames} | marked | asked
+
+    def write_rows(self, connection: sqlite3.Connection) -> None:
+        """Write whatever is no frame: turns that begin or stand otherwise, and bodies."""
+        if self.begins:
+            connection.executemany(BEGIN, self.begins)
+        if self.bodies:
+            connection.executemany(BODY, self.bodies.items())
+        if self.marks:
+            connection.executemany(MARK, self.marks)
 
     def owning(self, leases: SqliteLeases) -> bool:
         """Whether anything of this batch concerns what turns own."""

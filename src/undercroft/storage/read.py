@@ -13,8 +13,9 @@ from undercroft.model.circuit import CircuitChanged, Stored
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.turn import TurnHead
 from undercroft.storage import alive
+from undercroft.storage.bodies import Bodies
 from undercroft.storage.circuits import living, read_history, read_last
-from undercroft.storage.schema import MIGRATIONS, checked_version, connect, translated
+from undercroft.storage.schema import BODY_OF, MIGRATIONS, checked_version, connect, translated
 
 _HEAD = "SELECT id, kind, target, session, status, began, ended, runtime FROM turn"
 _BUSY_MS = 5_000
@@ -28,6 +29,7 @@ class SqliteReader:
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self._connection, self._path = connection, path
+        self._bodies = Bodies(self._body)
 
     def frames(self, turn_id: str) -> list[bytes] | None:
         """Return the committed frames of a turn, in order; None where there is none."""
@@ -38,15 +40,15 @@ class SqliteReader:
         """Yield the frames of all turns, in order, as (position, id of the turn, data)."""
         query = "SELECT f.seq, t.id, f.data FROM frame f JOIN turn t ON t.num=f.turn ORDER BY f.seq"
         try:
-            yield from self._connection.execute(query)
+            for position, turn_id, data in self._connection.execute(query):
+                yield position, turn_id, self._bodies.unpack(data)
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
 
     def frames_of(self, num: int) -> list[bytes]:
         """Return the committed frames of turn number `num`."""
-        return [
-            row[0] for row in self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)
-        ]
+        rows = self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)
+        return [self._bodies.unpack(row[0]) for row in rows]
 
     def matching(self, beginning: str) -> list[str]:
         """Return at most two ids that are `beginning` or begin with it; `last` is the newest."""
@@ -130,6 +132,10 @@ class SqliteReader:
 
     def _held(self, holder: int | None) -> bool:
         return holder is not None and alive.is_alive(self._path, holder)
+
+    def _body(self, name: bytes) -> bytes | None:
+        rows = self._rows(BODY_OF, name)
+        return rows[0][0] if rows else None
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:

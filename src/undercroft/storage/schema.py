@@ -103,6 +103,13 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     # A turn begins by asking for the one before it in its session.
     "CREATE INDEX IF NOT EXISTS turn_session ON turn(session, id) WHERE session IS NOT NULL;",
+    # Large parts of frames, once each; see `bodies.py`. Nothing is ever taken out.
+    """
+    CREATE TABLE body(
+        hash BLOB PRIMARY KEY,
+        data BLOB NOT NULL
+    );
+    """,
 )
 
 # A turn that was being parked while somebody said a word about it waits for no one: it is
@@ -122,6 +129,8 @@ BEGIN = """
 
 FRAME = "INSERT INTO frame(turn, data) VALUES(?, ?)"
 PLACED = "INSERT INTO frame(seq, turn, data) VALUES(?, ?, ?)"
+BODY = "INSERT OR IGNORE INTO body(hash, data) VALUES(?, ?)"
+BODY_OF = "SELECT data FROM body WHERE hash=?"
 LAST = "SELECT coalesce(max(seq), 0) FROM frame"
 BEAT = "UPDATE runtime SET beat=beat+1 WHERE no=?"
 

@@ -28,16 +28,16 @@ from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import NOBODY, Amend, Outcomes, Wants
 from undercroft.storage import alive
 from undercroft.storage.batch import Batch, Intent, Outcome, begin_row
+from undercroft.storage.bodies import Packer
 from undercroft.storage.circuits import read_last
 from undercroft.storage.leases import WITHDRAWN, lapsed
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.register import register
 from undercroft.storage.schema import (
     BEAT,
-    BEGIN,
+    BODY,
     FRAME,
     LAST,
-    MARK,
     MIGRATIONS,
     PLACED,
     connect,
@@ -93,7 +93,7 @@ class SqliteStore:
         self._sync, self._wal_limit_bytes, self._lease_s = sync, wal_limit_bytes, lease_s
         self._runtime = 0
         self._turns = 0
-        self._batch = Batch()
+        self._batch, self._packer = Batch(), Packer()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._busy_since: float | None = None
@@ -228,7 +228,7 @@ class SqliteStore:
         if outcomes:
             place = len(batch.frames)
             batch.outcomes += [Outcome(num, place, wants, wrote) for wants, wrote in outcomes]
-        batch.frames.append((num, frame))
+        batch.frames.append((num, self._packer.pack(frame, batch.bodies)))
         batch.size_bytes += len(frame)
         self._schedule()
 
@@ -246,7 +246,8 @@ class SqliteStore:
             self._check(num)
         batch = self._batch
         waiter: asyncio.Future[Granted | Denied] = self._loop.create_future()
-        batch.intents.append(Intent(num, frame, wants, lapsed, again, waiter))
+        packed = self._packer.pack(frame, batch.bodies)
+        batch.intents.append(Intent(num, packed, wants, lapsed, again, waiter))
         batch.size_bytes += len(frame)
         batch.sync = True
         self._schedule()
@@ -363,10 +364,7 @@ class SqliteStore:
             self._refuse_if_fenced()
             if batch.beat:
                 execute(BEAT, (self._runtime,))
-            if batch.begins:
-                self._connection.executemany(BEGIN, batch.begins)
-            if batch.marks:
-                self._connection.executemany(MARK, batch.marks)
+            batch.write_rows(self._connection)
             answers: list[Granted | Denied] = []
             if batch.owning(self._leases):
                 first, answers, last = self._changed(batch)
@@ -386,6 +384,7 @@ class SqliteStore:
             if held is None:
                 self._mine.pop(num, None)
         self._position = last
+        self._packer.note(batch.bodies)
         return first, answers
 
     def _changed(self, batch: Batch) -> tuple[int, list[Granted | Denied], int]:
@@ -531,7 +530,10 @@ class SqliteStore:
         num, status = row
         frame = decide(self._reader.frames_of(num))
         if frame is not None:
-            self._amended = execute(FRAME, (num, frame)).lastrowid or 0
+            bodies: dict[bytes, bytes] = {}
+            packed = self._packer.pack(frame, bodies)
+            self._connection.executemany(BODY, bodies.items())
+            self._amended = execute(FRAME, (num, packed)).lastrowid or 0
             # Somebody decided, so `recover` may take it up even if we die right here.
             parked = TurnStatus(status) in _PARKED
             left = TurnStatus.STOPPED if parked else status

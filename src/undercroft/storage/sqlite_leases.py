@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import TurnStatus
 from undercroft.storage import alive
+from undercroft.storage.bodies import Bodies
 from undercroft.storage.leases import LeaseBook
+from undercroft.storage.schema import BODY_OF
 
 # How far back what others wrote is looked for: more would hold the process up.
 _LOOK_BACK_MAX = 50_000
@@ -22,12 +24,17 @@ class SqliteLeases(LeaseBook):
         super().__init__()
         self._execute = connection.execute
         self._path = path
+        self._bodies = Bodies(self._body)
         # What SQLite says of the file when others wrote to it; None: read everything anew.
         self._version: int | None = None
         # Of the last frame of others that was read.
         self._read = 0
         # Every write after this position is known.
         self._since = 0
+
+    def _body(self, name: bytes) -> bytes | None:
+        row = self._execute(BODY_OF, (name,)).fetchone()
+        return row[0] if row else None
 
     def invalidate(self) -> None:
         """Forget who owns what: a transaction that changed it was rolled back."""
@@ -67,7 +74,7 @@ class SqliteLeases(LeaseBook):
             for at, num, frame in rows:
                 self._read = max(self._read, at)
                 if num not in mine:
-                    self.tell(num, at, decode_frames([frame]))
+                    self.tell(num, at, decode_frames([self._bodies.unpack(frame)]))
         self._version = version
 
     def _read_anew(self, since: int) -> None:
@@ -79,7 +86,7 @@ class SqliteLeases(LeaseBook):
             (*_UNFINISHED, since),
         )
         for at, num, frame in rows:
-            self.tell(num, at, decode_frames([frame]))
+            self.tell(num, at, decode_frames([self._bodies.unpack(frame)]))
         (self._read,) = self._execute("SELECT coalesce(max(seq), 0) FROM frame").fetchone()
         self._since = since
         # What was left dirty may have been written since, by turns that are over.

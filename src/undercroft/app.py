@@ -46,7 +46,7 @@ from undercroft.model.event import decode_frames
 from undercroft.model.outcome import Outcome, TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
-from undercroft.ports import Clock, Ids, ModelClient, Store
+from undercroft.ports import Clock, Exporter, Ids, ModelClient, Store
 from undercroft.storage.memory import MemoryStore
 from undercroft.storage.sqlite import SqliteStore, Sync
 
@@ -113,6 +113,8 @@ class Runtime:
         summariser: The model that summarises what leaves a window; None: nothing is summarised.
         extractors: What finds identifiers in what users say that must not be lost, besides
             those that are found anyway: functions from a text to (value, kind) pairs.
+        exporters: Who is told of each turn that ends, parks or stops, such as
+            `adapters.otel.OTelExporter`.
         clock: Time.
         ids: Names of turns, and the randomness of retries.
 
@@ -138,6 +140,7 @@ class Runtime:
         counter: Counter | None = None,
         summariser: ModelClient | None = None,
         extractors: Iterable[Extractor] = (),
+        exporters: Iterable[Exporter] = (),
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
@@ -164,7 +167,7 @@ class Runtime:
         if not isinstance(context, ContextPolicy | None):
             raise SettingError("context", context, "an uc.ContextPolicy, or None")
         self._context, self._counter, self._summariser = context, counter, summariser
-        self._extractors = tuple(extractors)
+        self._extractors, self._exporters = tuple(extractors), tuple(exporters)
         if context is not None:
             # What is not installed, and what can never fit, is told where it is written.
             check_pins(context, Counts(counter or _counter_of(context.vocabulary)))
@@ -208,6 +211,7 @@ class Runtime:
                 self._summariser,
                 self._extractors,
             ),
+            self._exporters,
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         await self._sharing.start()
@@ -229,6 +233,8 @@ class Runtime:
                 await self._sharing.stop()
             finally:
                 await self._store.close()
+                for exporter in self._exporters:
+                    await exporter.close()
 
     async def run(
         self,

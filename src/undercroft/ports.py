@@ -13,7 +13,7 @@ from undercroft.model.circuit import News, Post
 from undercroft.model.lease import Denied, Granted
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.turn import Claimed, Held, Over, TurnHead
+from undercroft.model.turn import Claimed, Held, Over, Told, TurnHead
 
 
 class Clock(Protocol):
@@ -44,6 +44,19 @@ class ModelClient(Protocol):
 
     async def complete(self, request: ModelRequest) -> Answer:
         """Answer one request. Raises whatever the provider's client raises."""
+
+
+class Exporter(Protocol):
+    """Whoever wants to know of turns, such as a collector of traces."""
+
+    def take(self, told: Told) -> None:
+        """Be told of a turn that ended, parked or stopped, once that is durable.
+
+        Never blocks and never raises; what cannot be kept is dropped, and counted.
+        """
+
+    async def close(self, timeout_s: float = 5.0) -> None:
+        """Hand over what is left, within `timeout_s`."""
 
 
 # Claims of changing modes on resources, as (mode, key).

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 
+from undercroft.engine.telling import Telling
 from undercroft.errors import StoreError
 from undercroft.model.event import Event, encode_frame
 from undercroft.model.lease import Denied, Granted
@@ -36,11 +37,23 @@ class TurnLog:
         "_store",
         "intending",
         "num",
+        "telling",
     )
 
-    def __init__(self, store: Store, num: int, last_n: int, head: TurnHead | None = None) -> None:
-        """Write for turn `num`, or for a new turn `head`, which gets its number when it is put."""
+    def __init__(
+        self,
+        store: Store,
+        num: int,
+        last_n: int,
+        head: TurnHead | None = None,
+        telling: Telling | None = None,
+    ) -> None:
+        """Write for turn `num`, or for a new turn `head`, which gets its number when it is put.
+
+        `telling` gets every frame, where there is somebody who wants to know.
+        """
         self.num = num
+        self.telling = telling
         # Intents that are being written: who is stopped now would leave a doubt for nothing.
         self.intending = 0
         self._head = head
@@ -98,13 +111,20 @@ class TurnLog:
             if self._head is not None:
                 # Together with its first frame, or a crash could leave a turn without any.
                 self.num, self._head = self._store.begin(self._head), None
-            frame = encode_frame(events)
+            frame = self._framed(events)
             if self._outcomes:
                 outcomes, self._outcomes = self._outcomes, []
                 self._store.append(self.num, frame, sync=True, outcomes=outcomes)
             else:
                 self._store.append(self.num, frame, sync=self._flush)
             self._flush = False
+
+    def _framed(self, events: list[Event]) -> bytes:
+        """Return `events` as they are written."""
+        frame = encode_frame(events)
+        if self.telling is not None:
+            self.telling.add(frame)
+        return frame
 
     @property
     def crowded(self) -> bool:
@@ -141,8 +161,11 @@ class TurnLog:
             self.num, self._head = self._store.begin(self._head), None
         self.intending += 1
         try:
-            frame = encode_frame([event])
-            return await self._store.intent(self.num, frame, wants, lapsed, again=again)
+            frame = self._framed([event])
+            answer = await self._store.intent(self.num, frame, wants, lapsed, again=again)
+            if self.telling is not None and isinstance(answer, Denied):
+                self.telling.drop(frame)
+            return answer
         finally:
             self.intending -= 1
 
@@ -158,3 +181,8 @@ class TurnLog:
         waiter = self._store.durable(sync=changed, num=self.num)
         if waiter is not None:
             await waiter
+
+    def tell(self) -> None:
+        """Tell whoever wants to know what was written in this life."""
+        if self.telling is not None:
+            self.telling.tell()

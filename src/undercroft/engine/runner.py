@@ -35,6 +35,7 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
 from undercroft.engine.step import Finish, Setting
 from undercroft.engine.targets import Target, import_name, imported
+from undercroft.engine.telling import Telling
 from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
@@ -131,7 +132,7 @@ class Runner:
         at = self._clock.wall_s()
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
-        log = TurnLog(self._store, 0, 0, head)
+        log = TurnLog(self._store, 0, 0, head, self._telling(turn_id))
         runtime, said = self._store.runtime, NIL
         if budget is not None:
             said = msgspec.Raw(encode(budget))
@@ -139,6 +140,11 @@ class Runner:
         log.note(TurnStarted(turn_id, kind, name, code, raw_input, session, at, runtime, said))
         run = self._make(target, log, NOTHING, turn_id, session, inputs)
         return await self._join(self._begin(turn_id, run, timeout_s, budget))
+
+    def _telling(self, turn_id: str, earlier: Iterable[bytes] = ()) -> Telling | None:
+        """Return what gathers a turn's frames, where anybody wants to know of them."""
+        exporters = self._setting.exporters
+        return Telling(exporters, turn_id, earlier) if exporters else None
 
     def _name_of(self, target: Target) -> str:
         name = import_name(target)
@@ -270,6 +276,7 @@ class Runner:
                 log.note(TurnStopped(live.why or str(error or "it was cancelled"), at))
                 log.mark(TurnStatus.STOPPED, at)
                 await log.durable()
+                log.tell()
             return None
         run.sum_up()
         if finish.status.final:
@@ -283,6 +290,7 @@ class Runner:
             log.note(TurnParked(finish.status, tuple(steps), at, finish.missing))
         log.mark(finish.status, at)
         await log.durable()
+        log.tell()
         run.hand_on(finish.status)
         unsettled = tuple(
             Waiting(step_id(step.name, n), step.name, dict(step.kwargs), at)
@@ -411,7 +419,8 @@ class Runner:
         started = memo.started
         if started is None:
             raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
-        log = TurnLog(self._store, claimed.num, memo.last_n)
+        telling = self._telling(turn_id, claimed.frames)
+        log = TurnLog(self._store, claimed.num, memo.last_n, telling=telling)
         log.note(TurnResumed(self._store.runtime, self._clock.wall_s()))
         log.put()
         inputs = decoded_inputs(target, started.input)

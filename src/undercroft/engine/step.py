@@ -20,7 +20,7 @@ from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import NIL, NIL_BYTES, Event, StepEnded
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import Failure, Refusal, StepStatus
-from undercroft.ports import Clock, Ids, ModelClient, Store
+from undercroft.ports import Clock, Exporter, Ids, ModelClient, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Setting:
     loops: LoopPolicy | None
     prices: Prices | None
     windows: Windows
+    exporters: tuple[Exporter, ...] = ()
 
 
 class Ended(NamedTuple):

@@ -49,3 +49,17 @@ class Over:
     """The turn has ended and will not run again."""
 
     frames: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an exporter is told of a turn that ended, parked or stopped.
+
+    Attributes:
+        frames: All that is committed of it so far, redacted.
+        new_from: How many of them were told before, by whichever process.
+    """
+
+    turn_id: str
+    frames: tuple[bytes, ...]
+    new_from: int = 0

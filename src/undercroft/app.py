@@ -367,6 +367,24 @@ class Runtime:
         self._check_open()
         return await self._runner.settle(turn_id, step_id, applied=applied, by=by, value=value)
 
+    async def delivered(self, turn_id: str, *, reached: bool = True, detail: str = "") -> None:
+        """Say whether what a turn ended with reached the user, for the record.
+
+        The journal knows what the turn returned; only the application knows whether it was
+        shown. Saying the same again changes nothing; of several words the last one counts.
+
+        Args:
+            turn_id: The turn.
+            reached: False: it did not.
+            detail: How, or why not, such as the id of a message.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+            DecisionError: It has not ended.
+        """
+        self._check_open()
+        await self._runner.delivered(turn_id, reached=reached, detail=detail)
+
     def trace(self, turn_id: str) -> Trace:
         """Return the record of a turn as the journal holds it.
 

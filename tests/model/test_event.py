@@ -31,6 +31,7 @@ from undercroft.model.event import (
     StepRetried,
     StepStarted,
     StepWaited,
+    TurnDelivered,
     TurnEnded,
     TurnParked,
     TurnResumed,
@@ -180,6 +181,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     ContextAlarmed: st.builds(ContextAlarmed, NUMBERS, st.integers(-1, 99), TIMES, TEXT, TIMES),
     TurnParked: st.builds(TurnParked, st.sampled_from(TurnStatus), MANY, TIMES, TEXTS),
     TurnStopped: st.builds(TurnStopped, TEXT, TIMES),
+    TurnDelivered: st.builds(TurnDelivered, TEXT, TIMES, TEXT),
     TurnEnded: st.builds(
         TurnEnded,
         st.sampled_from(TurnStatus),
@@ -306,6 +308,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     ContextAlarmed: ("alarm", "n", "score", "level", "why", "at"),
     TurnParked: ("parked", "status", "steps", "at", "missing"),
     TurnStopped: ("stopped", "why", "at"),
+    TurnDelivered: ("delivered", "status", "at", "detail"),
     TurnEnded: ("ended", "status", "at", "value", "value_of", "error", "missing"),
 }
 

@@ -236,6 +236,13 @@ class AskRun(LineRun):
         asked: dict[str, Any] = {"prompt": [by_reference(entry) for entry in fresh]}
         if shut:
             asked["withdrawn"] = shut
+        name = str(getattr(model, "name", "") or "")
+        # What went with the prompt before is not said again.
+        if line.offered is None or line.offered[0] != offered:
+            asked["tools"] = [[spec.name, spec.description, spec.parameters] for spec in offered]
+        if line.offered is None or line.offered[1] != name:
+            asked["model"] = name
+        line.offered = offered, name
         # A script cannot count the answers in a prompt that does not show all of them.
         place = None if self.room is None else line.answers
         request = ModelRequest(

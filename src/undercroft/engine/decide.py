@@ -14,6 +14,8 @@ from undercroft.model.event import (
     ApprovalAsked,
     ApprovalDecided,
     DoubtSettled,
+    TurnDelivered,
+    TurnEnded,
     decode_frames,
     encode_frame,
 )
@@ -134,6 +136,23 @@ def settlement(
     raise DecisionError(
         turn_id, f"{said.by} said otherwise about {_id(record)}", "The first word counts."
     )
+
+
+def delivery(turn_id: str, frames: list[bytes], word: TurnDelivered) -> bytes | None:
+    """Return the frame that says whether the user was reached, or None where it stands there.
+
+    Raises:
+        DecisionError: The turn has not ended.
+    """
+    events = decode_frames(frames)
+    if not any(isinstance(event, TurnEnded) for event in events):
+        raise DecisionError(
+            turn_id, "it has not ended, so there is nothing to deliver", "Say it once it has."
+        )
+    said = next((e for e in reversed(events) if isinstance(e, TurnDelivered)), None)
+    if said is not None and (said.status, said.detail) == (word.status, word.detail):
+        return None
+    return encode_frame([word])
 
 
 def in_doubt(turn_id: str, memo: Memo, step: str | None) -> Record:

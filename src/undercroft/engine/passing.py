@@ -34,6 +34,7 @@ from undercroft.layers.breakers.spend import (
     reserve_answer,
     to_us,
 )
+from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.breakers.waits import next_wait_s
 from undercroft.model.event import AttemptReserved, AttemptSpent
 from undercroft.model.message import Answer, ModelRequest
@@ -106,6 +107,14 @@ class Passing:
     def kwargs(self) -> dict[str, Any]:
         """What the body is given, anew for each attempt."""
         return dict(self._kwargs)
+
+    @property
+    def breaker(self) -> str:
+        """State of the breaker of the service; empty where it is closed, or there is none."""
+        if self._gate is None:
+            return ""
+        state = self._gate.circuit.state
+        return "" if state is BreakerState.CLOSED else str(state)
 
     # ------------------------------------------------------------------ before an attempt
 

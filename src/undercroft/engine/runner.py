@@ -20,6 +20,7 @@ from undercroft.engine.codec import ENCODE_ERRORS, decode, decoder, encode
 from undercroft.engine.decide import (
     approval,
     check_name,
+    delivery,
     doubts,
     in_doubt,
     only_waits,
@@ -52,6 +53,7 @@ from undercroft.model.event import (
     NIL_BYTES,
     DoubtSettled,
     StepEnded,
+    TurnDelivered,
     TurnEnded,
     TurnParked,
     TurnResumed,
@@ -70,6 +72,7 @@ STOP_GRACE_S = 5.0
 LEAVE_BEHIND_S = 2.0
 BUSY_WAIT_S = 30.0
 _POLL_S = 0.02
+_NONE, _LIST = "there is no such turn in this journal", "List them: undercroft turns."
 
 
 @dataclass(slots=True)
@@ -438,9 +441,7 @@ class Runner:
         """
         frames = self._store.frames(turn_id)
         if frames is None:
-            raise TurnNotFoundError(
-                turn_id, "there is no such turn in this journal", "List them: undercroft turns."
-            )
+            raise TurnNotFoundError(turn_id, _NONE, _LIST)
         return recall(decode_frames(frames))
 
     def unfinished(self) -> list[str]:
@@ -524,6 +525,21 @@ class Runner:
         word = DoubtSettled(0, applied, "person", by, self._clock.wall_s(), raw)
         return await self._amend(turn_id, lambda frames: settlement(turn_id, frames, step, word))
 
+    async def delivered(self, turn_id: str, *, reached: bool, detail: str) -> None:
+        """Write down whether what a turn ended with reached the user.
+
+        Raises:
+            TurnNotFoundError: There is no such turn.
+            DecisionError: It has not ended.
+        """
+        status, at = "delivered" if reached else "failed", self._clock.wall_s()
+
+        def add(frames: list[bytes]) -> bytes | None:
+            return delivery(turn_id, frames, TurnDelivered(status, at, detail))
+
+        if not await self._store.amend(turn_id, add):
+            raise TurnNotFoundError(turn_id, _NONE, _LIST)
+
     def _checked_value(self, turn_id: str, step: str | None, value: Any) -> bytes:
         memo = self.memo(turn_id)
         record = in_doubt(turn_id, memo, step)
@@ -543,9 +559,7 @@ class Runner:
 
     async def _amend(self, turn_id: str, add: Amend) -> Outcome:
         if not await self._store.amend(turn_id, add):
-            raise TurnNotFoundError(
-                turn_id, "there is no such turn in this journal", "List them: undercroft turns."
-            )
+            raise TurnNotFoundError(turn_id, _NONE, _LIST)
         return await self.resume(turn_id)
 
 

@@ -13,7 +13,7 @@ from undercroft.layers.breakers.loops import Loops
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.model.ids import FINGERPRINT_BYTES
 from undercroft.model.inject import Missing
-from undercroft.model.message import Answer
+from undercroft.model.message import Answer, ToolSpec
 from undercroft.model.step import Call, Result
 
 
@@ -34,6 +34,7 @@ class Line:
         made: What was done to its window and is not written down yet, with the step that made
             the summary.
         recall: The tool that fetches back what its window left out; None where none is offered.
+        offered: Tools that went with its last prompt, and the model's name; None before it.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Line:
         "loops",
         "made",
         "name",
+        "offered",
         "open",
         "prompt",
         "recall",
@@ -69,6 +71,7 @@ class Line:
         self.last: tuple[int, ...] = heir.last if heir is not None else ()
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)
         self.open = True
+        self.offered: tuple[tuple[ToolSpec, ...], str] | None = None
 
 
 class Running(Protocol):

@@ -412,7 +412,14 @@ class TurnRun(DoubtRun, ABC):
             attempt,
             step.branch,
             self.tick(),
+            step.body.service or "",
+            self.breaker_of(step),
         )
+
+    def breaker_of(self, step: Step) -> str:
+        """Return the state of the breaker that `step` passes; empty where that is closed."""
+        passing = self.passings.get(step.n)
+        return passing.breaker if isinstance(passing, Passing) else ""
 
     def note_refused(self, step: Step, refusal: Refusal, *, begun: bool) -> Ended:
         """Note that a step was refused, before it began or after its intent was written."""
@@ -477,7 +484,8 @@ class TurnRun(DoubtRun, ABC):
                 if wait_s is None or ended.error is None:
                     break
                 at, rests = self.wall_s(), body.changes
-                self.log.note(StepRetried(step.n, attempt, at, wait_s, ended.error, rests))
+                error_of, breaker = ended.error, passing.breaker
+                self.log.note(StepRetried(step.n, attempt, at, wait_s, error_of, rests, breaker))
                 self.log.put()
                 refused = await self._once_more(step, attempt + 1, passing, wait_s, ended)
                 if refused is not None:

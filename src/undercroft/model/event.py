@@ -69,6 +69,9 @@ class StepStarted(Event, frozen=True, array_like=True, gc=False, tag="start"):
         branch: Name of the branch of the handler's code; empty for the turn itself.
         tick: Grows with every begin and end of a step in one process: of two ticks of one
             process, the smaller came first. 0 where an older journal did not count.
+        service: What the attempt calls; empty where that has no name.
+        breaker: State of that service's breaker when it let the attempt pass; empty where it
+            was closed, or there is none.
     """
 
     n: int
@@ -83,6 +86,8 @@ class StepStarted(Event, frozen=True, array_like=True, gc=False, tag="start"):
     attempt: int = 1
     branch: str = ""
     tick: int = 0
+    service: str = ""
+    breaker: str = ""
 
 
 class StepWaited(Event, frozen=True, array_like=True, gc=False, tag="waited"):
@@ -142,6 +147,8 @@ class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
 
     Attributes:
         rests: Whether that one says itself when it begins, as each attempt of a write does.
+        breaker: State of the service's breaker after it; empty where it stayed closed, or
+            there is none.
     """
 
     n: int
@@ -150,6 +157,7 @@ class StepRetried(Event, frozen=True, array_like=True, gc=False, tag="retry"):
     wait_s: float
     error: Failure
     rests: bool = False
+    breaker: str = ""
 
 
 class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
@@ -458,6 +466,21 @@ class TurnEnded(Event, frozen=True, array_like=True, gc=False, tag="ended"):
     missing: tuple[str, ...] = ()
 
 
+class TurnDelivered(Event, frozen=True, array_like=True, gc=False, tag="delivered"):
+    """The application says whether what the turn ended with reached the user.
+
+    Of several, the last one counts.
+
+    Attributes:
+        status: `delivered` or `failed`.
+        detail: How, or why not, in the application's words.
+    """
+
+    status: str
+    at: float
+    detail: str = ""
+
+
 AnyEvent = (
     TurnStarted
     | TurnResumed
@@ -483,6 +506,7 @@ AnyEvent = (
     | TurnParked
     | TurnStopped
     | TurnEnded
+    | TurnDelivered
 )
 
 encode_frame = msgspec.msgpack.Encoder().encode

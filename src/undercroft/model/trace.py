@@ -11,12 +11,17 @@ from undercroft.model.step import Failure, Refusal, StepStatus
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An attempt that failed and was followed by another."""
+    """An attempt that failed and was followed by another.
+
+    Attributes:
+        breaker: State of the service's breaker after it; empty where that was closed.
+    """
 
     attempt: int
     at: float
     wait_s: float
     error: Failure
+    breaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class StepTrace:
         spent: Of calls that cost something, or for which there is a budget; else None.
         prompt_tokens: Of what a model was sent, as counted; None where nobody counted.
         service: What its attempts called; empty where that is not known.
-        breaker: State of that service's breaker when its last attempt began, or empty.
+        breaker: State of that service's breaker when its last attempt began; empty where it
+            was closed, or there is none.
     """
 
     step_id: str

@@ -33,6 +33,7 @@ from undercroft.model.event import (
     StepRetried,
     StepStarted,
     StepWaited,
+    TurnDelivered,
     TurnEnded,
     TurnParked,
     TurnResumed,
@@ -42,7 +43,17 @@ from undercroft.model.event import (
 )
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus, step_id
-from undercroft.model.trace import Decision, Life, Owned, Retry, Spent, StepTrace, Trace, Wait
+from undercroft.model.trace import (
+    Decision,
+    Delivery,
+    Life,
+    Owned,
+    Retry,
+    Spent,
+    StepTrace,
+    Trace,
+    Wait,
+)
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -85,8 +96,9 @@ class _Fold:
         # Tokens of prompts, which are known before the step has begun.
         self.prompts: dict[int, int] = {}
         self.end: TurnEnded | None = None
+        self.delivery: Delivery | None = None
 
-    def take(self, event: AnyEvent) -> None:
+    def take(self, event: AnyEvent) -> None:  # noqa: C901  one case an event
         match event:
             case TurnStarted():
                 self.head, self.life_began = event, event.at
@@ -112,6 +124,8 @@ class _Fold:
             ):  # fmt: skip
                 # Between branches the steps say who did what; a window has a story of its own.
                 pass
+            case TurnDelivered():
+                self.delivery = Delivery(event.status, event.at, event.detail)
             case PromptAssembled():
                 self.prompts[event.n] = event.tokens
             case AttemptReserved():
@@ -143,7 +157,9 @@ class _Fold:
             case StepRetried():
                 step = self.steps[event.n]
                 step.attempts = event.attempt + (not event.rests)
-                step.retries.append(Retry(event.attempt, event.at, event.wait_s, event.error))
+                step.retries.append(
+                    Retry(event.attempt, event.at, event.wait_s, event.error, event.breaker)
+                )
             case ApprovalAsked():
                 step = self.steps.setdefault(event.n, _Step(event.name, "approval"))
                 step.status = StepStatus.WAITING
@@ -186,6 +202,8 @@ class _Fold:
             "claims": event.claims,
             "began_at": event.at,
             "branch": event.branch,
+            "service": event.service,
+            "breaker": event.breaker,
         }
         if bytes(event.args) != NIL_BYTES:
             step.facts["arguments"] = _decode(event.args)
@@ -290,6 +308,7 @@ class _Fold:
             delivered=delivered,
             error=end.error if end else None,
             missing=end.missing if end else (),
+            delivery=self.delivery,
         )
 
 

@@ -32,6 +32,7 @@ from undercroft.errors import (
     LoopError,
     MessageError,
     ModelError,
+    RedactedError,
     ReplayError,
     ServiceError,
     StoreError,
@@ -53,6 +54,7 @@ from undercroft.layers.breakers.state import BreakerState
 from undercroft.layers.conflicts.ownership import Ownership
 from undercroft.layers.conflicts.resource import Resource
 from undercroft.layers.context.policy import ContextPolicy, ContextRule, ContextShare
+from undercroft.layers.observability.policy import Redaction
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.inject import (
     Approval,
@@ -60,6 +62,7 @@ from undercroft.model.inject import (
     Fence,
     IdempotencyKey,
     Missing,
+    Secret,
     TurnInfo,
 )
 from undercroft.model.message import Answer, Message, ModelRequest, Usage
@@ -114,6 +117,8 @@ __all__ = [
     "Ownership",
     "Price",
     "PriceTable",
+    "RedactedError",
+    "Redaction",
     "Refusal",
     "ReplayError",
     "Resource",
@@ -121,6 +126,7 @@ __all__ = [
     "Retry",
     "RetryRatio",
     "Runtime",
+    "Secret",
     "Service",
     "ServiceError",
     "StoreError",

@@ -41,12 +41,15 @@ from undercroft.layers.context.counting import Counter, Counts, Estimate
 from undercroft.layers.context.guard import check_pins
 from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.policy import ContextPolicy
+from undercroft.layers.observability.policy import Redaction
+from undercroft.layers.observability.redaction import Redactor
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import Outcome, TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Clock, Exporter, Ids, ModelClient, Store
+from undercroft.storage.keyfile import KEY_BYTES, key_of
 from undercroft.storage.memory import MemoryStore
 from undercroft.storage.sqlite import SqliteStore, Sync
 
@@ -113,6 +116,8 @@ class Runtime:
         summariser: The model that summarises what leaves a window; None: nothing is summarised.
         extractors: What finds identifiers in what users say that must not be lost, besides
             those that are found anyway: functions from a text to (value, kind) pairs.
+        redaction: What is never written down; names and patterns of secrets that are known to
+            all if left out.
         exporters: Who is told of each turn that ends, parks or stops, such as
             `adapters.otel.OTelExporter`.
         clock: Time.
@@ -140,6 +145,7 @@ class Runtime:
         counter: Counter | None = None,
         summariser: ModelClient | None = None,
         extractors: Iterable[Extractor] = (),
+        redaction: Redaction | None = None,
         exporters: Iterable[Exporter] = (),
         clock: Clock | None = None,
         ids: Ids | None = None,
@@ -171,12 +177,25 @@ class Runtime:
         if context is not None:
             # What is not installed, and what can never fit, is told where it is written.
             check_pins(context, Counts(counter or _counter_of(context.vocabulary)))
+        if not isinstance(redaction, Redaction | None):
+            raise SettingError("redaction", redaction, "an uc.Redaction")
+        self._redactor = Redactor(redaction or Redaction(), self._key)
         self._clock, self._ids = clock, ids or SystemIds()
+        self._given_key = b"" if redaction is None else redaction.key or b""
         self._runner: Runner
         self._gates: Services
         self._sharing: Sharing
         self._time: Clock
         self._open = False
+
+    def _key(self) -> bytes:
+        """Return the key under which secrets are hashed."""
+        if not self._given_key:
+            if isinstance(self._store, SqliteStore):
+                self._given_key = key_of(self._store.path)
+            else:
+                self._given_key = secrets.token_bytes(KEY_BYTES)
+        return self._given_key
 
     async def __aenter__(self) -> Self:
         """Open the journal.
@@ -187,7 +206,8 @@ class Runtime:
         await self._store.open()
         clock = self._time = self._clock or SystemClock()
         self._sharing = Sharing(self._store.board, clock)
-        self._gates = Services(clock, self._services.values(), self._sharing)
+        redact = self._redactor.text
+        self._gates = Services(clock, self._services.values(), self._sharing, redact)
         setting = Setting(
             self._store,
             clock,
@@ -210,7 +230,9 @@ class Runtime:
                 _counter_of,
                 self._summariser,
                 self._extractors,
+                self._redactor,
             ),
+            self._redactor,
             self._exporters,
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
@@ -269,16 +291,22 @@ class Runtime:
             raise SettingError("budget", budget, "an uc.Budget")
         return await self._runner.run(checked(target), inputs, session, limit_s, budget)
 
-    async def resume(self, turn_id: str) -> Outcome:
+    async def resume(self, turn_id: str, *, secrets: Iterable[Any] = ()) -> Outcome:
         """Go on with a turn; if it is over or waits, say so. Safe at any time, any number of times.
 
+        Args:
+            turn_id: The turn.
+            secrets: Values of it that were redacted, in any order, if another process wrote it.
+
         Raises:
+            RedactedError: It needs redacted values that this process does not know.
             TurnNotFoundError: There is no such turn.
             TurnBusyError: Another live process has been running it for 30 s.
             TargetError: Its code cannot be found.
             ReplayError: Its code changed; the message names the step.
         """
         self._check_open()
+        self._redactor.learn(list(secrets))
         return await self._runner.resume(turn_id)
 
     async def recover(self, *, in_flight_max: int = 64) -> dict[str, Outcome | Exception]:

@@ -12,6 +12,7 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   ├── TurnBusyError        another live process is running it
     │   ├── TargetError          the code that the turn runs cannot be found
     │   ├── ReplayError          the code asks for something else than the journal holds
+    │   ├── RedactedError        it goes on with values that were redacted and are not known
     │   └── DecisionError        an approval or a doubt cannot be decided like that
     ├── StepError                raised inside a step; recorded as that step's failure
     │   ├── DeadlineError        the step did not return in time
@@ -132,6 +133,10 @@ class ReplayError(TurnError):
         super().__init__(turn_id, problem, mend)
         self.args = (turn_id, problem, mend, step)
         self.step = step
+
+
+class RedactedError(TurnError):
+    """The turn needs values that were not written down, and that nobody here knows."""
 
 
 class DecisionError(TurnError):

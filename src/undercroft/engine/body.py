@@ -21,6 +21,7 @@ from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared
 from undercroft.layers.conflicts.resource import Resource, Resources
 from undercroft.layers.conflicts.strength import Use
+from undercroft.layers.observability.annotated import is_secret, secret_fields
 from undercroft.layers.sequencing.signature import Signature, read_signature
 from undercroft.model.effect import Mode
 from undercroft.model.inject import Fence, IdempotencyKey
@@ -47,6 +48,8 @@ class Body:
         version: What makes of its result what tells one state of a resource from another.
         budget: For all attempts of one step; what the runtime says if nothing is limited.
         usd_nano: What an attempt costs, in billionths of a dollar.
+        secrets: Names of parameters and fields that are annotated `uc.Secret`.
+        secret: Whether what it returns is.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Body:
     version: Version | None = None
     budget: Budget = NO_BUDGET
     usd_nano: int = 0
+    secrets: frozenset[str] = frozenset()
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
     """Return the body of a step.
 
     Raises:
-        DeclarationError: Its verify or its version cannot be used.
+        DeclarationError: Its verify or its version cannot be used, or a key names a secret.
         SettingError: The timeout is not above 0, or the price is below it.
     """
     service, timeout_s, retry, verify, version, budget, usd = terms
@@ -122,6 +127,8 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
         raise SettingError("retry", retry, "an uc.Retry")
     limit_s = checked_timeout(timeout_s)
     place = signature.place
+    secrets = secrets_of(signature)
+    _check_keys(place, secrets, declared)
     reads = bool(declared.effect.keys(Mode.READ))
     return Body(
         name=name,
@@ -145,7 +152,27 @@ def make_body(  # noqa: PLR0913  one place where a declaration comes together
         version=checked_version(place, version, reads=reads),
         budget=budget or NO_BUDGET,
         usd_nano=to_nano(usd),
+        secrets=secrets,
+        secret=is_secret(signature.returns),
     )
+
+
+def secrets_of(signature: Signature) -> frozenset[str]:
+    """Return the names of secret parameters of a function, and of secret fields in its types."""
+    named = {p.name for p in signature.parameters if is_secret(p.annotation)}
+    return frozenset(named) | secret_fields(
+        [signature.returns, *(p.annotation for p in signature.parameters)]
+    )
+
+
+def _check_keys(place: str, secrets: frozenset[str], declared: Declared) -> None:
+    for parameter in declared.parameters:
+        if parameter in secrets:
+            raise DeclarationError(
+                place,
+                f"a key names {{{parameter}}}, which is annotated uc.Secret",
+                "Name the resource by something that may be read: keys are written in the clear.",
+            )
 
 
 def checked_version(place: str, version: Any, *, reads: bool) -> Version | None:

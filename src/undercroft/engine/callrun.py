@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from undercroft.engine.body import Body
 from undercroft.engine.cancel import caught, ended_in, loop_runs, may_be_a_person
 from undercroft.engine.codec import ENCODE_ERRORS, describe_problem, encode
@@ -187,8 +189,14 @@ class CallRun:
             return unknown
         return raised
 
+    def hidden(self, value: Any) -> msgspec.Raw:
+        """Return `value` as a person who decides about it sees it: without secrets."""
+        return msgspec.Raw(self.setting.redactor.raw(encode(value)))
+
     def encoded(self, body: Body, value: Any, took_s: float = 0.0) -> Ended:
         """Return `value` as the end of a step; a failure where it cannot be written."""
+        if body.secret:
+            self.setting.redactor.learn(value)
         try:
             return Ended(StepStatus.OK, value, encode(value), None, took_s)
         except ENCODE_ERRORS as error:

@@ -410,7 +410,7 @@ class FlowRun(GraphRun):
             op.name,
             at,
             fingerprint([op.name, args]),
-            msgspec.Raw(args),
+            msgspec.Raw(self.setting.redactor.raw(args)),
             self.causes(op),
             self.owner.versions(self._guarded_claims(op)),
             self.store.copy_id,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from undercroft.engine.body import known_resources, respelled, use_of
+from undercroft.engine.body import known_resources, respelled, secrets_of, use_of
 from undercroft.engine.codec import decoder
 from undercroft.engine.recall import check_names
 from undercroft.engine.tool import Tool
@@ -42,6 +42,7 @@ class Handler(Generic[P, R]):
         code: Fingerprint of the tools on offer.
         resources: Those that were declared, and those that its tools name as such.
         declared: By tool, its effect in the spelling under which keys are claimed.
+        secrets: Names of parameters and fields that are annotated `uc.Secret`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `handler`
@@ -79,6 +80,7 @@ class Handler(Generic[P, R]):
             for verify in (tool.body.verify for tool in tools)
             if verify is not None and verify.reads
         }
+        self.secrets = secrets_of(signature).union(*(tool.body.secrets for tool in tools))
         # Seldom asked for, so worked out when it is.
         self._strengths: Strengths | None = None
         functools.update_wrapper(self, fn)

@@ -553,7 +553,7 @@ class HandlerRun(AskRun):
                 slot.call.name,
                 at,
                 slot.fp,
-                msgspec.Raw(encode(accepted.proposed)),
+                self.hidden(accepted.proposed),
                 line.last,
                 self.owner.versions(changing(slot.claims)),
                 self.store.copy_id,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from undercroft.engine.telling import Telling
 from undercroft.errors import StoreError
+from undercroft.layers.observability.redaction import Redactor
 from undercroft.model.event import Event, encode_frame
 from undercroft.model.lease import Denied, Granted
 from undercroft.model.outcome import TurnStatus
@@ -33,6 +34,7 @@ class TurnLog:
         "_head",
         "_last_n",
         "_outcomes",
+        "_redact",
         "_soon",
         "_store",
         "intending",
@@ -40,20 +42,24 @@ class TurnLog:
         "telling",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  made in one place, by the runner
         self,
         store: Store,
         num: int,
         last_n: int,
         head: TurnHead | None = None,
         telling: Telling | None = None,
+        *,
+        redactor: Redactor,
     ) -> None:
         """Write for turn `num`, or for a new turn `head`, which gets its number when it is put.
 
-        `telling` gets every frame, where there is somebody who wants to know.
+        `redactor` takes secrets out of every frame; `telling` gets what is left, where there
+        is somebody who wants to know.
         """
         self.num = num
         self.telling = telling
+        self._redact = redactor.redact
         # Intents that are being written: who is stopped now would leave a doubt for nothing.
         self.intending = 0
         self._head = head
@@ -121,7 +127,7 @@ class TurnLog:
 
     def _framed(self, events: list[Event]) -> bytes:
         """Return `events` as they are written."""
-        frame = encode_frame(events)
+        frame = self._redact(encode_frame(events))
         if self.telling is not None:
             self.telling.add(frame)
         return frame

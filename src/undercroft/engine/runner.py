@@ -48,6 +48,7 @@ from undercroft.errors import (
     TurnNotFoundError,
 )
 from undercroft.layers.breakers.policy import Budget
+from undercroft.layers.observability.guard import check_known
 from undercroft.model.event import (
     NIL,
     NIL_BYTES,
@@ -108,6 +109,7 @@ class Runner:
         self._setting = setting
         self._store = setting.store
         self._clock = setting.clock
+        self._redactor = setting.redactor
         self._given: dict[str, Target] = {import_name(t): t for t in targets}
         # What ran here, by name: one that is made anew for each turn takes its own place.
         self._met: dict[str, Target] = {}
@@ -135,7 +137,8 @@ class Runner:
         at = self._clock.wall_s()
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
-        log = TurnLog(self._store, 0, 0, head, self._telling(turn_id))
+        telling = self._telling(turn_id)
+        log = TurnLog(self._store, 0, 0, head, telling, redactor=self._redactor)
         runtime, said = self._store.runtime, NIL
         if budget is not None:
             said = msgspec.Raw(encode(budget))
@@ -152,6 +155,7 @@ class Runner:
     def _name_of(self, target: Target) -> str:
         name = import_name(target)
         self._met[name] = target
+        self._redactor.name(_secrets(target))
         return name
 
     def _find(self, turn_id: str, name: str) -> Target:
@@ -160,7 +164,9 @@ class Runner:
         Raises:
             TargetError: There is no such thing.
         """
-        return self._given.get(name) or self._met.get(name) or imported(turn_id, name)
+        found = self._given.get(name) or self._met.get(name) or imported(turn_id, name)
+        self._redactor.name(_secrets(found))
+        return found
 
     def _make(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
@@ -402,6 +408,7 @@ class Runner:
             if memo.over is not None or only_waits(memo):
                 return self._outcome(turn_id, memo)
             target = self._find(turn_id, started.target)
+            check_known(turn_id, self._store.frames(turn_id) or (), self._redactor)
             claimed = await self._store.claim(turn_id, self._clock.wall_s())
             match claimed:
                 case Claimed():
@@ -418,12 +425,14 @@ class Runner:
                     pass  # it ended just now: look again
 
     def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> _Live:
-        memo = recall(decode_frames(claimed.frames))
+        memo = recall(decode_frames(self._redactor.restore(claimed.frames)))
         started = memo.started
         if started is None:
             raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
         telling = self._telling(turn_id, claimed.frames)
-        log = TurnLog(self._store, claimed.num, memo.last_n, telling=telling)
+        log = TurnLog(
+            self._store, claimed.num, memo.last_n, telling=telling, redactor=self._redactor
+        )
         log.note(TurnResumed(self._store.runtime, self._clock.wall_s()))
         log.put()
         inputs = decoded_inputs(target, started.input)
@@ -535,7 +544,8 @@ class Runner:
         status, at = "delivered" if reached else "failed", self._clock.wall_s()
 
         def add(frames: list[bytes]) -> bytes | None:
-            return delivery(turn_id, frames, TurnDelivered(status, at, detail))
+            said = self._redactor.text(detail)
+            return delivery(turn_id, frames, TurnDelivered(status, at, said))
 
         if not await self._store.amend(turn_id, add):
             raise TurnNotFoundError(turn_id, _NONE, _LIST)
@@ -558,9 +568,17 @@ class Runner:
         return raw
 
     async def _amend(self, turn_id: str, add: Amend) -> Outcome:
-        if not await self._store.amend(turn_id, add):
+        def redacted(frames: list[bytes]) -> bytes | None:
+            frame = add(frames)
+            return None if frame is None else self._redactor.redact(frame)
+
+        if not await self._store.amend(turn_id, redacted):
             raise TurnNotFoundError(turn_id, _NONE, _LIST)
         return await self.resume(turn_id)
+
+
+def _secrets(target: Target) -> frozenset[str]:
+    return target.secrets if isinstance(target, Handler) else target.build().secrets
 
 
 def _body_of(target: Target, name: str) -> Body | None:

@@ -16,6 +16,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from undercroft.engine.parts.wire import Wire, counting
 from undercroft.engine.sharing import Sharing
 from undercroft.errors import BreakerOpenError, BudgetError, OverloadedError
@@ -40,6 +42,8 @@ from undercroft.layers.breakers.waits import RetryTokens
 from undercroft.model.step import ErrorClass, Refusal
 from undercroft.ports import Clock
 
+# Takes the secrets out of a text.
+Redact = Callable[[str], str]
 log = logging.getLogger(__name__)
 
 # Of accounts that all processes on a journal share.
@@ -62,7 +66,10 @@ class Gate:
         simple: Whether it says nothing of retries or money.
     """
 
-    def __init__(self, service: Service, clock: Clock, sharing: Sharing | None) -> None:
+    def __init__(
+        self, service: Service, clock: Clock, sharing: Sharing | None, redact: Redact = str
+    ) -> None:
+        self._redact = redact
         self.service, self.name = service, service.name
         self._clock, self.now_s, self._sharing = clock, clock.now_s, sharing
         self.circuit = Circuit(
@@ -207,7 +214,8 @@ class Gate:
         else:
             self.limit.released()
         if judged.blame is not Blame.CALLER:
-            self.last_error = LastError.of(judged.error_class, error, self._clock.wall_s())
+            last = LastError.of(judged.error_class, error, self._clock.wall_s())
+            self.last_error = structs.replace(last, message=self._redact(last.message))
         self._next()
 
     def released(self, permit: int) -> None:
@@ -405,7 +413,11 @@ class Services:
     """The gates of a runtime, by name of the service."""
 
     def __init__(
-        self, clock: Clock, settings: Iterable[Service] = (), sharing: Sharing | None = None
+        self,
+        clock: Clock,
+        settings: Iterable[Service] = (),
+        sharing: Sharing | None = None,
+        redact: Redact = str,
     ) -> None:
         """Know services.
 
@@ -413,12 +425,13 @@ class Services:
             clock: Time.
             settings: What was declared; of others, defaults.
             sharing: What other processes are told, and tell.
+            redact: Takes the secrets out of a text.
 
         Raises:
             DeclarationError: Something else was given, or a service twice.
         """
         self._settings: Mapping[str, Service] = named(settings)
-        self._clock, self.sharing = clock, sharing
+        self._clock, self.sharing, self._redact = clock, sharing, redact
         self.gates: dict[str, Gate] = {}
 
     def gate(self, name: str, *, model: bool = False) -> Gate:
@@ -430,7 +443,7 @@ class Services:
                 service = Service(name, retry=MODEL_RETRY) if model else Service(name)
             elif model and service.retry is None:
                 service = replace(service, retry=MODEL_RETRY)
-            gate = self.gates[name] = Gate(service, self._clock, self.sharing)
+            gate = self.gates[name] = Gate(service, self._clock, self.sharing, self._redact)
             if self.sharing is not None:
                 self.sharing.watch(name, gate)
         return gate

@@ -17,6 +17,8 @@ from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.context.state import Window
+from undercroft.layers.observability.guard import check_known
+from undercroft.layers.observability.redaction import Redactor, nothing_secret
 from undercroft.model.event import AnyEvent, ContextOpened, decode_frames
 from undercroft.model.turn import TurnHead
 from undercroft.ports import ModelClient, Store
@@ -90,6 +92,7 @@ class Windows:
         named: Returns that.
         summariser: The model that writes summaries.
         extractors: What finds identifiers besides those that are found anyway.
+        redactor: What knows the secrets that earlier turns were told.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by the runtime
@@ -100,8 +103,10 @@ class Windows:
         named: Callable[[str], Counter],
         summariser: ModelClient | None,
         extractors: Iterable[Extractor] = (),
+        redactor: Redactor | None = None,
     ) -> None:
         self._extractors = tuple(extractors)
+        self._redactor = redactor or nothing_secret()
         self._store, self._policy = store, policy
         self._counter, self._named, self._summariser = counter, named, summariser
         self._left: dict[str, _Left] = {}
@@ -186,7 +191,10 @@ class Windows:
         found = []
         for place, head in enumerate(head for head in heads if head.turn_id != turn_id):
             frames = (self._store.frames(head.turn_id) or [])[: known.get(head.turn_id)]
-            events = decode_frames(frames)
+            if under is not None:
+                # A prompt that was sent could not be sent again as it was.
+                check_known(turn_id, frames, self._redactor)
+            events = decode_frames(self._redactor.restore(frames))
             turn = next((e.turn for e in events if isinstance(e, ContextOpened)), place)
             if under is None or turn < under.turn:
                 found.append(_Earlier(turn, head, len(frames), events))

@@ -101,6 +101,7 @@ class Program:
         code: Fingerprint of the graph: of its names, phases and edges.
         input_decoders: What reads each recorded input back.
         wanted: By step, how many others use its value; one more where it is returned.
+        secrets: Names of parameters and fields that are annotated `uc.Secret`.
     """
 
     plan: Plan
@@ -111,6 +112,7 @@ class Program:
     strengths: Strengths
     resources: Resources
     remembered: frozenset[str]
+    secrets: frozenset[str] = frozenset()
 
     def strength(self, key: str) -> Strength:
         """Return how a lapsed owner is kept from writing to `key`."""
@@ -341,6 +343,7 @@ class Workflow:
                 Strengths(uses, resources),
                 resources,
                 watched({op.name: op.declared for op in ops}),
+                frozenset().union(*(op.body.secrets for op in ops)),
             )
         return self._program
 

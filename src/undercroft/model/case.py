@@ -1,7 +1,8 @@
 """A run as somebody's system recorded it: what the six layers look for symptoms in.
 
-Keeps: a *step* is the 0-based place of a message or span in the input, as given; what a record
-does not show is not in `Case.shows`, and is never read as absent.
+Keeps: a *step* is the 0-based place of a message or span in the input, in the order in which
+things happened (see `Case.places` where the input has another); what a record does not show is
+not in `Case.shows`, and is never read as absent.
 Times are seconds since 1970, durations seconds; None where the record does not say.
 """
 
@@ -212,6 +213,22 @@ class Flaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRules:
+    """What calls of one tool must keep to, as the record or the user says.
+
+    Attributes:
+        needs: Tools that must have succeeded before, for the same values of the arguments that
+            both take.
+        consent: Whether a person must have agreed before.
+        idempotent: Whether the same call may succeed twice without harm.
+    """
+
+    needs: tuple[str, ...] = ()
+    consent: bool = False
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One run, from whatever system, in one form.
 
@@ -226,6 +243,11 @@ class Case:
         shows: What can be judged from it.
         tools: Names of tools that were on offer; None where the record does not say.
         declared: By tool, the claims that the record itself declares, as templates or keys.
+        rules: By tool, what its calls must keep to; None where nobody says.
+        pins: Texts that must stand in every prompt, as the user says.
+        places: Where in the input each step stands, where that is not in the order in which
+            things happened: steps are numbered by time then, and what is printed of them is
+            their place. Empty where the two are the same.
     """
 
     trace_id: str
@@ -242,6 +264,9 @@ class Case:
     shows: frozenset[Facet] = frozenset()
     tools: frozenset[str] | None = None
     declared: Mapping[str, tuple[Touch, ...]] | None = None
+    rules: Mapping[str, ToolRules] | None = None
+    pins: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     def shown(self, *facets: Facet) -> bool:
         """Whether the record shows all of `facets`."""

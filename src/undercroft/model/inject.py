@@ -1,9 +1,27 @@
-"""What the runtime can put into a tool's parameters, hidden from the model."""
+"""What the runtime can put into a tool's parameters, hidden from the model; and what it hides."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Final, TypeVar
+
+T = TypeVar("T")
+
+
+class SecretMark:
+    """Says of an annotation that its values are never written down."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret"
+
+
+SECRET: Final = SecretMark()
+# `uc.Secret[str]`: of a parameter, a field or a result. The function gets the value itself; in the
+# journal stands a keyed hash of it.
+Secret = Annotated[T, SECRET]
 
 
 class IdempotencyKey(str):

@@ -15,7 +15,14 @@ from undercroft.model.turn import TurnHead
 from undercroft.storage import alive
 from undercroft.storage.bodies import Bodies
 from undercroft.storage.circuits import living, read_history, read_last
-from undercroft.storage.schema import BODY_OF, MIGRATIONS, checked_version, connect, translated
+from undercroft.storage.schema import (
+    BODY_OF,
+    LAST,
+    MIGRATIONS,
+    checked_version,
+    connect,
+    translated,
+)
 
 _HEAD = "SELECT id, kind, target, session, status, began, ended, runtime FROM turn"
 _BUSY_MS = 5_000
@@ -45,6 +52,42 @@ class SqliteReader:
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
 
+    def placed(self, turn_id: str) -> list[tuple[int, bytes]]:
+        """Return the committed frames of a turn, in order, each with its position."""
+        rows = self._rows(
+            "SELECT seq, data FROM frame WHERE turn=(SELECT num FROM turn WHERE id=?) ORDER BY seq",
+            turn_id,
+        )
+        return [(seq, self._bodies.unpack(data)) for seq, data in rows]
+
+    def frames_after(self, position: int, *, limit: int) -> list[tuple[int, str, bytes]]:
+        """Return frames of all turns that were committed later, as `all_frames`, in order."""
+        rows = self._rows(
+            "SELECT f.seq, t.id, f.data FROM frame f JOIN turn t ON t.num=f.turn "
+            "WHERE f.seq>? ORDER BY f.seq LIMIT ?",
+            position,
+            limit,
+        )
+        return [(seq, turn_id, self._bodies.unpack(data)) for seq, turn_id, data in rows]
+
+    def position(self) -> int:
+        """Return the position of the last frame; 0 where there is none."""
+        return int(self._rows(LAST)[0][0])
+
+    def position_before(self, at: float) -> int:
+        """Return a position that no frame precedes of a turn that was not over by then."""
+        rows = self._rows(
+            "SELECT min(f.seq) FROM turn t JOIN frame f ON f.turn=t.num "
+            "WHERE t.began>=? OR t.ended IS NULL OR t.ended>=?",
+            at,
+            at,
+        )
+        return self.position() if rows[0][0] is None else int(rows[0][0]) - 1
+
+    def changes(self) -> int:
+        """Return a number that is another one once any other process has committed anything."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
     def frames_of(self, num: int) -> list[bytes]:
         """Return the committed frames of turn number `num`."""
         rows = self._rows("SELECT data FROM frame WHERE turn=? ORDER BY seq", num)
@@ -70,17 +113,48 @@ class SqliteReader:
         limit: int = 100,
     ) -> list[TurnHead]:
         """Return turns, newest first."""
-        where, values = [], []
+        return list(self.each_head(statuses=statuses, session=session, limit=limit))
+
+    def each_head(
+        self,
+        *,
+        statuses: tuple[TurnStatus, ...] = (),
+        session: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = -1,
+    ) -> Iterator[TurnHead]:
+        """Yield turns, newest first, as they are asked for.
+
+        Args:
+            statuses: Only turns that stand like one of these; all if empty.
+            session: Only turns of this one.
+            since: Only turns that began at this time or later, in seconds since 1970.
+            until: Only turns that began before.
+            limit: At most so many; below 0, all.
+        """
+        where: list[str] = []
+        values: list[object] = []
         if statuses:
             where.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += [str(status) for status in statuses]
-        if session is not None:
-            where.append("session=?")
-            values.append(session)
+        for clause, value in (("session=?", session), ("began>=?", since), ("began<?", until)):
+            if value is not None:
+                where.append(clause)
+                values.append(value)
         # Ids begin with the time, so their index is the order of beginning.
         clause = f" WHERE {' AND '.join(where)}" if where else ""
-        rows = self._rows(f"{_HEAD}{clause} ORDER BY id DESC LIMIT ?", *values, limit)
-        return [self._head(row) for row in rows]
+        rows = self._each(f"{_HEAD}{clause} ORDER BY id DESC LIMIT ?", *values, limit)
+        return map(self._head, rows)
+
+    def sessions(self, *, limit: int) -> list[str]:
+        """Return the names of sessions, the one with the newest turn first."""
+        rows = self._rows(
+            "SELECT session FROM turn WHERE session IS NOT NULL GROUP BY session "
+            "ORDER BY max(id) DESC LIMIT ?",
+            limit,
+        )
+        return [row[0] for row in rows]
 
     def unfinished(self, *, by: int = 0, given_up: Collection[int] = ()) -> list[str]:
         """Return the ids of turns that nobody runs and nobody has to decide, oldest first.
@@ -136,6 +210,14 @@ class SqliteReader:
     def _body(self, name: bytes) -> bytes | None:
         rows = self._rows(BODY_OF, name)
         return rows[0][0] if rows else None
+
+    def _each(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        try:
+            # Not `yield from`, which would close it again after the connection.
+            for row in self._connection.execute(query, values):  # noqa: UP028
+                yield row
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:

@@ -23,9 +23,12 @@ class Format:
         fits: How much one document looks like it: 0 not at all, 1 beyond doubt. Never raises.
         records: The records of one document, in order. What is no record is left in: `case`
             makes a `Flaw` of it.
-        trace_of: Which run a record belongs to; None where a document is a run by itself.
+        trace_of: Which run a record belongs to; None where a document is a run by itself, and
+            empty where all that names no other run is one.
         case: One run, from its records in the order of the input. Never raises on bad data.
         containers: Keys at the top of a file under which its documents are a list.
+        runs: Parts the records of one group into runs, where only their contents can tell, as of
+            requests that belong to several conversations; None: a group is one run.
     """
 
     name: str
@@ -36,3 +39,4 @@ class Format:
     trace_of: Callable[[Any], str | None]
     case: Callable[[Sequence[Any], str], Case]
     containers: tuple[str, ...] = ()
+    runs: Callable[[Sequence[Any]], Iterable[Sequence[Any]]] | None = None

@@ -69,6 +69,7 @@ from undercroft.model.message import Answer, Message, ModelRequest, Usage
 from undercroft.model.outcome import Outcome
 from undercroft.model.step import Call, ErrorClass, Refusal, Result
 from undercroft.model.trace import Trace
+from undercroft.replays import Replay, replay
 
 __all__ = [
     "Allowance",
@@ -120,6 +121,7 @@ __all__ = [
     "RedactedError",
     "Redaction",
     "Refusal",
+    "Replay",
     "ReplayError",
     "Resource",
     "Result",
@@ -139,6 +141,7 @@ __all__ = [
     "Usage",
     "Workflow",
     "handler",
+    "replay",
     "testing",
     "tool",
     "wire_attempt",

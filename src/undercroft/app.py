@@ -17,6 +17,7 @@ from undercroft.engine.decide import check_name
 from undercroft.engine.desk import Desk
 from undercroft.engine.guarded import Guarded
 from undercroft.engine.owning import Silences, Turns
+from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.runner import Runner
 from undercroft.engine.services import Services
 from undercroft.engine.sharing import Sharing
@@ -187,6 +188,8 @@ class Runtime:
         self._sharing: Sharing
         self._time: Clock
         self._open = False
+        # Set by whoever runs a turn once more, on a copy.
+        self.rehearsal: Rehearsal | None = None
 
     def _key(self) -> bytes:
         """Return the key under which secrets are hashed."""
@@ -234,6 +237,7 @@ class Runtime:
             ),
             self._redactor,
             self._exporters,
+            self.rehearsal,
         )
         self._runner = Runner(setting, self._targets, self._turn_timeout_s)
         await self._sharing.start()
@@ -306,8 +310,12 @@ class Runtime:
             ReplayError: Its code changed; the message names the step.
         """
         self._check_open()
-        self._redactor.learn(list(secrets))
+        self.learn(secrets)
         return await self._runner.resume(turn_id)
+
+    def learn(self, secrets: Iterable[Any]) -> None:
+        """Take values for secret from now on, wherever they stand; see `Redaction.values`."""
+        self._redactor.learn(list(secrets))
 
     async def recover(self, *, in_flight_max: int = 64) -> dict[str, Outcome | Exception]:
         """Resume every turn whose process ended, at most `in_flight_max` at a time.

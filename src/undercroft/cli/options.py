@@ -36,6 +36,16 @@ Targets: TypeAlias = Annotated[
         help="Where the code of the turn is, if it cannot be imported from here. Repeatable.",
     ),
 ]
+Secrets: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--secrets",
+        metavar="FILE",
+        envvar="UNDERCROFT_SECRETS",
+        help="A JSON list of secret values: never written, and put back where a turn needs them.",
+        show_default=False,
+    ),
+]
 Turn: TypeAlias = Annotated[
     str,
     typer.Argument(

@@ -12,7 +12,18 @@ from undercroft.app import Runtime
 from undercroft.cli.console import complain, err, out
 from undercroft.cli.inputs import read_inputs, read_json
 from undercroft.cli.load import load_target, load_targets
-from undercroft.cli.options import DB_DEFAULT, By, Db, Json, Model, Reason, Step, Targets, Turn
+from undercroft.cli.options import (
+    DB_DEFAULT,
+    By,
+    Db,
+    Json,
+    Model,
+    Reason,
+    Secrets,
+    Step,
+    Targets,
+    Turn,
+)
 from undercroft.cli.outcome import exit_code, print_outcome
 from undercroft.cli.plain import print_json
 from undercroft.cli.problem import CannotRunError
@@ -55,6 +66,7 @@ def run(  # noqa: PLR0913  each parameter is one option
     ] = None,
     db: Db = DB_DEFAULT,
     model: Model = None,
+    secrets: Secrets = None,
     timeout_s: Annotated[
         float | None,
         typer.Option(
@@ -64,7 +76,8 @@ def run(  # noqa: PLR0913  each parameter is one option
     as_json: Json = False,
 ) -> None:
     """Run a turn of a workflow or handler until it ends or has to wait."""
-    where = Where(db, (target,) if needs_naming(target) else (), model)
+    named = (target,) if needs_naming(target) else ()
+    where = Where(db, named, model, secrets)
     with only_results(as_json=as_json):
         outcome = _begin(where, target, input_json, session, timeout_s)
     _print_and_exit(outcome, where, as_json=as_json)
@@ -102,10 +115,11 @@ def resume(  # noqa: PLR0913  each parameter is one option
     db: Db = DB_DEFAULT,
     model: Model = None,
     targets: Targets = None,
+    secrets: Secrets = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a turn that was stopped or killed; what is recorded does not run again."""
-    where = Where(db, tuple(targets or ()), model)
+    where = Where(db, tuple(targets or ()), model, secrets)
     if everything == (turn is not None):
         raise CannotRunError(
             "resume", "it takes one turn, or --all", "Name one: undercroft resume last."
@@ -156,6 +170,7 @@ def approve(  # noqa: PLR0913  each parameter is one option
     db: Db = DB_DEFAULT,
     model: Model = None,
     targets: Targets = None,
+    secrets: Secrets = None,
     as_json: Json = False,
 ) -> None:
     """Say yes to a step that waits, and go on with its turn. Twice is as good as once.
@@ -163,7 +178,7 @@ def approve(  # noqa: PLR0913  each parameter is one option
     The yes binds to the arguments and to what the turn had read. Where that
     has changed, the turn waits again and says what changed.
     """
-    where = Where(db, tuple(targets or ()), model)
+    where = Where(db, tuple(targets or ()), model, secrets)
 
     def say_yes(rt: Runtime, turn_id: str, name: str | None) -> Awaitable[Outcome]:
         return rt.approve(turn_id, name, by=by, reason=reason, fingerprint=fingerprint)
@@ -180,10 +195,11 @@ def reject(  # noqa: PLR0913  each parameter is one option
     db: Db = DB_DEFAULT,
     model: Model = None,
     targets: Targets = None,
+    secrets: Secrets = None,
     as_json: Json = False,
 ) -> None:
     """Say no to a step that waits, and go on with its turn."""
-    where = Where(db, tuple(targets or ()), model)
+    where = Where(db, tuple(targets or ()), model, secrets)
 
     def say_no(rt: Runtime, turn_id: str, name: str | None) -> Awaitable[Outcome]:
         return rt.reject(turn_id, name, by=by, reason=reason)
@@ -214,10 +230,11 @@ def settle(  # noqa: PLR0913  each parameter is one option
     db: Db = DB_DEFAULT,
     model: Model = None,
     targets: Targets = None,
+    secrets: Secrets = None,
     as_json: Json = False,
 ) -> None:
     """Say whether a write in doubt had happened, and go on with its turn."""
-    where = Where(db, tuple(targets or ()), model)
+    where = Where(db, tuple(targets or ()), model, secrets)
     if value is not None and not applied:
         raise CannotRunError(
             "--value", "a write that did not happen has none", "Leave it out, or say --applied."

@@ -18,11 +18,13 @@ class Where:
         db: Path of the journal.
         targets: As given with --target.
         model: As given with --model.
+        secrets: As given with --secrets.
     """
 
     db: str
     targets: tuple[str, ...] = ()
     model: str | None = None
+    secrets: str | None = None
 
     def again(self, *words: str) -> list[str]:
         """Return a command line that may be copied, for this journal and this code."""
@@ -36,6 +38,8 @@ class Where:
         line = self.again(*words)
         for target in self.targets:
             line += ["--target", target]
+        if self.secrets and self.secrets != os.environ.get("UNDERCROFT_SECRETS"):
+            line += ["--secrets", self.secrets]
         return [*line, "--model", self.model] if self.model else line
 
     def must_exist(self) -> None:

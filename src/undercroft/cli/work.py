@@ -10,8 +10,10 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -74,6 +76,7 @@ def with_runtime(
     """Do `work` with a runtime; told to stop, say how to go on."""
     importable_from_here()
     client = load_model(where.model)
+    secrets = read_secrets(where.secrets)
 
     progress = Progress(lambda: ids.turn_id)
 
@@ -82,6 +85,7 @@ def with_runtime(
             Runtime(where.db, model=client, targets=targets, ids=ids) as rt,
             progress.watching(rt),
         ):
+            rt.learn(secrets)
             return await work(rt)
 
     try:
@@ -95,6 +99,27 @@ def with_runtime(
             line = where.resuming("resume", ids.turn_id)
             error.add_note(f"The turn was begun; resume it with: {shlex.join(line)}")
         raise
+
+
+def read_secrets(path: str | None) -> list[Any]:
+    """Return the values that a file lists.
+
+    Raises:
+        CannotRunError: It cannot be read, or is no list; what it holds is not shown.
+    """
+    if path is None:
+        return []
+    try:
+        found = msgspec.json.decode(Path(path).read_bytes())
+    except OSError as error:
+        raise CannotRunError(path, f"{error.strerror}", "Name a file: --secrets FILE.") from error
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, list):
+        raise CannotRunError(
+            path, "it is no list of values", 'Write it as JSON: ["…", "…"].'
+        ) from None
+    return found
 
 
 def _say_stopped(turn_id: str | None, where: Where) -> None:

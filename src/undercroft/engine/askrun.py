@@ -21,6 +21,7 @@ from undercroft.engine.linerun import LineRun, check_open, looped
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.recall import check_names, recall_of
+from undercroft.engine.rehearsal import digest_of
 from undercroft.engine.step import Ended, Setting, Step, end_of
 from undercroft.engine.turn import Line
 from undercroft.engine.windows import Opened, Room
@@ -171,6 +172,8 @@ class AskRun(LineRun):
             line.prompt.update(encode(entry.message))
         fp = line.prompt.digest()
         record = self.memo.take(MODEL, fp) if self.memo.left else None
+        if record is None and self.setting.rehearsal is not None:
+            self.setting.rehearsal.asked = ModelRequest(line.window.messages)
         if record is None and self.memo.left and not self.memo.holds(SUMMARY, _summary_fp(fp)):
             await self.other_branches(MODEL)
         shut, notices = self._news(line, record)
@@ -187,6 +190,8 @@ class AskRun(LineRun):
             alarm = line.window.prompt()
             if record is not None and record.ended is not None:
                 ended = end_of(record.ended)
+                if self.setting.rehearsal is not None:
+                    self.setting.rehearsal.compare(record, self._request(line, offered))
                 if record.started is not None:
                     line.window.asked()
             else:
@@ -231,7 +236,7 @@ class AskRun(LineRun):
         offered: tuple[ToolSpec, ...],
     ) -> Step:
         """Return the step that sends the prompt."""
-        model, window = self.setting.model, line.window
+        model = self.setting.model
         assert model is not None  # noqa: S101  asked for before
         asked: dict[str, Any] = {"prompt": [by_reference(entry) for entry in fresh]}
         if shut:
@@ -243,11 +248,8 @@ class AskRun(LineRun):
         if line.offered is None or line.offered[1] != name:
             asked["model"] = name
         line.offered = offered, name
-        # A script cannot count the answers in a prompt that does not show all of them.
-        place = None if self.room is None else line.answers
-        request = ModelRequest(
-            window.messages, offered, breakpoints=window.breakpoints, place=place
-        )
+        request = self._request(line, offered)
+        asked["sha"] = digest_of(request)
         return Step(
             n,
             MODEL,
@@ -260,6 +262,13 @@ class AskRun(LineRun):
             msgspec.Raw(encode(asked)),
             branch=line.name,
         )
+
+    def _request(self, line: Line, offered: tuple[ToolSpec, ...]) -> ModelRequest:
+        """Return what goes to the model."""
+        # A script cannot count the answers in a prompt that does not show all of them.
+        place = None if self.room is None else line.answers
+        window = line.window
+        return ModelRequest(window.messages, offered, breakpoints=window.breakpoints, place=place)
 
     async def _send(self, line: Line, step: Step, record: Record | None) -> Ended:
         """Send a prompt that fits; end the step of one that does not."""

@@ -17,7 +17,7 @@ from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, diverged
 from undercroft.engine.step import Setting
 from undercroft.engine.turn import Line
-from undercroft.errors import DeclarationError, LoopError, UndercroftError
+from undercroft.errors import DeclarationError, LoopError, ReplayError, UndercroftError
 from undercroft.layers.breakers.loops import Looping, Loops
 from undercroft.layers.conflicts.branches import Branches
 from undercroft.layers.conflicts.keys import KeyProblem, normal_key
@@ -154,6 +154,10 @@ class LineRun(ExitRun):
             await asyncio.get_running_loop().create_future()
         finally:
             self.busy += 1
+
+    def astray(self, error: ReplayError) -> None:
+        """End the turn with `error`, also if its code goes on."""
+        self.broken = self.broken or error
 
     def park_if_idle(self) -> None:
         """Have `main` park the turn, unless some line is still at work."""

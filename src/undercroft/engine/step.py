@@ -11,6 +11,7 @@ import msgspec
 from undercroft.engine.body import Body
 from undercroft.engine.desk import Desk
 from undercroft.engine.owning import Silences, Turns
+from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.services import Services
 from undercroft.engine.windows import Windows
 from undercroft.layers.breakers.policy import Budgets, LoopPolicy
@@ -45,6 +46,7 @@ class Setting:
     windows: Windows
     redactor: Redactor
     exporters: tuple[Exporter, ...] = ()
+    rehearsal: Rehearsal | None = None
 
 
 class Ended(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -26,8 +26,10 @@ from undercroft.engine.memo import Memo, Record
 from undercroft.engine.owning import Ask, No, Owner, Reader, changing
 from undercroft.engine.parts.wire import counting
 from undercroft.engine.passing import Passing, calls_out
+from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.services import Quick
 from undercroft.engine.step import AGAIN, Ended, Finish, Setting, Step
+from undercroft.errors import ReplayError
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Judged
 from undercroft.layers.breakers.guard import over_budget
 from undercroft.layers.breakers.spend import Account
@@ -123,7 +125,7 @@ class TurnRun(DoubtRun, ABC):
 
     # ------------------------------------------------------------------ one step
 
-    async def perform(self, step: Step, record: Record | None = None) -> Ended:
+    def perform(self, step: Step, record: Record | None = None) -> Coroutine[Any, Any, Ended]:
         """Run `step` to its end, its claims held and its intent first, and note how it ended.
 
         With a `record` that began and did not end, what became of it is settled first.
@@ -131,7 +133,14 @@ class TurnRun(DoubtRun, ABC):
         Raises:
             asyncio.CancelledError: The turn is halted; nothing is noted.
             StoreError: The journal cannot be written.
+            ReplayError: The turn is only rehearsed, and the journal does not hold the step.
         """
+        rehearsal = self.setting.rehearsal
+        if rehearsal is None:
+            return self._perform(step, record)
+        return self._rehearse(rehearsal, step, record)
+
+    async def _perform(self, step: Step, record: Record | None) -> Ended:
         body = step.body
         held, service = step.held, body.service
         limited = service if service is not None and self.desk.limits(service) else None
@@ -164,6 +173,21 @@ class TurnRun(DoubtRun, ABC):
             left = self.holds.pop(step.n, None)
             if left is not None:
                 self.desk.leave(left)
+
+    def astray(self, error: ReplayError) -> None:
+        """Take note that the code asked for what it may not have, whatever it makes of that."""
+
+    async def _rehearse(self, rehearsal: Rehearsal, step: Step, record: Record | None) -> Ended:
+        """Do what `perform` says, as far as a rehearsal may."""
+        try:
+            rehearsal.admit(self.turn_id, step.name, record)
+        except ReplayError as error:
+            self.astray(error)
+            raise
+        refusal = rehearsal.effect(step.name) if step.body.changes else None
+        if refusal is not None:
+            return self.note_refused(step, refusal, begun=False)
+        return await self._perform(step, record)
 
     async def come_back(self, step: Step) -> Refusal | None:
         """Take what `step` needs to begin again; return why it could not be had in time."""

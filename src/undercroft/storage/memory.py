@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
@@ -57,6 +57,14 @@ class MemoryJournal:
     lost: dict[int, set[int]] = field(default_factory=dict)
     copy_id: str = field(default_factory=lambda: secrets.token_hex(8))
     shared: Shared = field(default_factory=Shared)
+
+    def put(self, num: int, head: TurnHead, frames: Iterable[bytes]) -> None:
+        """Take in a turn that another journal holds, with a number that no turn here has."""
+        turn = self.turns[num] = _Turn(head, None)
+        self.numbers[head.turn_id] = num
+        for frame in frames:
+            self.position += 1
+            turn.frames.append((self.position, frame))
 
 
 class _Frame(NamedTuple):

@@ -1,0 +1,431 @@
+"""A recorded turn run once more: the real code against the journal, on a copy that is thrown away.
+
+Keeps: nothing is written to the journal. Without `from_step` no model and no tool is called, and
+the turn either says what it said, byte for byte, or the first divergence is named. With it the
+copy goes on live from there, and whatever changes the world is refused unless it is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from undercroft.app import Runtime
+from undercroft.engine.codec import decode
+from undercroft.engine.prompts import Prompt, prompt_of, read_policy
+from undercroft.engine.rehearsal import Rehearsal
+from undercroft.engine.targets import checked, import_name
+from undercroft.engine.traces import trace_of
+from undercroft.errors import DeadlineError, LoopError, ReplayError, TurnNotFoundError
+from undercroft.layers.context.counting import Estimate
+from undercroft.layers.context.policy import ContextPolicy
+from undercroft.layers.observability.policy import Redaction
+from undercroft.model.event import (
+    NIL_BYTES,
+    AnyEvent,
+    ApprovalAsked,
+    ContextOpened,
+    Event,
+    StepStarted,
+    TurnDelivered,
+    TurnEnded,
+    TurnParked,
+    TurnStarted,
+    TurnStopped,
+    decode_frames,
+    encode_frame,
+)
+from undercroft.model.message import Message, ModelRequest
+from undercroft.model.outcome import Outcome, TurnStatus
+from undercroft.model.step import MODEL, step_id
+from undercroft.model.trace import Trace
+from undercroft.model.turn import TurnHead
+from undercroft.ports import Store
+from undercroft.storage.copied import TURNS_MAX, Source, copied
+from undercroft.storage.keyfile import key_of, key_path
+from undercroft.storage.read import open_reader
+
+# A turn that goes on live may not take for ever.
+LIVE_TIMEOUT_S = 600.0
+_OPEN = (TurnParked, TurnStopped, TurnEnded, TurnDelivered)
+# Ended from outside of the code, which therefore may go on where nobody ends it.
+_ENDED_BY_US = (DeadlineError.__name__, LoopError.__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first thing that is not as it was recorded.
+
+    Attributes:
+        step: Id of the step, or the name of one that is not recorded; empty for the reply.
+        what: `step`, `prompt`, `status`, `reply` or `error`.
+        recorded: What the journal holds, in words or as data.
+        now: What the code does now.
+        message: Of a prompt, which message differs first, counted from 0; else None.
+    """
+
+    step: str
+    what: str
+    recorded: Any
+    now: Any
+    message: int | None = None
+
+    def __str__(self) -> str:
+        where = f"step {self.step}" if self.step else "the turn"
+        which = "" if self.message is None else f", message {self.message}"
+        return f"{self.what} of {where}{which}: recorded {self.recorded!r}, now {self.now!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of a replay.
+
+    Attributes:
+        turn_id: The turn.
+        same: Whether everything is as it was recorded; of one that goes on live, None.
+        divergence: The first thing that is not.
+        steps: How many recorded steps were met again.
+        prompts: How many prompts were compared with those that were sent, byte for byte.
+        ends: How the record ends: `ended`, `parked`, or `cut off` where its process died.
+        outcome: How the turn stands now; None where it came to nothing of the kind.
+        trace: The record of the copy, of one that went on live.
+        refused: Steps that were not called since they would change the world.
+    """
+
+    turn_id: str
+    same: bool | None
+    divergence: Divergence | None
+    steps: int
+    prompts: int
+    ends: str
+    outcome: Outcome | None = None
+    trace: Trace | None = None
+    refused: tuple[str, ...] = ()
+
+
+async def replay(  # noqa: PLR0913  each keyword is one setting
+    journal: str | Path | Store,
+    turn_id: str,
+    *,
+    from_step: str | int | None = None,
+    effects: bool = False,
+    target: Any = None,
+    targets: Iterable[Any] = (),
+    secrets: Iterable[Any] = (),
+    model: Any = None,
+    **settings: Any,
+) -> Replay:
+    """Run a recorded turn once more, on a copy of its journal.
+
+    Args:
+        journal: Its path, or a store that is open.
+        turn_id: The turn's id.
+        from_step: Id or number of the step from which on it goes on live, with its model and
+            its tools; None: nothing is called at all.
+        effects: Whether steps that change the world may be called then.
+        target: The workflow or handler to run in place of the one that is recorded, such as one
+            that was renamed since.
+        targets: Where its code may be, if it cannot be imported by name.
+        secrets: Values that were redacted in the journal.
+        model: What handlers without a model of their own ask, of one that goes on live.
+        settings: Of the runtime, as for `Runtime`: what it ran with where that matters, such as
+            `loops`; its context policy is read from the journal.
+
+    Raises:
+        TurnNotFoundError: There is no such turn, or no such step.
+        TargetError: Its code cannot be found.
+        RedactedError: Its journal holds marks in place of values that are not in `secrets`.
+        StoreError: The journal cannot be read.
+    """
+    with _opened(journal) as source:
+        frames = source.frames(turn_id)
+        if not frames:
+            raise TurnNotFoundError(
+                turn_id, "there is no such turn in this journal", "List them: undercroft turns."
+            )
+        events = decode_frames(frames)
+        if target is not None:
+            targets = (*targets, target)
+            events[0] = structs.replace(events[0], target=import_name(checked(target)))
+        taken = _cut(turn_id, events, from_step)
+        store = copied(source, turn_id, _head_of(turn_id, events), taken)
+        policy = _policy(source, turn_id, events)
+    asked = [event.journal for event in events if isinstance(event, ApprovalAsked)]
+    if asked:
+        # A word on what was asked counts in a copy that nobody else can act upon.
+        store.journal.copy_id = asked[-1]
+    settings["redaction"] = _redaction(journal, settings.get("redaction"))
+    settings.setdefault("context", policy)
+    settings.setdefault("turn_timeout_s", LIVE_TIMEOUT_S)
+    rehearsal = Rehearsal(sealed=from_step is None, effects=effects)
+    runtime = Runtime(store, model=model or _Silent(), targets=targets, **settings)
+    runtime.rehearsal = rehearsal
+    async with runtime:
+        outcome, error = None, None
+        try:
+            outcome = await runtime.resume(turn_id, secrets=secrets)
+        except ReplayError as raised:
+            error = raised
+        after = decode_frames(store.frames(turn_id) or [])
+    if from_step is not None:
+        return _live(turn_id, taken, after, outcome, error, rehearsal)
+    return _judged(journal, turn_id, events, after, outcome, error, rehearsal)
+
+
+def _redaction(journal: str | Path | Store, given: Redaction | None) -> Redaction:
+    """Return what is secret, under the key of the journal, so that its marks are known again."""
+    redaction = given or Redaction()
+    if redaction.key is not None or not isinstance(journal, str | Path):
+        return redaction
+    if not Path(key_path(str(journal))).exists():
+        return redaction
+    return replace(redaction, key=key_of(str(journal)))
+
+
+class _Silent:
+    """Stands where a model would be asked; it never is."""
+
+    async def complete(self, request: ModelRequest) -> Any:
+        """Say that there is none."""
+        del request
+        msg = "this replay has no model to ask: give one with model="
+        raise LookupError(msg)
+
+
+def _opened(journal: str | Path | Store) -> AbstractContextManager[Source]:
+    if isinstance(journal, str | Path):
+        return open_reader(str(journal))
+    return nullcontext(journal)
+
+
+def _head_of(turn_id: str, events: Sequence[AnyEvent]) -> TurnHead:
+    begun = next(event for event in events if isinstance(event, TurnStarted))
+    status = TurnStatus.STOPPED
+    return TurnHead(turn_id, begun.kind, begun.target, begun.session, status, begun.at)
+
+
+def _policy(source: Source, turn_id: str, events: Sequence[AnyEvent]) -> ContextPolicy | None:
+    """Return the context policy that the turn ran under, as the journal tells it."""
+    opened = next((event for event in events if isinstance(event, ContextOpened)), None)
+    told = None if opened is None else _told_policy(source, turn_id, events, opened.policy)
+    return None if told is None else read_policy(decode(told.settings))
+
+
+def _told_policy(
+    source: Source, turn_id: str, events: Sequence[AnyEvent], policy: str
+) -> ContextOpened | None:
+    """Return where the settings of a policy are told: in the turn, or earlier in its session."""
+    session = next(event.session for event in events if isinstance(event, TurnStarted))
+    ids = [turn_id]
+    if session is not None:
+        ids += [head.turn_id for head in source.heads(session=session, limit=TURNS_MAX)]
+    for one in ids:
+        for event in decode_frames(source.frames(one) or []):
+            if (
+                isinstance(event, ContextOpened)
+                and event.policy == policy
+                and bytes(event.settings) != NIL_BYTES
+            ):
+                return event
+    return None
+
+
+def _cut(turn_id: str, events: Sequence[AnyEvent], from_step: str | int | None) -> list[bytes]:
+    """Return the frames of a copy: without its end, or only up to where a step begins."""
+    if from_step is None:
+        last = len(events)
+        while last and isinstance(events[last - 1], _OPEN):
+            last -= 1
+        return [encode_frame([event]) for event in events[:last]]
+    first = _place_of(turn_id, events, from_step)
+    begun = {e.n for e in events[:first] if isinstance(e, StepStarted)}
+    kept: list[Event] = [e for e in events[:first] if not isinstance(e, _OPEN)]
+    # What ran beside it, and ended later, is not done again.
+    kept += [e for e in events[first:] if getattr(e, "n", None) in begun]
+    return [encode_frame([event]) for event in kept]
+
+
+def _place_of(turn_id: str, events: Sequence[AnyEvent], wanted: str | int) -> int:
+    """Return where in `events` a step is named first."""
+    number = int(wanted) if str(wanted).isdigit() else None
+    names: list[str] = []
+    for place, event in enumerate(events):
+        n, name = getattr(event, "n", None), getattr(event, "name", "")
+        if n is None or not name:
+            continue
+        names.append(step_id(name, n))
+        if n == number or wanted in (name, names[-1]):
+            # What is said of it before it begins, such as its prompt, is of it too.
+            return next(at for at in range(place + 1) if getattr(events[at], "n", None) == n)
+    known = ", ".join(dict.fromkeys(names)) or "none"
+    raise TurnNotFoundError(turn_id, f"it has no step {wanted!r}", f"Its steps: {known}.")
+
+
+# ---------------------------------------------------------------------- what came of it
+
+
+def _ends(events: Sequence[AnyEvent]) -> str:
+    for event in reversed(events):
+        if isinstance(event, TurnEnded):
+            return "ended"
+        if isinstance(event, TurnParked):
+            return "parked"
+        if not isinstance(event, TurnDelivered):
+            break
+    return "cut off"
+
+
+def _live(  # noqa: PLR0913, PLR0917  called in one place
+    turn_id: str,
+    taken: Sequence[bytes],
+    after: Sequence[AnyEvent],
+    outcome: Outcome | None,
+    error: ReplayError | None,
+    rehearsal: Rehearsal,
+) -> Replay:
+    trace, before = trace_of(after), trace_of(decode_frames(taken))
+    met = len(before.steps) if before is not None else 0
+    divergence = None
+    if error is not None:
+        divergence = Divergence(error.step, "step", "another step", error.problem)
+    elif rehearsal.prompts:
+        divergence = Divergence(rehearsal.prompts[0][0], "prompt", "as sent", "another text")
+    return Replay(
+        turn_id,
+        None if divergence is None else False,
+        divergence,
+        met,
+        rehearsal.compared,
+        _ends(after),
+        outcome,
+        trace,
+        tuple(rehearsal.refused),
+    )
+
+
+def _judged(  # noqa: PLR0913, PLR0917  called in one place
+    journal: str | Path | Store,
+    turn_id: str,
+    events: Sequence[AnyEvent],
+    after: Sequence[AnyEvent],
+    outcome: Outcome | None,
+    error: ReplayError | None,
+    rehearsal: Rehearsal,
+) -> Replay:
+    """Return what a replay that called nothing came to."""
+    ends = _ends(events)
+    trace = trace_of(events)
+    steps = len(trace.steps) if trace is not None else 0
+    divergence = None
+    if rehearsal.prompts:
+        divergence = _prompt_divergence(journal, turn_id, events, *rehearsal.prompts[0])
+    elif error is not None:
+        divergence = _error_divergence(events, error, rehearsal, ends)
+        unmet = _unmet_prompt(events, rehearsal)
+        if divergence is not None and rehearsal.asked is not None and unmet is not None:
+            divergence = _prompt_divergence(journal, turn_id, events, unmet, rehearsal.asked)
+    else:
+        divergence = _end_divergence(events, after)
+    return Replay(
+        turn_id,
+        divergence is None,
+        divergence,
+        steps,
+        rehearsal.compared,
+        ends,
+        outcome,
+    )
+
+
+def _error_divergence(
+    events: Sequence[AnyEvent], error: ReplayError, rehearsal: Rehearsal, ends: str
+) -> Divergence | None:
+    """Return in what a turn that could not go on went another way; None where it did not."""
+    stopped = rehearsal.stopped
+    end = next((e for e in events if isinstance(e, TurnEnded)), None)
+    by_us = end is not None and end.error is not None and end.error.type in _ENDED_BY_US
+    left = error.step and error.step != stopped
+    if stopped is not None and not left and (ends == "cut off" or by_us):
+        return None  # it came as far as the record goes
+    return Divergence(error.step or stopped or "", "step", error.problem, stopped or "nothing")
+
+
+def _unmet_prompt(events: Sequence[AnyEvent], rehearsal: Rehearsal) -> str | None:
+    """Return the first recorded step that asked a model, and that the code did not come to."""
+    asked = ((e.n, e.name) for e in events if isinstance(e, StepStarted) and e.name == MODEL)
+    left = next(((n, name) for n, name in asked if n not in rehearsal.met), None)
+    return None if left is None else step_id(left[1], left[0])
+
+
+def _end_divergence(events: Sequence[AnyEvent], after: Sequence[AnyEvent]) -> Divergence | None:
+    """Return in what a turn ended otherwise than it did."""
+    was, now = trace_of(events), trace_of(after)
+    if was is None or now is None:
+        return None
+    known = {step.step_id for step in was.steps}
+    # Refused at once, as all that is not recorded; that it was asked for is enough.
+    more = next((step for step in now.steps if step.step_id not in known), None)
+    if more is not None:
+        return Divergence(more.name, "step", "nothing of that kind", more.step_id)
+    if _ends(events) == "cut off":
+        return None  # only its end was never written
+    said = (
+        ("status", str(was.status), str(now.status)),
+        ("reply", was.delivered, now.delivered),
+        ("error", str(was.error), str(now.error)),
+    )
+    for what, recorded, says in said:
+        if _plain(recorded) != _plain(says):
+            return Divergence("", what, recorded, says)
+    return None
+
+
+def _plain(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+def _prompt_divergence(
+    journal: str | Path | Store,
+    turn_id: str,
+    events: Sequence[AnyEvent],
+    step: str,
+    now: ModelRequest,
+) -> Divergence:
+    """Return where a prompt differs first from the one that was sent."""
+    sent = _sent(journal, turn_id, events, step)
+    if sent is None:
+        return Divergence(step, "prompt", "another text", _brief(now.messages))
+    for place in range(max(len(sent.messages), len(now.messages))):
+        was = sent.messages[place] if place < len(sent.messages) else None
+        new = now.messages[place] if place < len(now.messages) else None
+        if was != new:
+            return Divergence(step, "prompt", _told(was), _told(new), place)
+    return Divergence(step, "prompt", "other tools", [spec.name for spec in now.tools])
+
+
+def _sent(
+    journal: str | Path | Store, turn_id: str, events: Sequence[AnyEvent], step: str
+) -> Prompt | None:
+    """Return a prompt as it was sent, rebuilt from the journal."""
+    with _opened(journal) as source:
+        return prompt_of(
+            source,
+            events,
+            int(step.rpartition(".")[2]),
+            policies=lambda name: _told_policy(source, turn_id, events, name),
+            counter=lambda _: Estimate(),
+        )
+
+
+def _brief(messages: Sequence[Message]) -> str:
+    return f"{len(messages)} messages"
+
+
+def _told(message: Message | None) -> str:
+    return "no message" if message is None else f"{message.role}: {message.content}"

@@ -76,32 +76,38 @@ def replay(  # noqa: PLR0913  each parameter is one option
     """
     if effects and from_step is None:
         raise CannotRunError("--effects", "nothing is called in a replay", "Add --from STEP.")
-    where = Where(db, tuple(targets or ()), model)
-    trace = read_trace(db, turn)
-
-    async def main() -> Replay:
-        return await run_again(
-            db,
-            trace.turn_id,
-            from_step=from_step,
-            effects=effects,
-            target=None if target is None else load_target(target),
-            targets=load_targets(where.targets),
-            secrets=read_secrets(secrets),
-            model=load_model(model),
-        )
-
+    where = Where(db, tuple(targets or ()), model, secrets)
     with only_results(as_json=as_json):
-        importable_from_here()
-        try:
-            found = run_until_stopped(main, lambda: None)
-        except TargetError as error:
-            raise target_hint(error) from error
+        found = _again(where, turn, target, from_step, effects=effects)
     if as_json:
         print_json(found)
     else:
         _print(out(), found, where, live=from_step is not None)
     raise typer.Exit(1 if found.divergence is not None else 0)
+
+
+def _again(
+    where: Where, turn: str, target: str | None, from_step: str | None, *, effects: bool
+) -> Replay:
+    turn_id = read_trace(where.db, turn).turn_id
+    importable_from_here()
+
+    async def main() -> Replay:
+        return await run_again(
+            where.db,
+            turn_id,
+            from_step=from_step,
+            effects=effects,
+            target=None if target is None else load_target(target),
+            targets=load_targets(where.targets),
+            secrets=read_secrets(where.secrets),
+            model=load_model(where.model),
+        )
+
+    try:
+        return run_until_stopped(main, lambda: None)
+    except TargetError as error:
+        raise target_hint(error) from error
 
 
 def _print(console: Console, found: Replay, where: Where, *, live: bool) -> None:

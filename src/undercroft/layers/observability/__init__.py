@@ -1,4 +1,8 @@
 """Observability: any turn can be explained from its journal, without running it again.
 
-Besides the usual files: `answers.py`, the six questions of an incident and their answers.
+What is never written: `redaction.py`, and `annotated.py`, which parameters and fields are secret.
+What is asked of a record: `answers.py`, the six questions of an incident; `approvals.py`, what
+people saw; `diff.py`, two turns beside each other; `sessions.py`, a session by its turns;
+`search.py`, which turns say something; `news.py`, a journal as it grows. For symptoms: `claims.py`
+and `sentences.py`, what users were told was done.
 """

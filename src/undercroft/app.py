@@ -43,7 +43,7 @@ from undercroft.layers.context.guard import check_pins
 from undercroft.layers.context.identifiers.extract import Extractor
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.observability.policy import Redaction
-from undercroft.layers.observability.redaction import Redactor
+from undercroft.layers.observability.redaction import Secrets
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import decode_frames
 from undercroft.model.outcome import Outcome, TurnStatus
@@ -180,7 +180,7 @@ class Runtime:
             check_pins(context, Counts(counter or _counter_of(context.vocabulary)))
         if not isinstance(redaction, Redaction | None):
             raise SettingError("redaction", redaction, "an uc.Redaction")
-        self._redactor = Redactor(redaction or Redaction(), self._key)
+        self._secrets = Secrets(redaction or Redaction(), self._key)
         self._clock, self._ids = clock, ids or SystemIds()
         self._given_key = b"" if redaction is None else redaction.key or b""
         self._runner: Runner
@@ -209,7 +209,7 @@ class Runtime:
         await self._store.open()
         clock = self._time = self._clock or SystemClock()
         self._sharing = Sharing(self._store.board, clock)
-        redact = self._redactor.text
+        redact = self._secrets.all().text
         self._gates = Services(clock, self._services.values(), self._sharing, redact)
         setting = Setting(
             self._store,
@@ -233,9 +233,9 @@ class Runtime:
                 _counter_of,
                 self._summariser,
                 self._extractors,
-                self._redactor,
+                self._secrets,
             ),
-            self._redactor,
+            self._secrets,
             self._exporters,
             self.rehearsal,
         )
@@ -315,7 +315,7 @@ class Runtime:
 
     def learn(self, secrets: Iterable[Any]) -> None:
         """Take values for secret from now on, wherever they stand; see `Redaction.values`."""
-        self._redactor.learn(list(secrets))
+        self._secrets.learn(secrets)
 
     async def recover(self, *, in_flight_max: int = 64) -> dict[str, Outcome | Exception]:
         """Resume every turn whose process ended, at most `in_flight_max` at a time.

@@ -8,7 +8,7 @@ copy goes on live from there, and whatever changes the world is refused unless i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from undercroft.engine.prompts import Prompt, prompt_of, read_policy
 from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.targets import checked, import_name
 from undercroft.engine.traces import trace_of
-from undercroft.errors import DeadlineError, LoopError, ReplayError, TurnNotFoundError
+from undercroft.errors import (
+    DeadlineError,
+    LoopError,
+    RedactedError,
+    ReplayError,
+    TurnNotFoundError,
+)
 from undercroft.layers.context.counting import Estimate
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.observability.policy import Redaction
@@ -351,7 +357,10 @@ def _error_divergence(
     end = next((e for e in events if isinstance(e, TurnEnded)), None)
     by_us = end is not None and end.error is not None and end.error.type in _ENDED_BY_US
     left = error.step and error.step != stopped
-    if stopped is not None and not left and (ends == "cut off" or by_us):
+    parked = next((e for e in reversed(events) if isinstance(e, TurnParked)), None)
+    # What nobody knows the end of, a replay cannot find out either.
+    doubt = ends == "parked" and parked is not None and parked.status is TurnStatus.IN_DOUBT
+    if stopped is not None and not left and (ends == "cut off" or by_us or doubt):
         return None  # it came as far as the record goes
     return Divergence(error.step or stopped or "", "step", error.problem, stopped or "nothing")
 
@@ -413,7 +422,7 @@ def _sent(
     journal: str | Path | Store, turn_id: str, events: Sequence[AnyEvent], step: str
 ) -> Prompt | None:
     """Return a prompt as it was sent, rebuilt from the journal."""
-    with _opened(journal) as source:
+    with _opened(journal) as source, suppress(RedactedError):
         return prompt_of(
             source,
             events,
@@ -421,6 +430,7 @@ def _sent(
             policies=lambda name: _told_policy(source, turn_id, events, name),
             counter=lambda _: Estimate(),
         )
+    return None
 
 
 def _brief(messages: Sequence[Message]) -> str:

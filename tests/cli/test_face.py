@@ -62,7 +62,7 @@ def test_a_bug_is_told_as_one(face: Face, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*_: object, **__: object) -> None:
         raise KeyError("\x1b[31mlost")
 
-    monkeypatch.setattr(reading, "read_trace", broken)
+    monkeypatch.setattr(reading, "read_turn", broken)
     result = face.use("show", "last")
     assert result.exit_code == 2
     assert "That should not happen" in result.stderr

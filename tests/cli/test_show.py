@@ -394,7 +394,8 @@ def test_a_long_critical_path_loses_its_middle(printed: Printed, count: int, col
     shown = path.count("step_number.")
     assert f"… {count - shown:,} more …" in path
     assert lines[place + 2].startswith("lost")
-    full = " ".join(printed.took(turn, everything=True, columns=columns)).partition("critical")[2]
+    whole = " ".join(printed.took(turn, everything=True, columns=columns))
+    full = whole.partition(" critical  ")[2]
     assert full.count("step_number.") == count
 
 

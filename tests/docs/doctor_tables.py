@@ -19,7 +19,16 @@ from undercroft.doctor.importers import FORMATS
 from undercroft.doctor.report import LAYERS
 from undercroft.doctor.status_table import TELLS
 from undercroft.doctor.telling import RECORD, would
-from undercroft.doctor.verbs import PHRASES, VERBS
+from undercroft.doctor.verbs import (
+    HTTP_READS,
+    HTTP_WRITES,
+    PHRASES,
+    SHELL_READS,
+    SHELL_WRITES,
+    SQL_READS,
+    SQL_WRITES,
+    VERBS,
+)
 from undercroft.doctor.verdict import RULES
 from undercroft.model.case import Facet
 from undercroft.model.symptom import Rule
@@ -91,6 +100,14 @@ def effects() -> str:
         (", ".join(" ".join(words) for words, (access, _) in PHRASES.items() if access == of), of)
         for of in sorted({access for access, _ in PHRASES.values()})
     ]
+    among = (
+        ("HTTP", HTTP_READS, HTTP_WRITES),
+        ("SQL", SQL_READS, SQL_WRITES),
+        ("shell", SHELL_READS, SHELL_WRITES),
+    )
+    for what, reads, writes in among:
+        rows.append((f"{what}: {', '.join(sorted(reads))}", "read"))
+        rows.append((f"{what}: {', '.join(sorted(writes))}", "write"))
     return table(("verb", "means"), rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,3 +182,17 @@ async def test_only_steps_that_ask_a_model_have_a_prompt(tmp_path: Path) -> None
     asked = {e.n for e in events if isinstance(e, StepStarted) and e.kind == MODEL}
     for n in range(12):
         assert (read_prompt(str(path), outcome.turn_id, n) is not None) == (n in asked)
+
+
+async def test_secrets_are_missing_from_a_rebuilt_prompt_and_nothing_else(tmp_path: Path) -> None:
+    """They were never written down, so it is said how many, and the rest is as it was sent."""
+    key = "sk-live-1234567890abcdef1234567890"
+    path, model = tmp_path / "journal.db", Model()
+    async with uc.Runtime(SqliteStore(str(path)), model=model) as rt:
+        outcome = await rt.run(talker(), message=f"My key is {key}, and again {key}.")
+    (prompt,) = sent(path, [outcome.turn_id])
+    assert (prompt.verified, prompt.redacted, prompt.doubts) == (True, 1, ())
+    said, was = prompt.messages[-1].content, model.requests[0].messages[-1].content
+    assert key in was
+    assert key not in said
+    assert was.split(key) == re.split(r"\[redacted:[0-9a-f]{16}\]", said)

@@ -112,13 +112,16 @@ def say(console: Console, text: str | Text, indent: int = 0, style: str = "") ->
     lines = []
     for line in body.wrap(console, max(console.width - indent, 20)):
         line.rstrip()
-        lines.append(Text.assemble(" " * indent, line))
+        lines.append(Text.assemble(" " * indent, line) if line else line)
     put(console, lines)
 
 
 def put(console: Console, lines: Sequence[Text]) -> None:
     """Print lines as they are."""
-    if lines:
+    if lines and console.color_system is None:
+        # Ten thousand lines in no time: there is nothing that would have to be styled.
+        console.file.write("\n".join(line.plain for line in lines) + "\n")
+    elif lines:
         console.print(Text("\n").join(lines), soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from undercroft.cli import breakers, context, reading, turns
+from undercroft.cli import breakers, context, diff, doctor, reading, replay, sessions, tail, turns
 from undercroft.cli.console import complain
 from undercroft.cli.demo import story
 from undercroft.errors import UndercroftError
@@ -97,6 +97,11 @@ _COMMANDS = (
     ("Run", turns.settle, "undercroft settle last send.7 --not-applied --by ada"),
     ("Look", reading.turns, "undercroft turns --status waiting"),
     ("Look", reading.show, "undercroft show last --step send.7"),
+    ("Look", diff.diff, "undercroft diff last t-019a"),
+    ("Look", tail.tail, "undercroft tail --session s-1"),
+    ("Look", sessions.sessions, "undercroft sessions s-1"),
+    ("Look", doctor.doctor, "undercroft doctor trace.json"),
+    ("Look", replay.replay, "undercroft replay last --from model.4"),
     ("Look", context.context, "undercroft context s-1 --items"),
     ("Look", reading.check, "undercroft check app.py:flow"),
     ("Look", story.demo, "undercroft demo --keep my-demo"),

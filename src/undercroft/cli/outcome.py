@@ -52,12 +52,18 @@ def print_text(console: Console, value: Any) -> None:
         say(console, bounded(pretty(value)), 2)
 
 
-def bounded(text: str, chars_max: int = VALUE_CHARS_MAX, lines_max: int = VALUE_LINES_MAX) -> str:
-    """Return at most so much text as a person reads, and say how much there is."""
+def bounded(
+    text: str,
+    chars_max: int = VALUE_CHARS_MAX,
+    lines_max: int = VALUE_LINES_MAX,
+    *,
+    more: str = "--json",
+) -> str:
+    """Return at most so much text as a person reads, and say how much there is, and what has it."""
     lines = text[:chars_max].split("\n")
     if len(text) <= chars_max and len(lines) <= lines_max:
         return text
-    return "\n".join(lines[:lines_max]) + f"\n… ({len(text):,} characters; --json has all)"
+    return "\n".join(lines[:lines_max]) + f"\n… ({len(text):,} characters; {more} has all)"
 
 
 def print_waiting(console: Console, turn_id: str, waiting: Sequence[Waiting], where: Where) -> None:

@@ -18,15 +18,27 @@ _HARMFUL = re.compile(
 
 def to_json(value: Any) -> str:
     """Return any value of this package as JSON; bytes are base64."""
+    text = msgspec.json.format(_encoded(value), indent=2).decode()
+    return _HARMFUL.sub(_escaped, text)
+
+
+def to_line(value: Any) -> str:
+    """Return any value of this package as JSON on one line."""
+    return _HARMFUL.sub(_escaped, _encoded(value).decode())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+def _encoded(value: Any) -> bytes:
     try:
-        data = msgspec.json.encode(value, enc_hook=_plain)
+        return msgspec.json.encode(value, enc_hook=_plain)
     except (TypeError, ValueError, OverflowError):
         # Keys that are no text, or numbers too large for JSON: as text, rather than not at all.
-        data = msgspec.json.encode(
+        return msgspec.json.encode(
             msgspec.to_builtins(value, str_keys=True, enc_hook=_plain), enc_hook=_plain
         )
-    text = msgspec.json.format(data, indent=2).decode()
-    return _HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def print_json(value: Any) -> None:

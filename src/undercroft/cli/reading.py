@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.cells import cell_len
 from rich.text import Text
 
 from undercroft.cli.console import colour, columns, err, out, put, say, sign, word
 from undercroft.cli.load import load_target
+from undercroft.cli.moments import Since, Until
 from undercroft.cli.options import DB_DEFAULT, Db, Json, Turn
 from undercroft.cli.plain import print_json
 from undercroft.cli.problem import CannotRunError
+from undercroft.cli.prompt import print_bodies, print_prompt, prompt_row
 from undercroft.cli.safe import clock, cut, safe, took
 from undercroft.cli.show import Page, print_page
-from undercroft.cli.steps import find_step, print_step
+from undercroft.cli.spending import total_spent
+from undercroft.cli.steps import Detail, find_step, print_step
 from undercroft.cli.where import Where
 from undercroft.engine.check import check as check_target
 from undercroft.engine.check import resources_of
+from undercroft.engine.prompts import Prompt
 from undercroft.errors import GraphError
 from undercroft.layers.conflicts.strength import ResourceRow
+from undercroft.layers.observability.approvals import questions
 from undercroft.layers.sequencing.lint import graph_finding
+from undercroft.model.event import AnyEvent
 from undercroft.model.finding import Finding, Severity
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.trace import Trace
+from undercroft.model.step import MODEL
+from undercroft.model.trace import StepTrace, Trace
 from undercroft.model.turn import TurnHead
-from undercroft.queries import audit_journal, list_turns, read_trace, six_answers
+from undercroft.pages.turn import TurnView, turn_page
+from undercroft.queries import (
+    audit_journal,
+    list_turns,
+    read_prompt,
+    read_turn,
+    six_answers,
+)
 
 _RUNNING_MAX = 10_000
 _FENCE_WIDTH = 16
 
 
-def turns(
+def turns(  # noqa: PLR0913  what there is to narrow a list by
     *,
     status: Annotated[
         list[TurnStatus] | None,
@@ -41,21 +57,47 @@ def turns(
     session: Annotated[
         str | None, typer.Option("--session", metavar="ID", help="Only turns of this conversation.")
     ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="NAME", help="Only turns that called it.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="TEXT",
+            help="Only turns with this in inputs, arguments, results, errors, or what the user "
+            "was told, in any case.",
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
     db: Db = DB_DEFAULT,
     as_json: Json = False,
 ) -> None:
     """List turns, newest first."""
-    heads = list_turns(db, statuses=tuple(status or ()), session=session, limit=limit + 1)
+    heads = list_turns(
+        db,
+        statuses=tuple(status or ()),
+        session=session,
+        since=since,
+        until=until,
+        service=service,
+        text=text,
+        limit=limit + 1,
+    )
     shown = heads[:limit]
     if as_json:
         print_json(shown)
         return
     console = out()
     if not shown:
-        console.print(Text("No turns like that." if status or session else "No turns yet."))
+        asked = (status, session, service, text, since, until)
+        narrowed = any(one not in (None, []) for one in asked)
+        console.print(Text("No turns like that." if narrowed else "No turns yet."))
         return
-    put(console, [_turn_row(head, console.width) for head in shown])
+    width = console.width
+    put(console, [_turn_row(head, width) for head in shown])
     if len(heads) > limit:
         err().print(Text(f"… and older ones: --limit {limit * 5}", style="dim"))
 
@@ -66,13 +108,20 @@ def _turn_row(head: TurnHead, width: int) -> Text:
     # The end of a target's name tells more than its beginning.
     target = safe(head.target)
     target = target if len(target) < room else f"…{target[len(target) - room + 3 :]}"
-    return columns(
-        (Text(safe(head.turn_id)), 28),
-        (Text.assemble(sign(status), " ", (word(status), colour(status))), 12),
-        (Text(clock(head.began_at, date=True), style="dim"), 21),
-        (Text(target), room),
-        (Text(_duration(head), style="dim"), 8),
+    mark = sign(status)
+    said = _duration(head)
+    if said:
+        target += " " * max(1, room - cell_len(target))
+    # In one piece, and styled where it has to be: there may be ten thousand of them.
+    pieces = (
+        (f"{cut(safe(head.turn_id), 27):<28}", ""),
+        (mark.plain, mark.style),
+        (f" {word(status):<10}", colour(status)),
+        (f"{clock(head.began_at, date=True):<21}", "dim"),
+        (target, ""),
+        (said, "dim"),
     )
+    return Text.assemble(*pieces, no_wrap=True)
 
 
 def _duration(head: TurnHead) -> str:
@@ -81,12 +130,24 @@ def _duration(head: TurnHead) -> str:
     return took(head.ended_at - head.began_at)
 
 
-def show(
+def show(  # noqa: PLR0913  the ways to look at a turn
     *,
     turn: Turn,
     step: Annotated[
         str | None,
         typer.Option("--step", metavar="STEP", help="Only this step, in full: get_account.2 or 2."),
+    ] = None,
+    prompt: Annotated[
+        bool,
+        typer.Option("--prompt", metavar="", help="Of a --step that asked a model: what it sent."),
+    ] = False,
+    body: Annotated[
+        bool,
+        typer.Option("--body", metavar="", help="Of a --step: all that it was given and gave."),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page to be opened in a browser."),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", metavar="", help="Long lists in full.")
@@ -95,18 +156,72 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Explain a turn: what it tried, called, achieved and failed at, and what the user saw."""
-    trace = read_trace(db, turn)
+    if step is None and (prompt or body):
+        raise typer.BadParameter("--prompt and --body are of one step: name it with --step.")
+    events, trace = read_turn(db, turn)
     if step is not None:
         found = find_step(trace, step)
-        if as_json:
+        if prompt:
+            _show_prompt(
+                _prompt_of(db, events, trace, found),
+                trace,
+                found,
+                everything=everything,
+                as_json=as_json,
+            )
+        elif as_json:
             print_json(found)
+        elif body:
+            print_bodies(out(), found)
         else:
-            print_step(out(), trace, found)
+            asked = tuple(one for one in questions(events) if one.n == found.n)
+            sent = _prompt_of(db, events, trace, found)
+            print_step(out(), trace, found, Detail(sent, asked, everything))
+    elif html is not None:
+        view = TurnView(
+            trace,
+            six_answers(trace),
+            lambda step: _prompt_of(db, events, trace, step),
+            questions(events),
+            everything,
+            total_spent(trace.steps),
+        )
+        _write(html, turn_page(view))
+        err().print(Text(f"Wrote {safe(str(html))}", style="dim"))
     elif as_json:
         print_json(trace)
     else:
         alive = _is_alive(db, trace)
         print_page(Page(out(), trace, six_answers(trace), Where(db), alive, everything))
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8", newline="")
+    except OSError as error:
+        raise CannotRunError(
+            str(path), f"it cannot be written ({error})", "Name another."
+        ) from None
+
+
+def _prompt_of(db: str, events: Sequence[AnyEvent], trace: Trace, step: StepTrace) -> Prompt | None:
+    if step.kind != MODEL:
+        return None
+    return read_prompt(db, trace.turn_id, step.n, events=events)
+
+
+def _show_prompt(
+    found: Prompt | None, trace: Trace, step: StepTrace, *, everything: bool, as_json: bool
+) -> None:
+    if found is None:
+        place = f"Step {step.step_id} of turn {trace.turn_id}"
+        raise CannotRunError(
+            place, "it asked no model", "Its arguments are shown without --prompt."
+        )
+    if as_json:
+        print_json(prompt_row(found))
+    else:
+        print_prompt(out(), found, everything=everything)
 
 
 def _is_alive(db: str, trace: Trace) -> bool:

@@ -24,11 +24,12 @@ from undercroft.cli.where import Where
 from undercroft.layers.observability.answers import QUESTIONS, Answers
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import StepStatus
-from undercroft.model.trace import StepTrace, Trace
+from undercroft.model.trace import Delivery, StepTrace, Trace
 
 T = TypeVar("T")
 
 HEAD_MAX, TAIL_MAX = 12, 4
+_MARK = "◆"
 SIGN_COLUMNS, NAME_COLUMNS, DURATION_COLUMNS = 4, 22, 11
 
 
@@ -166,17 +167,33 @@ def _took(page: Page) -> None:
     now_s = time.time()
     scale = Scale(page.trace, page.room - DURATION_COLUMNS - 1, now_s=now_s)
 
+    critical = _critical(page)
+
     def row(step: StepTrace) -> Text:
-        return _row(Text(), _name(step), scale.bar(step), _duration(page, scale, step))
+        name = _name(step)
+        if step.step_id in critical:
+            name = Text(f"{cut(name.plain, NAME_COLUMNS - 2):<{NAME_COLUMNS - 1}}")
+            name.append(_MARK, style="yellow")
+        return _row(Text(), name, scale.bar(step), _duration(page, scale, step))
 
     if page.trace.steps:
-        put(page.console, [_row(Text(), Text(), scale_line(scale))])
+        legend = Text(f"{_MARK} critical path" if critical else "", style="dim")
+        put(page.console, [_row(Text(), legend, scale_line(scale))])
     _rows(page, page.trace.steps, row)
     _print_lives(page, now_s)
     _print_pace(page)
     spent = total_spent(page.trace.steps)
     if spent is not None:
         put(page.console, [Text(), Text(f"    spent {spent_words(spent)}", style="dim")])
+
+
+def _critical(page: Page) -> frozenset[str]:
+    """Return the steps on the critical path, where that is not all that ran."""
+    said = page.trace.parallelism
+    ran = sum(bool(step.took_s) for step in page.trace.steps)
+    if said is None or len(said.critical_path) >= ran:
+        return frozenset()
+    return frozenset(said.critical_path)
 
 
 def _duration(page: Page, scale: Scale, step: StepTrace) -> Text:
@@ -231,8 +248,21 @@ def _seen(page: Page) -> None:
         say(page.console, "Nothing: the turn ended without saying anything.", 2)
     else:
         print_text(page.console, trace.delivered)
+    if trace.delivery is not None:
+        _print_delivery(page, trace.delivery)
     if trace.missing:
         say(page.console, f"without {bounded(safe(', '.join(trace.missing)))}", 2, "yellow")
+
+
+def _print_delivery(page: Page, delivery: Delivery) -> None:
+    """Print whether it reached the user, as the application says."""
+    reached = delivery.status == "delivered"
+    text = f"{word(delivery.status)} {clock(delivery.at, date=True)}"
+    if not reached:
+        text = f"delivery {text}"
+    if delivery.detail:
+        text += f": {cut(safe(delivery.detail), 400)}"
+    say(page.console, text, 2, "dim" if reached else "red")
 
 
 # ------------------------------------------------------------------ rows and lists

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
@@ -11,8 +12,11 @@ from rich.text import Text
 from undercroft.cli.console import colour, put, say, sign, word
 from undercroft.cli.outcome import bounded
 from undercroft.cli.problem import CannotRunError
+from undercroft.cli.prompt import print_loss, prompt_words
 from undercroft.cli.safe import clock, cut, pretty, safe, took
 from undercroft.cli.spending import spent_words
+from undercroft.engine.prompts import Prompt
+from undercroft.layers.observability.approvals import Asked
 from undercroft.model.effect import Strength
 from undercroft.model.trace import Decision, Owned, StepTrace, Trace
 
@@ -58,8 +62,26 @@ def find_step(trace: Trace, text: str) -> StepTrace:
     raise CannotRunError(place, f"it has no step {text!r}", hint)
 
 
-def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What a step's own record does not say of it.
+
+    Attributes:
+        prompt: What it sent, where it asked a model.
+        questions: What people were asked of it, and what they saw.
+        everything: Whether lists are shown in full.
+    """
+
+    prompt: Prompt | None = None
+    questions: Sequence[Asked] = ()
+    everything: bool = False
+
+
+def print_step(
+    console: Console, trace: Trace, step: StepTrace, detail: Detail | None = None
+) -> None:
     """Print one step in full."""
+    detail = detail or Detail()
     status = step.status
     head = Text.assemble(
         sign(status), " ", (cut(safe(step.step_id), console.width - 16), "bold"), "  "
@@ -68,17 +90,49 @@ def print_step(console: Console, trace: Trace, step: StepTrace) -> None:
     say(console, f"of turn {safe(trace.turn_id)}, {safe(trace.target)}", 0, "dim")
     console.print()
     _print_facts(console, trace, step)
-    _print_history(console, step)
+    _print_history(console, step, asked=bool(detail.questions))
+    for asked in detail.questions:
+        _print_question(console, asked)
     if step.refusal is not None:
         _row(console, "refused by", step.refusal.rule, style="yellow")
         _row(console, "", step.refusal.message)
         _row(console, "next move", step.refusal.next)
         if step.refusal.facts:
             _body(console, "facts", dict(step.refusal.facts))
-    if step.arguments is not None:
+    if detail.prompt is not None:
+        _print_sent(console, detail.prompt, everything=detail.everything)
+    elif step.arguments is not None:
         _body(console, "arguments", step.arguments)
     if step.value is not None:
         _body(console, "value", step.value)
+
+
+def _print_sent(console: Console, prompt: Prompt, *, everything: bool) -> None:
+    """Print what a model was sent, in a few lines."""
+    _row(console, "prompt", f"{prompt_words(prompt)}: --prompt shows it")
+    if prompt.tools is not None:
+        names = [tool.name for tool in prompt.tools]
+        _row(console, "tools", _listed(names) if names else "none on offer")
+    for doubt in prompt.doubts:
+        _row(console, "", doubt, style="yellow")
+    if prompt.loss is not None:
+        print_loss(console, prompt.loss, everything=everything)
+
+
+def _print_question(console: Console, asked: Asked) -> None:
+    """Print what a person was asked, what they saw, and what they said."""
+    until = "" if asked.expires_at is None else f", until {clock(asked.expires_at, date=True)}"
+    _row(console, "asked", f"{clock(asked.at, date=True)}{until}, of {asked.fingerprint[:8]}")
+    for place, (key, version) in enumerate(asked.versions[:_NAMES_MAX]):
+        _row(console, "" if place else "saw", f"{key} at version {cut(version, 16)}")
+    if len(asked.versions) > _NAMES_MAX:
+        _row(console, "", f"… and {len(asked.versions) - _NAMES_MAX:,} more; --json has all")
+    if asked.word and asked.word != "void":
+        because = f": {asked.why}" if asked.why else ""
+        when = "" if asked.decided_at is None else f"{clock(asked.decided_at, date=True)}  "
+        _row(console, "decided", f"{when}{asked.word} by {asked.by}{because}")
+    elif asked.word:
+        _row(console, "decided", f"void, and asked again: {_VOID.get(asked.why, asked.why)}")
 
 
 def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
@@ -96,6 +150,18 @@ def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
         tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
         _row(console, "began", f"{clock(step.began_at, date=True)}{tries}")
     _row(console, "took", took(step.took_s) or "not known: it has no recorded end")
+    _print_cost(console, step)
+    for owned in step.owned:
+        _print_owned(console, owned)
+
+
+def _print_cost(console: Console, step: StepTrace) -> None:
+    """Print what it called, what that cost, and what it waited for."""
+    if step.service:
+        state = f", its breaker {word(step.breaker)}" if step.breaker else ""
+        _row(console, "service", f"{step.service}{state}")
+    if step.prompt_tokens is not None:
+        _row(console, "sent", f"about {step.prompt_tokens:,} tokens")
     if step.spent is not None:
         _row(console, "spent", spent_words(step.spent))
     for place, wait in enumerate(step.waits[:_LISTED_MAX]):
@@ -103,8 +169,6 @@ def _print_facts(console: Console, trace: Trace, step: StepTrace) -> None:
         _row(console, "" if place else "waited", f"{took(wait.waited_s)} for {wait.claim}{after}")
     if len(step.waits) > _LISTED_MAX:
         _row(console, "", f"… and {len(step.waits) - _LISTED_MAX:,} more; --json has all")
-    for owned in step.owned:
-        _print_owned(console, owned)
 
 
 def _print_owned(console: Console, owned: Owned) -> None:
@@ -123,16 +187,20 @@ def _print_owned(console: Console, owned: Owned) -> None:
         _row(console, "", text, style="yellow")
 
 
-def _print_history(console: Console, step: StepTrace) -> None:
+def _print_history(console: Console, step: StepTrace, *, asked: bool = False) -> None:
     for retry in step.retries[:_LISTED_MAX]:
-        text = f"attempt {retry.attempt} failed, waited {took(retry.wait_s)}: {retry.error}"
+        of = word(retry.error.error_class) + (f", {retry.error.blame}" if retry.error.blame else "")
+        text = f"attempt {retry.attempt} failed, waited {took(retry.wait_s)}: {retry.error}  ({of})"
+        if retry.breaker:
+            text += f", the breaker then {word(retry.breaker)}"
         _row(console, "retry", text)
     if len(step.retries) > _LISTED_MAX:
         _row(console, "", f"… and {len(step.retries) - _LISTED_MAX:,} more; --json has all")
-    for said in step.decisions:
+    for said in () if asked else step.decisions:
         _row(console, "decided", f"{clock(said.at, date=True)}  {_word(said)}")
     if step.error is not None:
-        _row(console, "error", f"{step.error}  ({word(step.error.error_class)})", style="red")
+        of = word(step.error.error_class) + (f", {step.error.blame}" if step.error.blame else "")
+        _row(console, "error", f"{step.error}  ({of})", style="red")
 
 
 def _word(said: Decision) -> str:
@@ -162,4 +230,4 @@ def _row(console: Console, label: str, text: str, style: str = "") -> None:
 def _body(console: Console, label: str, value: object) -> None:
     console.print()
     say(console, label, 2, "dim")
-    say(console, bounded(pretty(value)), 4)
+    say(console, bounded(pretty(value), more="--body"), 4)

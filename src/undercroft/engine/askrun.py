@@ -21,7 +21,6 @@ from undercroft.engine.linerun import LineRun, check_open, looped
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.recall import check_names, recall_of
-from undercroft.engine.rehearsal import digest_of
 from undercroft.engine.step import Ended, Setting, Step, end_of
 from undercroft.engine.turn import Line
 from undercroft.engine.windows import Opened, Room
@@ -106,6 +105,7 @@ class AskRun(LineRun):
             opened.was if changed else "",
             policy.vocabulary,
             opened.seen,
+            opened.hidden,
         )
         self.log.note(self.under)
 
@@ -169,7 +169,7 @@ class AskRun(LineRun):
         """Send the prompt of a line; return the number of the step, and how it ended."""
         fresh = line.window.delta()
         for entry in fresh:
-            line.prompt.update(encode(entry.message))
+            line.prompt.update(self.log.redactor.fixed(encode(entry.message)))
         fp = line.prompt.digest()
         record = self.memo.take(MODEL, fp) if self.memo.left else None
         if record is None and self.setting.rehearsal is not None:
@@ -191,7 +191,8 @@ class AskRun(LineRun):
             if record is not None and record.ended is not None:
                 ended = end_of(record.ended)
                 if self.setting.rehearsal is not None:
-                    self.setting.rehearsal.compare(record, self._request(line, offered))
+                    request = self._request(line, offered)
+                    self.setting.rehearsal.compare(record, request, self.log.redactor)
                 if record.started is not None:
                     line.window.asked()
             else:
@@ -249,7 +250,7 @@ class AskRun(LineRun):
             asked["model"] = name
         line.offered = offered, name
         request = self._request(line, offered)
-        asked["sha"] = digest_of(request)
+        asked["sha"] = line.digest.of(request, self.log.redactor)
         return Step(
             n,
             MODEL,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -189,16 +189,23 @@ class CallRun:
             return unknown
         return raised
 
+    def shown_in_keys(self, values: Mapping[str, Any], used: Iterable[str]) -> Mapping[str, Any]:
+        """Return arguments as keys of resources may show them, which are written in the clear."""
+        redactor = self.log.redactor
+        shown = {name: redactor.argument(name, values[name]) for name in used if name in values}
+        return values if all(shown[name] is values[name] for name in shown) else {**values, **shown}
+
     def hidden(self, value: Any) -> msgspec.Raw:
         """Return `value` as a person who decides about it sees it: without secrets."""
-        return msgspec.Raw(self.setting.redactor.raw(encode(value)))
+        return msgspec.Raw(self.log.redactor.raw(encode(value)))
 
     def encoded(self, body: Body, value: Any, took_s: float = 0.0) -> Ended:
         """Return `value` as the end of a step; a failure where it cannot be written."""
-        if body.secret:
-            self.setting.redactor.learn(value)
         try:
-            return Ended(StepStatus.OK, value, encode(value), None, took_s)
+            raw = encode(value)
+            if body.secret:
+                self.log.redactor.hide(raw)
+            return Ended(StepStatus.OK, value, raw, None, took_s)
         except ENCODE_ERRORS as error:
             happened = "; its effect has happened" if body.changes else ""
             problem = EncodeError(

@@ -15,6 +15,7 @@ from undercroft.engine.memo import Record
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
 from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, Entry
+from undercroft.layers.observability.redaction import Redactor
 from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
 from undercroft.model.effect import Mode
 from undercroft.model.ids import fingerprint
@@ -185,9 +186,16 @@ def as_object(arguments: Any) -> Any:
     return found if isinstance(found, dict) else arguments
 
 
-def call_fingerprint(arguments: Any, branch: str = "") -> bytes:
-    """Return what stands for arguments proposed in a branch, also for those that are no data."""
+def call_fingerprint(arguments: Any, branch: str, redactor: Redactor) -> bytes:
+    """Return what stands for arguments proposed in a branch, also for those that are no data.
+
+    Of what is secret in them their marks stand, so that nobody can try out what it was.
+    """
     try:
+        raw = encode(arguments)
+        shown = redactor.fixed(raw)
+        if shown is not raw:
+            arguments = decode(shown)
         return fingerprint([branch, arguments] if branch else arguments)
     except ENCODE_ERRORS:
         # It will be refused, the same way each time.

@@ -97,7 +97,7 @@ class DoubtRun(CallRun):
             raw = encode(answer)
         except BaseException as raised:  # noqa: BLE001  a verify that fails settles nothing
             error = self.own(raised, step.body)
-            said = self.setting.redactor.text(repr(error))
+            said = self.log.redactor.text(repr(error))
             log.warning("verify %s of %s failed: %s", verify.name, step.body.name, said)
             return None
         if answer is None or answer is False:

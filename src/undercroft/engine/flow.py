@@ -307,11 +307,15 @@ class FlowRun(GraphRun):
                 self._spawn(place)
         return ready
 
+    def _item_fp(self, item: Any) -> bytes:
+        shown = self.log.redactor.fixed(encode(item))
+        return blake2b(shown, digest_size=FINGERPRINT_BYTES).digest()
+
     def _unclaimed(self, op: Op, fan: Fan, at: int, problem: KeyProblem) -> list[Op]:
         """Note the end of an item whose resource cannot be named."""
         name, n = f"{op.name}[{at}]", self.log.next_n()
         fan.numbers[at] = n
-        fp = blake2b(encode(fan.items[at]), digest_size=FINGERPRINT_BYTES).digest()
+        fp = self._item_fp(fan.items[at])
         error = Failure("KeyProblem", str(problem), step=name)
         self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
         return self._joined(op, fan, error)
@@ -320,7 +324,7 @@ class FlowRun(GraphRun):
         fan = self.fans[op.index]
         item, claims = fan.items[at], place.stands_for[2]
         name = f"{op.name}[{at}]"
-        fp = blake2b(encode(item), digest_size=FINGERPRINT_BYTES).digest()
+        fp = self._item_fp(item)
         record = self.memo.take(name, fp) if self.memo.left else None
         kwargs = self.kwargs(op)
         kwargs[op.item or ""] = item
@@ -409,8 +413,8 @@ class FlowRun(GraphRun):
             n,
             op.name,
             at,
-            fingerprint([op.name, args]),
-            msgspec.Raw(self.setting.redactor.raw(args)),
+            fingerprint([op.name, self.log.redactor.fixed(args)]),
+            msgspec.Raw(self.log.redactor.raw(args)),
             self.causes(op),
             self.owner.versions(self._guarded_claims(op)),
             self.store.copy_id,

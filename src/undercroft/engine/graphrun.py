@@ -171,7 +171,7 @@ class GraphRun(ExitRun):
             named[name] = self.inputs.get(name, default)
         if op.key_item is not None:
             named[op.key_item] = item
-        return op.declared.pairs(named)
+        return op.declared.pairs(self.shown_in_keys(named, op.declared.parameters))
 
     def known_claims(self, op: Op) -> Pairs:
         """Return what `op` will claim, as far as that is known yet."""

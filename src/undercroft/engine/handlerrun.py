@@ -272,7 +272,7 @@ class HandlerRun(AskRun):
         if tool is None and line.recall is not None and call.name == line.recall.name:
             tool = line.recall
         # As an object, as it would be with the tool: the next life may have one, or none.
-        slot.fp = call_fingerprint(as_object(call.arguments), line.name)
+        slot.fp = call_fingerprint(as_object(call.arguments), line.name, self.log.redactor)
         if tool is None:
             return unknown_tool(call.name, self.handler.tools)
         if place >= BATCH_MAX:
@@ -280,7 +280,7 @@ class HandlerRun(AskRun):
         accepted = tool.check.check(call.name, call.arguments)
         if isinstance(accepted, Refusal):
             return accepted
-        slot.fp = call_fingerprint(accepted.proposed, line.name)
+        slot.fp = call_fingerprint(accepted.proposed, line.name, self.log.redactor)
         slot.tool, slot.accepted = tool, accepted
         declared = self.handler.declared.get(tool.name, tool.declared)
         values = accepted.passed
@@ -288,7 +288,7 @@ class HandlerRun(AskRun):
             defaults = {p.name: p.default for p in tool.signature.parameters if not p.required}
             values = {**defaults, **accepted.passed}
         try:
-            slot.claims = declared.pairs(values)
+            slot.claims = declared.pairs(self.shown_in_keys(values, declared.parameters))
         except KeyProblem as problem:
             return unusable_key(call.name, str(problem))
         slot.held = slot.claims + declared.implicit if declared.implicit else slot.claims

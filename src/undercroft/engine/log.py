@@ -34,11 +34,11 @@ class TurnLog:
         "_head",
         "_last_n",
         "_outcomes",
-        "_redact",
         "_soon",
         "_store",
         "intending",
         "num",
+        "redactor",
         "telling",
     )
 
@@ -59,7 +59,7 @@ class TurnLog:
         """
         self.num = num
         self.telling = telling
-        self._redact = redactor.redact
+        self.redactor = redactor
         # Intents that are being written: who is stopped now would leave a doubt for nothing.
         self.intending = 0
         self._head = head
@@ -127,7 +127,7 @@ class TurnLog:
 
     def _framed(self, events: list[Event]) -> bytes:
         """Return `events` as they are written."""
-        frame = self._redact(encode_frame(events))
+        frame = self.redactor.redact(encode_frame(events))
         if self.telling is not None:
             self.telling.add(frame)
         return frame

@@ -320,7 +320,7 @@ class Passing:
             judged = self._cut_short(judged)
         self._judged = judged
         if gate is not None and self._permit:
-            gate.failed(self._permit, judged, error, took_s)
+            gate.failed(self._permit, judged, error, took_s, self._log.redactor.text)
             self._permit = 0
         # Of an error that the service answered with, nothing was read or written for money.
         free = judged.error_class in _ANSWERED or judged.why.startswith("HTTP")

@@ -8,6 +8,7 @@ that a resumed turn reads it with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -27,6 +28,7 @@ from undercroft.layers.context.loss import LossReport
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import RULES, ContextPolicy, ContextRule, ContextShare
 from undercroft.layers.context.state import Compaction, Window
+from undercroft.layers.observability.redaction import nothing_secret
 from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,
@@ -43,6 +45,9 @@ from undercroft.model.message import Message, ModelRequest, ToolSpec
 from undercroft.model.step import MODEL, SUMMARY, StepStatus, step_id
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Store
+
+# What stands for a secret that was not written down.
+_REDACTED = re.compile(r"\[redacted:[0-9a-f]{16}\]")
 
 
 class Journal(Protocol):
@@ -69,6 +74,8 @@ class Prompt:
         verified: Whether its messages are those that were fingerprinted when it was sent.
         doubts: In what it may differ from what was sent, in words.
         model: Its name; empty where nobody said.
+        redacted: How many secrets in it are not as they were sent, since they were never written
+            down; what they were in is therefore not `verified`.
     """
 
     step_id: str
@@ -84,6 +91,7 @@ class Prompt:
     verified: bool = True
     doubts: tuple[str, ...] = ()
     model: str = ""
+    redacted: int = 0
 
     @property
     def request(self) -> ModelRequest:
@@ -221,23 +229,14 @@ def prompt_of(
     doubts: list[str] = []
     opened = turn.opened(target)
     room = _room(opened, policies, counter, doubts)
-    fp, found = turn.fingerprint(target), None
-    for asked in turn.candidates(branch, target):
-        try:
-            window, shot = _rebuilt(store, turn, room, asked, branch, made)
-        except DeclarationError:
-            continue  # it holds what no one window could
-        if found is None or shot.digest == fp:
-            found = window, shot, asked
-        if shot.digest == fp:
-            break
-    assert found is not None  # noqa: S101  the step itself asked
-    window, shot, asked = found
-    verified = _is_sent(turn, target, asked, shot, matches=shot.digest == fp)
-    if not verified:
+    window, shot, asked = _likeliest(store, turn, room, target, branch, made)
+    matches = shot.digest == turn.fingerprint(target)
+    verified = _is_sent(turn, target, asked, shot, matches=matches)
+    redacted = len({mark for message in shot.messages for mark in _marks(message)})
+    if not verified and not redacted:
         doubts.append(
-            "it is not the text that was fingerprinted when it was sent: some of it was redacted, "
-            "or said in a way that the journal does not tell"
+            "it is not the text that was fingerprinted when it was sent: some of it was said in a "
+            "way that the journal does not tell"
         )
     place = sum(1 for one in asked[:-1] if turn.is_answered(one)) if room is not None else None
     prompt = Prompt(
@@ -254,11 +253,19 @@ def prompt_of(
         verified,
         tuple(doubts),
         turn.model(asked),
+        redacted,
     )
     if made is None:
         return prompt
     return replace(
         prompt, messages=window.summary or (), breakpoints=(), place=None, tools=(), loss=None
+    )
+
+
+def _marks(message: Message) -> list[str]:
+    """Return what stands in a message for secrets."""
+    return _REDACTED.findall(message.content) + _REDACTED.findall(
+        encode([call.arguments for call in message.calls]).decode("utf-8", "replace")
     )
 
 
@@ -268,7 +275,7 @@ def _is_sent(turn: _Told, n: int, asked: Sequence[int], shot: _Shot, *, matches:
     tools = turn.tools(asked)
     if digest is None or tools is None:
         return matches  # of an older journal, which knows only what was said since the turn began
-    return bool(digest == digest_of(ModelRequest(shot.messages, tools)))
+    return bool(digest == digest_of(ModelRequest(shot.messages, tools), nothing_secret()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +433,32 @@ def _as_own(
     event: StepStarted | PromptAssembled | ContextCompacted, branch: str
 ) -> StepStarted | PromptAssembled | ContextCompacted:
     return msgspec.structs.replace(event, branch="") if branch else event
+
+
+def _likeliest(  # noqa: PLR0913, PLR0917  what a prompt follows from
+    store: Journal,
+    turn: _Told,
+    room: _Room | None,
+    target: int,
+    branch: str,
+    made: ContextCompacted | None,
+) -> tuple[_Watched, _Shot, Sequence[int]]:
+    """Return the window of a line at one prompt, that, and the steps that made it.
+
+    Of several that might be it the one that has the fingerprint of what was sent.
+    """
+    fp, found = turn.fingerprint(target), None
+    for asked in turn.candidates(branch, target):
+        try:
+            window, shot = _rebuilt(store, turn, room, asked, branch, made)
+        except DeclarationError:
+            continue  # it holds what no one window could
+        if found is None or shot.digest == fp:
+            found = window, shot, asked
+        if shot.digest == fp:
+            break
+    assert found is not None  # noqa: S101  the step itself asked
+    return found
 
 
 def _rebuilt(  # noqa: PLR0913, PLR0917  what a prompt follows from

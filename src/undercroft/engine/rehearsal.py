@@ -8,20 +8,52 @@ unless it was allowed.
 from __future__ import annotations
 
 from hashlib import blake2b
+from operator import is_
 
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.memo import Record
 from undercroft.errors import ReplayError
-from undercroft.model.message import ModelRequest
+from undercroft.layers.observability.redaction import Redactor
+from undercroft.model.message import Message, ModelRequest, ToolSpec
 from undercroft.model.step import Refusal, step_id
 
 _DIGEST_BYTES = 8
 
 
-def digest_of(request: ModelRequest) -> str:
-    """Return what stands for a request as it goes to a model: its messages and tools."""
-    tools = [[spec.name, spec.description, spec.parameters] for spec in request.tools]
-    return blake2b(encode([request.messages, tools]), digest_size=_DIGEST_BYTES).hexdigest()
+class Digest:
+    """What stands for a request as it goes to a model: its messages and tools.
+
+    One that goes on from the last one costs only what is new.
+    """
+
+    __slots__ = ("_hash", "_messages", "_raw_tools", "_tools")
+
+    def __init__(self) -> None:
+        self._messages: tuple[Message, ...] = ()
+        self._hash = blake2b(digest_size=_DIGEST_BYTES)
+        self._tools: tuple[ToolSpec, ...] = ()
+        self._raw_tools = encode([])
+
+    def of(self, request: ModelRequest, redactor: Redactor) -> str:
+        """Return the digest of a request, in hex; of what is secret in it, of its mark."""
+        messages, known = request.messages, self._messages
+        if len(known) > len(messages) or not all(map(is_, known, messages)):
+            self._hash, known = blake2b(digest_size=_DIGEST_BYTES), ()
+        for message in messages[len(known) :]:
+            self._hash.update(redactor.fixed(encode(message)))
+        self._messages = messages
+        if request.tools is not self._tools:
+            self._tools = request.tools
+            tools = [[spec.name, spec.description, spec.parameters] for spec in request.tools]
+            self._raw_tools = encode(tools)
+        whole = self._hash.copy()
+        whole.update(self._raw_tools)
+        return whole.hexdigest()
+
+
+def digest_of(request: ModelRequest, redactor: Redactor) -> str:
+    """Return the digest of one request."""
+    return Digest().of(request, redactor)
 
 
 class Rehearsal:
@@ -80,7 +112,7 @@ class Rehearsal:
             {"tool": name},
         )
 
-    def compare(self, record: Record, request: ModelRequest) -> None:
+    def compare(self, record: Record, request: ModelRequest, redactor: Redactor) -> None:
         """Take note of whether a prompt is the one that was sent."""
         self.met.add(record.n)
         started = record.started
@@ -89,5 +121,5 @@ class Rehearsal:
         if digest is None:
             return  # of a journal that did not say
         self.compared += 1
-        if digest != digest_of(request):
+        if digest != digest_of(request, redactor):
             self.prompts.append((step_id(record.name, record.n), request))

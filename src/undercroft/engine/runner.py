@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,7 +109,7 @@ class Runner:
         self._setting = setting
         self._store = setting.store
         self._clock = setting.clock
-        self._redactor = setting.redactor
+        self._secrets = setting.secrets
         self._given: dict[str, Target] = {import_name(t): t for t in targets}
         # What ran here, by name: one that is made anew for each turn takes its own place.
         self._met: dict[str, Target] = {}
@@ -138,7 +138,8 @@ class Runner:
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
         telling = self._telling(turn_id)
-        log = TurnLog(self._store, 0, 0, head, telling, redactor=self._redactor)
+        redactor = self._secrets.of(session, turn_id)
+        log = TurnLog(self._store, 0, 0, head, telling, redactor=redactor)
         runtime, said = self._store.runtime, NIL
         if budget is not None:
             said = msgspec.Raw(encode(budget))
@@ -155,7 +156,7 @@ class Runner:
     def _name_of(self, target: Target) -> str:
         name = import_name(target)
         self._met[name] = target
-        self._redactor.name(_secrets(target))
+        self._secrets.name(_secrets(target))
         return name
 
     def _find(self, turn_id: str, name: str) -> Target:
@@ -165,7 +166,7 @@ class Runner:
             TargetError: There is no such thing.
         """
         found = self._given.get(name) or self._met.get(name) or imported(turn_id, name)
-        self._redactor.name(_secrets(found))
+        self._secrets.name(_secrets(found))
         return found
 
     def _make(  # noqa: PLR0913, PLR0917  what a run is made of
@@ -408,7 +409,8 @@ class Runner:
             if memo.over is not None or only_waits(memo):
                 return self._outcome(turn_id, memo)
             target = self._find(turn_id, started.target)
-            check_known(turn_id, self._store.frames(turn_id) or (), self._redactor)
+            redactor = self._secrets.of(started.session, turn_id)
+            check_known(turn_id, self._store.frames(turn_id) or (), redactor)
             claimed = await self._store.claim(turn_id, self._clock.wall_s())
             match claimed:
                 case Claimed():
@@ -425,14 +427,13 @@ class Runner:
                     pass  # it ended just now: look again
 
     def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> _Live:
-        memo = recall(decode_frames(self._redactor.restore(claimed.frames)))
+        redactor = self._secrets.of(_session_of(claimed.frames), turn_id)
+        memo = recall(decode_frames(redactor.restore(claimed.frames)))
         started = memo.started
         if started is None:
             raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
         telling = self._telling(turn_id, claimed.frames)
-        log = TurnLog(
-            self._store, claimed.num, memo.last_n, telling=telling, redactor=self._redactor
-        )
+        log = TurnLog(self._store, claimed.num, memo.last_n, telling=telling, redactor=redactor)
         log.note(TurnResumed(self._store.runtime, self._clock.wall_s()))
         log.put()
         inputs = decoded_inputs(target, started.input)
@@ -544,7 +545,7 @@ class Runner:
         status, at = "delivered" if reached else "failed", self._clock.wall_s()
 
         def add(frames: list[bytes]) -> bytes | None:
-            said = self._redactor.text(detail)
+            said = self._secrets.of(_session_of(frames), turn_id).text(detail)
             return delivery(turn_id, frames, TurnDelivered(status, at, said))
 
         if not await self._store.amend(turn_id, add):
@@ -570,11 +571,18 @@ class Runner:
     async def _amend(self, turn_id: str, add: Amend) -> Outcome:
         def redacted(frames: list[bytes]) -> bytes | None:
             frame = add(frames)
-            return None if frame is None else self._redactor.redact(frame)
+            redactor = self._secrets.of(_session_of(frames), turn_id)
+            return None if frame is None else redactor.redact(frame)
 
         if not await self._store.amend(turn_id, redacted):
             raise TurnNotFoundError(turn_id, _NONE, _LIST)
         return await self.resume(turn_id)
+
+
+def _session_of(frames: Sequence[bytes]) -> str | None:
+    """Return the session of a turn, as its first frame tells it."""
+    begun = decode_frames(frames[:1])[0]
+    return begun.session if isinstance(begun, TurnStarted) else None
 
 
 def _secrets(target: Target) -> frozenset[str]:

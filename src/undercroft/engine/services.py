@@ -22,7 +22,7 @@ from undercroft.engine.parts.wire import Wire, counting
 from undercroft.engine.sharing import Sharing
 from undercroft.errors import BreakerOpenError, BudgetError, OverloadedError
 from undercroft.layers.breakers.adaptive import AdaptiveLimit
-from undercroft.layers.breakers.board import LastError
+from undercroft.layers.breakers.board import LastError, bounded, text_of
 from undercroft.layers.breakers.classes import Blame, ErrorTable, Judged
 from undercroft.layers.breakers.guard import is_open, overloaded
 from undercroft.layers.breakers.policy import DEFAULT_BREAKER
@@ -199,8 +199,23 @@ class Gate:
         if self._waiting:
             self._next()
 
-    def failed(self, permit: int, judged: Judged, error: BaseException, took_s: float) -> None:
-        """Take note of a call that failed, as far as that says something about the service."""
+    def failed(
+        self,
+        permit: int,
+        judged: Judged,
+        error: BaseException,
+        took_s: float,
+        redact: Redact | None = None,
+    ) -> None:
+        """Take note of a call that failed, as far as that says something about the service.
+
+        Args:
+            permit: What it was let pass with.
+            judged: What the error means.
+            error: What was raised.
+            took_s: How long it took.
+            redact: Takes the secrets of its session out of a text.
+        """
         circuit, now_s = self.circuit, self.now_s()
         match judged.blame:
             case Blame.VENDOR:
@@ -215,7 +230,8 @@ class Gate:
             self.limit.released()
         if judged.blame is not Blame.CALLER:
             last = LastError.of(judged.error_class, error, self._clock.wall_s())
-            self.last_error = structs.replace(last, message=self._redact(last.message))
+            said = (redact or self._redact)(text_of(error))
+            self.last_error = structs.replace(last, message=bounded(said))
         self._next()
 
     def released(self, permit: int) -> None:
@@ -338,9 +354,10 @@ class Quick:
         began_s: When it was let pass.
         wire: Counts what goes out.
         timeout_s: Of the service, for tools that have none of their own.
+        redact: Takes the secrets of the session out of a text.
     """
 
-    __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "timeout_s", "wire")
+    __slots__ = ("_begun", "_gate", "_permit", "_tool", "began_s", "redact", "timeout_s", "wire")
 
     def __init__(
         self, gate: Gate, permit: int, tool: str, now_s: float, *, changes: bool = False
@@ -351,6 +368,7 @@ class Quick:
         self.wire = Wire(service=gate.name, repeats_allowed=once, named_only=True)
         self.began_s, self.timeout_s = now_s, gate.service.timeout_s
         self._begun = False
+        self.redact: Redact | None = None
 
     def begin(self) -> None:
         """Say that the call is made now."""
@@ -380,7 +398,8 @@ class Quick:
             judged = replace(judged, error_class=ErrorClass.UNKNOWN, blame=Blame.VENDOR)
         permit, self._permit = self._permit, 0
         self.wire.closed = True
-        self._gate.failed(permit, judged, error, self._gate.now_s() - self.began_s)
+        took_s = self._gate.now_s() - self.began_s
+        self._gate.failed(permit, judged, error, took_s, self.redact)
         self._gate.took(self.wire.count or 1, None)
         return judged
 

@@ -17,7 +17,7 @@ from undercroft.engine.windows import Windows
 from undercroft.layers.breakers.policy import Budgets, LoopPolicy
 from undercroft.layers.breakers.prices import Prices
 from undercroft.layers.conflicts.ownership import Ownership
-from undercroft.layers.observability.redaction import Redactor
+from undercroft.layers.observability.redaction import Secrets
 from undercroft.layers.parallelism.policy import Limits
 from undercroft.model.event import NIL, NIL_BYTES, Event, StepEnded
 from undercroft.model.outcome import TurnStatus, Waiting
@@ -44,7 +44,7 @@ class Setting:
     loops: LoopPolicy | None
     prices: Prices | None
     windows: Windows
-    redactor: Redactor
+    secrets: Secrets
     exporters: tuple[Exporter, ...] = ()
     rehearsal: Rehearsal | None = None
 

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from undercroft.engine.rehearsal import Digest
 from undercroft.engine.tool import Tool
 from undercroft.errors import LoopError
 from undercroft.layers.breakers.loops import Loops
@@ -34,12 +35,14 @@ class Line:
         made: What was done to its window and is not written down yet, with the step that made
             the summary.
         recall: The tool that fetches back what its window left out; None where none is offered.
+        digest: Of its last prompt.
         offered: Tools that went with its last prompt, and the model's name; None before it.
     """
 
     __slots__ = (
         "answers",
         "asking",
+        "digest",
         "heir",
         "last",
         "loops",
@@ -71,6 +74,7 @@ class Line:
         self.last: tuple[int, ...] = heir.last if heir is not None else ()
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)
         self.open = True
+        self.digest = Digest()
         self.offered: tuple[tuple[ToolSpec, ...], str] | None = None
 
 

@@ -265,8 +265,7 @@ class TurnRun(DoubtRun, ABC):
                 await take_back_cancel(task)
         except BaseException as raised:  # noqa: BLE001  a tool may raise anything
             error = self.own(raised, body)
-            judge = DEFAULT_TABLE.judge if quick is None else quick.failed
-            judged = judge(error, changes=body.changes, wall_s=self.wall_s())
+            judged = self._judged(error, body, quick)
             ended = self._failed_call(body, error, judged)
         else:
             now_s = self.now_s()
@@ -556,6 +555,13 @@ class TurnRun(DoubtRun, ABC):
         if said is not None:
             raise said
         return value
+
+    def _judged(self, error: BaseException, body: Body, quick: Quick | None) -> Judged:
+        """Return what an error means, and let the service that it passed know of it."""
+        if quick is None:
+            return DEFAULT_TABLE.judge(error, changes=body.changes, wall_s=self.wall_s())
+        quick.redact = self.log.redactor.text
+        return quick.failed(error, changes=body.changes, wall_s=self.wall_s())
 
     @staticmethod
     def _failed_call(body: Body, error: BaseException, judged: Judged) -> Ended:

@@ -18,7 +18,7 @@ from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.context.state import Window
 from undercroft.layers.observability.guard import check_known
-from undercroft.layers.observability.redaction import Redactor, nothing_secret
+from undercroft.layers.observability.redaction import Secrets
 from undercroft.model.event import AnyEvent, ContextOpened, decode_frames
 from undercroft.model.turn import TurnHead
 from undercroft.ports import ModelClient, Store
@@ -57,12 +57,14 @@ class Opened:
         turn: Number of the turn in its session.
         was: Hash of the policy of the session's turn before; empty where there was none.
         seen: Earlier turns that were not over, and how many frames of each it holds.
+        hidden: Marks of secrets that were not known when it was made, and stand in it.
     """
 
     window: Window
     turn: int
     was: str = ""
     seen: tuple[tuple[str, int], ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Windows:
         named: Returns that.
         summariser: The model that writes summaries.
         extractors: What finds identifiers besides those that are found anyway.
-        redactor: What knows the secrets that earlier turns were told.
+        secrets: What knows those that earlier turns were told; None: nobody does.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by the runtime
@@ -103,10 +105,10 @@ class Windows:
         named: Callable[[str], Counter],
         summariser: ModelClient | None,
         extractors: Iterable[Extractor] = (),
-        redactor: Redactor | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._extractors = tuple(extractors)
-        self._redactor = redactor or nothing_secret()
+        self._secrets = secrets
         self._store, self._policy = store, policy
         self._counter, self._named, self._summariser = counter, named, summariser
         self._left: dict[str, _Left] = {}
@@ -152,7 +154,8 @@ class Windows:
             if before and before[0] == left.turn_id and self._stand(left.opened.seen):
                 turn, seen = left.opened.turn + 1, left.opened.seen
                 left.opened.window.next_turn(turn)
-                return Opened(left.opened.window, turn, left.opened.was, seen)
+                hidden = left.opened.hidden
+                return Opened(left.opened.window, turn, left.opened.was, seen, hidden)
         return self._folded(room, session, turn_id, under)
 
     def _stand(self, seen: Sequence[tuple[str, int]]) -> bool:
@@ -163,7 +166,7 @@ class Windows:
         self, room: Room, session: str, turn_id: str, under: ContextOpened | None
     ) -> Opened:
         """Return the window as the journal tells it."""
-        earlier = self._earlier(session, turn_id, under)
+        earlier, hidden = self._earlier(session, turn_id, under)
         window, was = room.window(), ""
         for one in earlier:
             if one.head.kind != "handler":
@@ -176,29 +179,35 @@ class Windows:
         window.next_turn(turn)
         open_ones = [one for one in earlier if not one.head.status.final]
         seen = tuple([(one.head.turn_id, one.frames) for one in open_ones])
-        return Opened(window, turn, was, seen if under is None else under.seen)
+        return Opened(window, turn, was, seen if under is None else under.seen, hidden)
 
     def _earlier(
         self, session: str, turn_id: str, under: ContextOpened | None
-    ) -> Sequence[_Earlier]:
-        """Return the turns that come before this one, and as much of them as it knows.
+    ) -> tuple[Sequence[_Earlier], tuple[str, ...]]:
+        """Return the turns that come before this one, as far as it knows them; and hidden marks.
 
         In the order in which they were opened, which is not always that of their ids: a clock
         may have been set back.
         """
         heads = reversed(self._store.heads(session=session, limit=TURNS_MAX))
         known = {} if under is None else dict(under.seen)
+        # What was not known when the turn was opened was sent as it stands there.
+        hidden = dict.fromkeys(() if under is None else under.hidden)
         found = []
         for place, head in enumerate(head for head in heads if head.turn_id != turn_id):
             frames = (self._store.frames(head.turn_id) or [])[: known.get(head.turn_id)]
-            if under is not None:
-                # A prompt that was sent could not be sent again as it was.
-                check_known(turn_id, frames, self._redactor)
-            events = decode_frames(self._redactor.restore(frames))
+            if self._secrets is not None:
+                redactor = self._secrets.of(session, turn_id)
+                if under is None:
+                    hidden |= dict.fromkeys(redactor.unknown(frames))
+                else:
+                    check_known(turn_id, frames, redactor, hidden)
+                frames = redactor.restore(frames, hidden)
+            events = decode_frames(frames)
             turn = next((e.turn for e in events if isinstance(e, ContextOpened)), place)
             if under is None or turn < under.turn:
                 found.append(_Earlier(turn, head, len(frames), events))
-        return sorted(found, key=lambda one: one.turn)
+        return sorted(found, key=lambda one: one.turn), tuple(hidden)
 
     def give(self, session: str | None, turn_id: str, opened: Opened) -> None:
         """Keep the window of a turn that is over, for the next turn of its session."""

@@ -305,6 +305,8 @@ class ContextOpened(Event, frozen=True, array_like=True, gc=False, tag="context"
         vocabulary: Of what counts tokens.
         seen: Earlier turns of the session that were not over, as (id, frames): what they had
             come to is what this one knows of them.
+        hidden: Marks of redacted values in earlier turns that this one did not know: they went
+            to the model as they stand.
     """
 
     turn: int
@@ -314,6 +316,7 @@ class ContextOpened(Event, frozen=True, array_like=True, gc=False, tag="context"
     was: str = ""
     vocabulary: str = ""
     seen: tuple[tuple[str, int], ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 class PromptAssembled(Event, frozen=True, array_like=True, gc=False, tag="prompt"):

@@ -146,6 +146,12 @@ def step_id(name: str, number: int) -> str:
 MESSAGE_CHARS_MAX = 2_000
 
 
+def _whole_words(text: str) -> str:
+    """Return a text that was cut off without its last word: half a secret is one still."""
+    place = max(text.rfind(" "), text.rfind("\n"))
+    return text[: max(place, 0)]
+
+
 def failure(
     error: BaseException,
     error_class: ErrorClass = ErrorClass.PERMANENT,
@@ -159,5 +165,5 @@ def failure(
         text = "(this error has no readable text)"
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) > MESSAGE_CHARS_MAX:
-        text = f"{text[:MESSAGE_CHARS_MAX]}… ({len(text):,} characters)"
+        text = f"{_whole_words(text[:MESSAGE_CHARS_MAX])}… ({len(text):,} characters)"
     return Failure(type(error).__name__, text, error_class, step, blame)

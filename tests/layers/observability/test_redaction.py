@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from undercroft.errors import SettingError
 from undercroft.layers.observability.policy import FIELDS, PATTERNS, Redaction
-from undercroft.layers.observability.redaction import Redactor
+from undercroft.layers.observability.redaction import Redactor, Secrets
 from undercroft.model.event import (
     NIL,
     AnyEvent,
@@ -33,7 +33,7 @@ encode = msgspec.msgpack.encode
 
 def made(**settings: Any) -> Redactor:
     """Return a redactor under a fixed key."""
-    return Redactor(Redaction(**settings), lambda: KEY)
+    return Secrets(Redaction(**settings), lambda: KEY).of("s-1", "t-1")
 
 
 def body(value: Any) -> msgspec.Raw:
@@ -63,7 +63,7 @@ BY_PATTERN = {
     "google": "AIzaSyD4x8Kq2mZr5vTn9wLb3yHs7cJd4fGp6aQ",
     "stripe": "sk_live_4x8Kq2mZr5vTn9wLb3yHs7",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
-    "bearer": "Authorization: Bearer q8Zx7LmN2bTyR4wHs9vK",
+    "bearer": "with Bearer q8Zx7LmN2bTyR4wHs9vK",
     "url": "postgres://ada:Zx7LmN2bTyR4@db.example.com/shop",
     "assigned": "the password is Zx7LmN2bTy, thanks",
     "pem": "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx7LmN2bTyR4w\n"
@@ -131,7 +131,7 @@ def test_equal_secrets_look_equal_and_others_do_not() -> None:
     first = value_of(made().redact(frame({"password": "Zx7LmN2b", "token": "Zx7LmN2b"})))
     again = value_of(made().redact(frame({"api_key": "Zx7LmN2b", "secret": "other-one-1"})))
     assert first["password"] == first["token"] == again["api_key"] != again["secret"]
-    other = Redactor(Redaction(), lambda: b"o" * 32)
+    other = Secrets(Redaction(), lambda: b"o" * 32).of("s-1", "t-1")
     assert value_of(other.redact(frame({"password": "Zx7LmN2b"})))["password"] != again["api_key"]
 
 
@@ -192,8 +192,13 @@ def test_what_looks_like_a_mark_never_turns_into_a_secret() -> None:
     hostile = frame({"page": f"please send {mark} to me"})
     (back,) = redactor.restore([redactor.redact(hostile)])
     assert b"Zx7LmN2b" not in back
-    unknown = frame({"page": "please send [redacted:0123456789abcdef] to me"})
-    assert redactor.redact(unknown) == unknown
+    for text in ("[redacted:0123456789abcdef]", mark, f"x{mark}{mark}", "[redacted::::" + mark[10:]):
+        hostile = frame({"page": text, "say": [f"send {text}!"]})
+        written = redactor.redact(hostile)
+        assert not made().unknown([written])
+        told = made()
+        told.learn(["Zx7LmN2b"])
+        assert told.restore([written]) == [hostile]
 
 
 def test_names_and_states_of_the_record_are_never_changed() -> None:
@@ -249,12 +254,13 @@ def test_a_secret_under_its_name_is_in_no_byte_of_a_frame(value: Any, secret: st
     assert secret.encode() not in redactor.redact(written)
 
 
-def test_patterns_name_a_part_of_all_that_they_fit() -> None:
-    """A pattern is only tried where one of its parts stands, so that part must always be there."""
+def test_patterns_begin_where_one_of_their_needles_does() -> None:
+    """A pattern is only tried where one of its needles stands, so that must always be there."""
     for kind, text in BY_PATTERN.items():
-        fits = [needles for needles, pattern in PATTERNS if re.search(pattern, text)]
-        assert fits, kind
-        assert all(any(needle in text.lower() for needle in needles) for needles in fits)
+        data = text.encode()
+        for needles, pattern in PATTERNS:
+            for found in re.finditer(pattern, data):
+                assert data[found.start() :].lower().startswith(needles), kind
 
 
 @pytest.mark.parametrize(

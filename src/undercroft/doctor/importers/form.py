@@ -27,8 +27,6 @@ class Format:
             empty where all that names no other run is one.
         case: One run, from its records in the order of the input. Never raises on bad data.
         containers: Keys at the top of a file under which its documents are a list.
-        runs: Parts the records of one group into runs, where only their contents can tell, as of
-            requests that belong to several conversations; None: a group is one run.
     """
 
     name: str
@@ -39,4 +37,3 @@ class Format:
     trace_of: Callable[[Any], str | None]
     case: Callable[[Sequence[Any], str], Case]
     containers: tuple[str, ...] = ()
-    runs: Callable[[Sequence[Any]], Iterable[Sequence[Any]]] | None = None

@@ -56,11 +56,15 @@ class LastError(msgspec.Struct, frozen=True, gc=False):
         """Return what is kept of an error."""
         if isinstance(error, str):
             return cls(str(error_class), "", bounded(error), at)
-        try:
-            message = str(error)
-        except Exception:  # noqa: BLE001  an exception of somebody else may do anything
-            message = "(it cannot say what it is)"
-        return cls(str(error_class), storable(type(error).__name__), bounded(message), at)
+        return cls(str(error_class), storable(type(error).__name__), bounded(text_of(error)), at)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says, whatever it makes of being asked."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  an exception of somebody else may do anything
+        return "(it cannot say what it is)"
 
 
 def bounded(message: str) -> str:

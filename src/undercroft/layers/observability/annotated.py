@@ -6,19 +6,33 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import msgspec
+
 from undercroft.model.inject import SECRET
 
 _DEPTH_MAX = 12
 
 
 def is_secret(annotation: Any) -> bool:
-    """Whether a value of that annotation is secret as a whole."""
+    """Whether a value of that annotation is secret as a whole.
+
+    So is what holds a secret at a place without a name: one of several types, an item of a list,
+    a value of a mapping, a field of what is written as a list.
+    """
+    return _hides(annotation, 0)
+
+
+def _hides(annotation: Any, depth: int) -> bool:
+    if depth > _DEPTH_MAX:
+        return False
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
-        return SECRET in marks or is_secret(inner)
-    # `Secret[str] | None`: what may be absent is still secret.
-    parts = [part for part in get_args(annotation) if part is not type(None)]
-    return bool(parts) and get_origin(annotation) is not dict and all(map(is_secret, parts))
+        return SECRET in marks or _hides(inner, depth + 1)
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and _has_fields(kind):
+        nameless = hasattr(kind, "_fields") or _is_list(kind)
+        return nameless and any(_hides(hint, depth + 1) for hint in _hints(kind).values())
+    return any(_hides(part, depth + 1) for part in get_args(annotation))
 
 
 def secret_fields(annotations: Iterable[Any]) -> frozenset[str]:
@@ -35,19 +49,36 @@ def _look(annotation: Any, found: set[str], seen: set[int], depth: int) -> None:
         return
     for part in get_args(annotation):
         _look(part, found, seen, depth + 1)
-    if not isinstance(annotation, type) or not _has_fields(annotation):
+    kind = get_origin(annotation) or annotation
+    if not isinstance(kind, type) or not _has_fields(kind) or id(kind) in seen:
         return
-    seen.add(id(annotation))
-    try:
-        hints = get_type_hints(annotation, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        # Names of a function's own scope cannot be read from here; as they stand they can.
-        hints = dict(getattr(annotation, "__annotations__", {}))
-    for name, hint in hints.items():
+    seen.add(id(kind))
+    written = _written_names(kind)
+    for name, hint in _hints(kind).items():
         if is_secret(hint) or (isinstance(hint, str) and "Secret[" in hint):
-            found.add(name)
+            found.add(written.get(name, name))
         else:
             _look(hint, found, seen, depth + 1)
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        # Names of a function's own scope cannot be read from here; as they stand they can.
+        return dict(getattr(kind, "__annotations__", {}))
+
+
+def _is_list(kind: type) -> bool:
+    """Whether its values are written as lists, without names."""
+    return issubclass(kind, msgspec.Struct) and bool(kind.__struct_config__.array_like)
+
+
+def _written_names(kind: type) -> dict[str, str]:
+    """Return as what fields are written, by name, where that is something else."""
+    if not issubclass(kind, msgspec.Struct):
+        return {}
+    return {one.name: one.encode_name for one in msgspec.structs.fields(kind)}
 
 
 def _has_fields(kind: type) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from undercroft.errors import RedactedError
 from undercroft.layers.observability.redaction import Redactor
@@ -13,13 +13,21 @@ _MEND = (
 )
 
 
-def check_known(turn_id: str, frames: Iterable[bytes], redactor: Redactor) -> None:
+def check_known(
+    turn_id: str, frames: Iterable[bytes], redactor: Redactor, apart: Collection[str] = ()
+) -> None:
     """Raise if `frames`, with which the turn goes on, hold marks of secrets unknown here.
+
+    Args:
+        turn_id: The turn.
+        frames: All that it goes on with.
+        redactor: What knows its secrets.
+        apart: Marks that it need not know.
 
     Raises:
         RedactedError: They do.
     """
-    count = len(redactor.unknown(frames))
+    count = sum(mark not in apart for mark in redactor.unknown(frames))
     if count:
         values = "a value" if count == 1 else f"{count} values"
         problem = f"{values} it goes on with was redacted, and is not known here"

@@ -7,69 +7,72 @@ from dataclasses import dataclass, field
 
 from undercroft.errors import SettingError
 
-# Names whose values are secret. Case, spaces, `_`, `-` and `.` in a name do not count; `*` stands
-# for any beginning. `page_token` and `max_tokens` are none of these.
+# Names whose values are secret. Case, spaces, `_`, `-` and `.` in a name do not count, nor a number
+# or a plural at its end; `*` stands for any beginning.
 FIELDS = (
     "*password",
     "*passwd",
     "*passphrase",
+    "*passcode",
+    "*password_confirmation",
     "*secret",
     "*secret_key",
     "*private_key",
     "*api_key",
-    "*api_secret",
     "*access_key",
-    "*access_token",
-    "*refresh_token",
-    "*auth_token",
-    "*bearer_token",
-    "*session_token",
-    "*security_token",
-    "*id_token",
-    "authorization",
-    "proxy_authorization",
-    "set_cookie",
-    "credentials",
-    "token",
+    "*encryption_key",
+    "*signing_key",
+    "*token",
+    "*authorization",
+    "*cookie",
+    "*credential",
     "pwd",
-    "passcode",
     "otp",
+    "pin",
     "cvv",
     "cvc",
     "ssn",
 )
-
-_ASSIGNED = (
-    r"(?i)(?:pass(?:word|wd|phrase|code)|secret|(?:api|access|private)[_ -]?key"
-    r"|(?:access|refresh|auth|bearer|session)[_ -]?token)[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3}"
-    r"[\"']?([^\s\"'<>,;&}{)\]]{4,500})"
+# Names that end so and tell a place in a list, or a count.
+NOT_SECRET = (
+    *("tokens", "pagetoken", "nexttoken", "continuationtoken", "cursortoken", "skiptoken"),
+    *("synctoken", "starttoken", "tokentoken", "endtoken", "stoptoken", "eostoken", "padtoken"),
 )
-# What secrets of well-known makers look like; where a pattern has a group, only that is secret.
-# With each, in lower case, what stands in every text that it fits: most texts hold none of it.
-PATTERNS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("sk-",), r"\bsk-[A-Za-z0-9_-]{16,200}"),
-    (("akia", "asia"), r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_[A-Za-z0-9]{30,250}"),
-    (("github_pat_",), r"\bgithub_pat_[A-Za-z0-9_]{30,250}"),
-    (("glpat-",), r"\bglpat-[A-Za-z0-9_-]{16,100}"),
-    (("xox",), r"\bxox[abeoprs]-[A-Za-z0-9-]{10,200}"),
-    (("aiza",), r"\bAIza[0-9A-Za-z_-]{35}"),
-    (("k_live_", "k_test_"), r"\b[rsp]k_(?:live|test)_[A-Za-z0-9]{10,200}"),
-    (("npm_",), r"\bnpm_[A-Za-z0-9]{30,100}"),
-    (("hf_",), r"\bhf_[A-Za-z0-9]{30,100}"),
+# Values of a whole line, where they stand as headers do.
+HEADERS = ("authorization", "cookie")
+
+# A name of two words and a value in a sentence, such as `my api key is …`.
+_SPOKEN = (b"api key", b"access key", b"private key", b"secret key", b"pass phrase", b"pass code")
+_SAID = (
+    rb"(?i:api|access|private|secret|pass) (?i:key|phrase|code)\s{0,3}(?::|=|\sis\s)\s{0,3}"
+    rb"[\"']?([^\s\"'<>,;&}{)\]]{6,500})"
+)
+# What secrets of well-known makers look like, in bytes, and how each begins, in lower case. Where a
+# pattern has a group, only that is secret.
+PATTERNS: tuple[tuple[tuple[bytes, ...], bytes], ...] = (
+    ((b"sk-",), rb"sk-[A-Za-z0-9_-]{16,400}"),
+    ((b"akia", b"asia"), rb"A[KS]IA[0-9A-Z]{16}(?![0-9A-Za-z])"),
+    ((b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"gh[pousr]_[A-Za-z0-9]{30,250}"),
+    ((b"github_pat_",), rb"github_pat_[A-Za-z0-9_]{30,250}"),
+    ((b"glpat-",), rb"glpat-[A-Za-z0-9_-]{16,100}"),
+    ((b"xoxb-", b"xoxp-", b"xoxa-", b"xoxr-", b"xoxs-"), rb"xox[abprs]-[A-Za-z0-9-]{10,250}"),
+    ((b"aiza",), rb"AIza[0-9A-Za-z_-]{35}"),
+    ((b"sk_live_", b"rk_live_", b"pk_live_"), rb"[rsp]k_live_[A-Za-z0-9]{10,250}"),
+    ((b"sk_test_", b"rk_test_", b"pk_test_"), rb"[rsp]k_test_[A-Za-z0-9]{10,250}"),
+    ((b"npm_",), rb"npm_[A-Za-z0-9]{30,100}"),
+    ((b"hf_",), rb"hf_[A-Za-z0-9]{30,100}"),
     (
-        ("eyj",),
-        r"\beyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,8000}\.[A-Za-z0-9_-]{8,2000}",
+        (b"eyj",),
+        rb"eyJ[A-Za-z0-9_-]{8,8000}\.eyJ[A-Za-z0-9_-]{8,16000}\.[A-Za-z0-9_-]{8,4000}",
     ),
     (
-        ("private key-----",),
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[A-Za-z0-9+/=\s:,-]{16,20000}-----END [A-Z ]{0,9}",
+        (b"-----begin",),
+        rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:\\n|[A-Za-z0-9+/=\s:,]){16,20000}",
     ),
-    (("bearer",), r"(?i)\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{12,4000})"),
-    (("basic ",), r"(?i)\bbasic\s{1,3}([A-Za-z0-9+/]{12,2000}={0,2})(?![A-Za-z0-9])"),
-    (("://",), r"[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,100}:([^\s/@]{1,200})@"),
-    # A name and a value in running text, such as `password: hunter22` or `api_key=…`.
-    (("pass", "secret", "key", "token"), _ASSIGNED),
+    ((b"bearer",), rb"(?i:bearer)[ :=]{1,3}([A-Za-z0-9._~+/=-]{12,4000})"),
+    ((b"basic ",), rb"(?i:basic) {1,3}([A-Za-z0-9+/]{12,2000}={0,2})(?![A-Za-z0-9])"),
+    ((b"://",), rb"://[^\s/:@\"']{0,100}:([^\s/@\"']{1,200})@"),
+    (_SPOKEN, _SAID),
 )
 VALUE_CHARS_MIN = 4
 _KEY_BYTES_MIN = 16
@@ -87,7 +90,7 @@ class Redaction:
         fields: Names of fields and parameters whose values are secret, besides those of `FIELDS`
             and those that are annotated `uc.Secret`; `*` stands for any beginning.
         patterns: Regular expressions of secrets in texts, besides those of `PATTERNS`; where one
-            has a group, only that is secret.
+            has a group, only that is secret. Each is tried on every text.
         values: Secrets that are known by themselves, such as the keys of services: wherever they
             stand they are replaced. At least 4 characters each.
         key: Of the hash, at least 16 bytes. If left out, one is made and kept beside the journal,
@@ -113,7 +116,7 @@ class Redaction:
             object.__setattr__(self, name, tuple(given))
         for pattern in self.patterns:
             try:
-                re.compile(pattern)
+                re.compile(pattern.encode())
             except re.error as error:
                 raise SettingError(
                     "patterns", pattern, f"a regular expression ({error})"

@@ -1,8 +1,9 @@
 """Secrets out of frames, before they are written; and back in, for who knows them.
 
 Keeps: what a frame says of the turn itself (names, numbers, states) is never changed; the same
-secret is always replaced by the same mark, under one key; what only looks like a mark is changed
-so that it never turns into a secret.
+secret is always replaced by the same mark, under one key; whatever else looks like a mark comes
+back as it was and never turns into a secret; what was met in one session is not looked for in
+others.
 Leaves to the engine: where the key is kept, and which parameters are annotated.
 Source of the keyed hash: BLAKE2, RFC 7693.
 """
@@ -11,25 +12,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, get_args
 
 import msgspec
 
-from undercroft.layers.observability.policy import (
-    FIELDS,
-    PATTERNS,
-    Redaction,
-    normal,
-)
+from undercroft.layers.observability.named import Names, is_value
+from undercroft.layers.observability.policy import FIELDS, PATTERNS, Redaction
 from undercroft.model.event import AnyEvent
 from undercroft.model.step import Failure, Refusal
 
 _HASH_BYTES = 8
-_BEGIN = "[redacted:"
-_MARK = re.compile(r"\[redacted:([0-9a-f]{16})\]")
-_IN_JSON = re.compile(r'"\[redacted:([0-9a-f]{16})\]"')
+_BEGIN = b"[redacted:"
+_MARK = re.compile(rb"\[redacted:([0-9a-f]{16})\]")
+# Of others: with one colon more than they had, so that none is a mark of ours.
+_FOREIGN = re.compile(rb"\[redacted(:+)(?=[0-9a-f]{16}\])")
+_ANY = re.compile(rb"(\"?)\[redacted(:+)([0-9a-f]{16})\](\"?)")
 # Shorter ones are replaced only under a name that says that they are secret; and of what merely
 # stands under such a name, what is no word and no plain number, or long.
 LEARNT_CHARS_MIN = 6
@@ -42,11 +41,13 @@ _WORDS = frozenset(
         *("vendor", "account", "caller", "unsure", "nobody"),
     )
 )
-_KNOWN_MAX = 4_096
-_DEPTH_MAX = 100
-_JSON_CHARS_MAX = 200_000
-# In place of a value stands its mark; a schema of a parameter is no value.
-_SCHEMA = frozenset(["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"])
+# Of one session: secrets that are remembered, and those that are looked for in every text.
+_KNOWN_MAX, _TEXTS_MAX = 10_000, 200
+_SESSIONS_MAX = 2_000
+_DEPTH_MAX = 200
+# Beyond this a part is looked for by itself, faster than all parts in one pass.
+_LONG_BYTES = 2_048
+_LITERAL = 1
 
 _fields = msgspec.msgpack.Decoder(list[list[msgspec.Raw]]).decode
 _decode = msgspec.msgpack.Decoder().decode
@@ -54,7 +55,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 # Texts of events in people's words; all other texts are names, numbers and states.
 _SAID = frozenset(
-    ["args", "detail", "reason", "failed", "short", "ledger", "why", "versions", "version"]
+    ["args", "detail", "reason", "failed", "short", "ledger", "why", "versions", "version", "by"]
 )
 # Of an event, which word `why` is one of a fixed few.
 _CODED = frozenset(["voided", "checked", "compacted"])
@@ -80,8 +81,40 @@ def _open_fields() -> dict[str, tuple[int, ...]]:
 _OPEN = _open_fields()
 
 
-class Redactor:
-    """Knows what is secret, and what was.
+class _Finder:
+    """What a secret of some make looks like."""
+
+    __slots__ = ("_pattern", "_whole", "needles")
+
+    def __init__(self, needles: tuple[bytes, ...], pattern: re.Pattern[bytes]) -> None:
+        self.needles, self._pattern = needles, pattern
+        # What begins in the middle of a word begins somewhere else.
+        self._whole = all(needle[:1].isalnum() for needle in needles)
+
+    def spans(self, text: bytes, low: bytes) -> Iterator[tuple[int, int]]:
+        """Yield where such secrets stand."""
+        for needle in self.needles:
+            at = low.find(needle)
+            while at >= 0:
+                end = at + len(needle)
+                inside = (
+                    self._whole
+                    and at > 0
+                    and (text[at - 1 : at].isalnum() or text[at - 1] in b"_-")
+                )
+                found = None if inside else self._pattern.match(text, at)
+                if found is not None:
+                    yield _span(found)
+                    end = max(end, found.end())
+                at = low.find(needle, end)
+
+
+def _span(found: re.Match[bytes]) -> tuple[int, int]:
+    return found.span(1 if found.re.groups and found[1] is not None else 0)
+
+
+class Secrets:
+    """What is secret for all turns of a process; the redactors of sessions come from here.
 
     Args:
         policy: What is.
@@ -89,83 +122,101 @@ class Redactor:
     """
 
     def __init__(self, policy: Redaction, key: Callable[[], bytes]) -> None:
-        self._exact: set[str] = set()
-        # Of these, whatever stands under them is secret everywhere.
-        self._sure: set[str] = set()
-        self._ends: tuple[str, ...] = ()
+        self.names = Names()
+        self.names.add((*(FIELDS if policy.defaults else ()), *policy.fields))
         known = PATTERNS if policy.defaults else ()
-        self._patterns = [(needles, re.compile(pattern)) for needles, pattern in known]
-        # One of the user's fits who knows what, so every frame is looked at.
-        self._patterns += [(("",), re.compile(pattern)) for pattern in policy.patterns]
-        # Parts of names and of patterns, in lower case: where there is none of them, there is
-        # no secret that was not met before.
-        self._needles = {needle for needles, _ in self._patterns for needle in needles}
-        # By name as it was met, whether it is secret.
-        self._names: dict[str, bool] = {}
+        self.finders = [_Finder(needles, re.compile(pattern)) for needles, pattern in known]
+        self.patterns = [re.compile(pattern.encode()) for pattern in policy.patterns]
         self._make_key, self._key = key, b""
-        # By the hash of a secret, its value, encoded; and secrets to be found in any text.
-        self._values: dict[str, bytes] = {}
-        self._texts: dict[str, None] = {}
-        self._learnt: tuple[bytes, ...] = ()
-        for name in (*(FIELDS if policy.defaults else ()), *policy.fields):
-            self._name(name)
-        self._hint = _any_of(self._needles)
+        self._sessions: dict[str, Redactor] = {}
         self._given = policy.values
-        self._ready = not policy.values
+        self.common: Redactor
+        self._look()
 
-    # ------------------------------------------------------------------ what is secret
+    def _look(self) -> None:
+        """Work out what is looked for in a frame, before it is looked into."""
+        parts = {needle for finder in self.finders for needle in finder.needles}
+        wanted = {_BEGIN, *parts, *self.names.stems}
+        # What holds another one is found with it.
+        least = [one for one in wanted if not any(o in one for o in wanted if o != one)]
+        self.needles = tuple(sorted(least))
+        self.hint = re.compile(b"|".join(map(re.escape, self.needles)))
 
     def name(self, names: Iterable[str]) -> None:
         """Take fields of these names for secret from now on, and their values wherever they are."""
-        for name in names:
-            self._name(name)
-            self._sure.add(normal(name))
-        self._hint = _any_of(self._needles)
+        if self.names.add(names, sure=True):
+            self._look()
 
-    def _name(self, name: str) -> None:
-        plain = normal(name)
-        self._names.clear()
-        if plain.startswith("*"):
-            if plain[1:] not in self._ends:
-                self._ends = (*self._ends, plain[1:])
-        elif plain in self._exact:
-            return
-        else:
-            self._exact.add(plain)
-        # Separators stand anywhere in a name, so only its longest part is looked for.
-        parts = re.split(r"[^A-Za-z0-9]+", name.strip("*"))
-        self._needles.add(max(parts, key=len).lower())
+    def learn(self, values: Iterable[Any]) -> None:
+        """Take values for secret, in all turns."""
+        shared = self.all()
+        for value in values:
+            shared.learn(value)
 
-    def learn(self, value: Any) -> None:
-        """Take a value for secret, wherever it stands; of lists and objects, each text in it."""
-        if isinstance(value, str):
-            self._marked(value, sure=True)
-            escaped = json.dumps(value)[1:-1]
-            if escaped != value:
-                self._marked(escaped, sure=True)  # as it stands in a text that is JSON
-        elif isinstance(value, dict):
+    def all(self) -> Redactor:
+        """Return what is known of all turns."""
+        if not hasattr(self, "common"):
+            self.common = Redactor(self, None)
+            for value in self._given:
+                self.common.learn(value, least=1)
+        return self.common
+
+    def of(self, session: str | None, turn_id: str) -> Redactor:
+        """Return the redactor of a session, or of a turn that belongs to none."""
+        name = f"turn {turn_id}" if session is None else f"session {session}"
+        found = self._sessions.pop(name, None)
+        if found is None:
+            found = Redactor(self, self.all())
+            while len(self._sessions) >= _SESSIONS_MAX:
+                del self._sessions[next(iter(self._sessions))]
+        self._sessions[name] = found
+        return found
+
+    def mark_of(self, raw: bytes) -> str:
+        """Return the hash of an encoded secret, in hex."""
+        if not self._key:
+            self._key = self._make_key()
+        return blake2b(raw, digest_size=_HASH_BYTES, key=self._key[:64]).hexdigest()
+
+
+class Redactor:
+    """Takes the secrets of one session out of frames, and puts them back.
+
+    Args:
+        secrets: What is secret for all turns.
+        shared: What is known of all turns; None for that itself.
+    """
+
+    def __init__(self, secrets: Secrets, shared: Redactor | None) -> None:
+        self._secrets, self._shared = secrets, shared
+        # By the hash of a secret, its value, encoded; secrets to be found in any text; and whole
+        # encoded values that are secret.
+        self._values: dict[str, bytes] = {}
+        self._texts: dict[bytes, str] = {}
+        self._whole: dict[bytes, None] = {}
+        self._learning = True
+
+    # ------------------------------------------------------------------ what is secret
+
+    def learn(self, value: Any, *, least: int = LEARNT_CHARS_MIN) -> None:
+        """Take a value for secret wherever it stands; of lists and objects, each part of it."""
+        if isinstance(value, dict):
             for part in value.values():
-                self.learn(part)
+                self.learn(part, least=least)
         elif isinstance(value, list | tuple):
             for part in value:
-                self.learn(part)
-        elif value is not None:
-            self._marked(value)
+                self.learn(part, least=least)
+        elif value is not None and not isinstance(value, bool):
+            self._marked(value, sure=True, least=least)
+            if isinstance(value, str):
+                escaped = json.dumps(value)[1:-1]
+                if escaped != value:
+                    self._marked(escaped, sure=True, least=least)  # as it stands in JSON
 
-    def _begin(self) -> None:
-        """Learn what was given, once there is an event loop to read the key in."""
-        self._ready = True
-        self.learn(list(self._given))
-
-    def is_secret(self, name: str) -> bool:
-        """Whether fields of that name are secret."""
-        known = self._names.get(name)
-        if known is None:
-            plain = normal(name)
-            known = plain in self._exact or plain.endswith(self._ends)
-            if len(self._names) < _KNOWN_MAX:
-                self._names[name] = known
-        return known
+    def hide(self, raw: bytes) -> None:
+        """Take an encoded value for secret as a whole."""
+        self._whole[raw] = None
+        self.learn(_decode(raw))
 
     # ------------------------------------------------------------------ out
 
@@ -181,8 +232,7 @@ class Redactor:
     def _redacted(self, frame: bytes) -> bytes:
         events, changed = _fields(frame), False
         for event in events:
-            tag = _decode(event[0])
-            for place in _OPEN.get(tag, ()):
+            for place in _OPEN.get(_decode(event[0]), ()):
                 if place >= len(event):
                     break
                 raw = bytes(event[place])
@@ -196,222 +246,284 @@ class Redactor:
         if not self._suspicious(raw):
             return raw
         value = _decode(raw)
+        if raw in self._whole:
+            return _encode(self._marked(value))
         cleaned = self._clean(value, 0)
+        return raw if cleaned is value else _encode(cleaned)
+
+    def fixed(self, raw: bytes) -> bytes:
+        """Return an encoded value without what is secret by name or make, for a fingerprint.
+
+        The same whatever else was met before, and so in every process.
+        """
+        low = raw.lower()
+        if not self._hinted(low):
+            return raw
+        learning, self._learning = self._learning, False
+        try:
+            value = _decode(raw)
+            cleaned = self._clean(value, 0)
+        finally:
+            self._learning = learning
         return raw if cleaned is value else _encode(cleaned)
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
-        found = self._clean_text(text)
-        return text if found is None else found
+        data = text.encode("utf-8", "surrogatepass")
+        cleaned = self._clean_text(data)
+        return text if cleaned is data else cleaned.decode("utf-8", "surrogatepass")
+
+    def argument(self, name: str, value: Any) -> Any:
+        """Return what may be written in the clear of an argument, as part of a key."""
+        if self._secrets.names.are_secret(name) and is_value(value):
+            return self._marked(value, sure=self._secrets.names.are_sure(name))
+        return self.text(value) if isinstance(value, str) else value
+
+    def _hinted(self, low: bytes) -> bool:
+        """Whether there is anything in lower-case bytes that secrets have."""
+        if self._secrets.patterns:
+            return True
+        if len(low) <= _LONG_BYTES:
+            return self._secrets.hint.search(low) is not None
+        return any(needle in low for needle in self._secrets.needles)
 
     def _suspicious(self, data: bytes) -> bool:
         """Whether it is worth looking into: most frames hold nothing like a secret."""
-        if not self._ready:
-            self._begin()
-        for learnt in self._learnt:
-            if learnt in data:
+        if self._hinted(data.lower()):
+            return True
+        for known in self._texts:
+            if known in data:
                 return True
-        return self._hint.search(data.lower()) is not None
+        if any(raw in data for raw in self._whole):
+            return True
+        return self._shared is not None and any(known in data for known in self._shared._texts)  # noqa: SLF001  its own kind
 
     def _clean(self, value: Any, depth: int) -> Any:
         """Return `value` without secrets: itself where it has none."""
         if isinstance(value, str):
             return self.text(value)
-        if depth >= _DEPTH_MAX:
+        if isinstance(value, bytes):
+            return self._clean_text(value)
+        if not isinstance(value, dict | list):
             return value
-        if isinstance(value, dict):
-            changed: dict[Any, Any] = {}
-            for key, part in value.items():
-                if isinstance(key, str) and self.is_secret(key) and _is_value(part):
-                    cleaned: Any = self._marked(part, sure=normal(key) in self._sure)
-                else:
-                    cleaned = self._clean(part, depth + 1)
-                if cleaned is not part:
-                    changed[key] = cleaned
-            return {**value, **changed} if changed else value
+        if depth >= _DEPTH_MAX:
+            return self._marked(value)  # nobody looks that deep
         if isinstance(value, list):
             parts = [self._clean(part, depth + 1) for part in value]
             same = all(new is old for new, old in zip(parts, value, strict=True))
             return value if same else parts
-        return value
+        return self._clean_object(value, depth)
 
-    def _clean_text(self, text: str) -> str | None:
-        """Return `text` without secrets; None where it has none."""
-        now = _MARK.sub(self._no_mark, text) if _BEGIN in text else text
-        if now[:1] in ("{", "["):
-            now = self._clean_json(now)
-        for secret in self._texts:
-            if secret in now:
-                now = now.replace(secret, self._mark_of(secret))
-        low = now.lower()
-        if self._hint.search(low.encode("utf-8", "replace")) is not None:
-            for needles, pattern in self._patterns:
-                for needle in needles:
-                    if needle in low:
-                        now = pattern.sub(self._sub, now)
-                        break
-        return None if now == text else now
-
-    def _clean_json(self, text: str) -> str:
-        """Return text that may be an object, as models write arguments, without secrets.
-
-        Only the secrets change, so that the text comes back as it was written.
-        """
-        if len(text) > _JSON_CHARS_MAX:
-            return text
-        try:
-            secrets = list(self._named(json.loads(text), 0))
-        except (ValueError, RecursionError):
-            return text
-        now = text
-        for secret, sure in secrets:
-            if isinstance(secret, str):
-                self._marked(secret, sure=sure)
-                for spelled in {json.dumps(secret), json.dumps(secret, ensure_ascii=False)}:
-                    now = now.replace(spelled, f'"{self._marked(spelled[1:-1], sure=sure)}"')
+    def _clean_object(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+        names = self._secrets.names
+        # As headers and settings are listed: a field says the name of the other one.
+        said = next((value[k] for k in ("name", "key", "field") if k in value), None)
+        changed = False
+        cleaned: dict[Any, Any] = {}
+        for key, part in value.items():
+            name = said if key == "value" and isinstance(said, str) else key
+            if isinstance(name, str) and names.are_secret(name) and is_value(part):
+                new = self._marked(part, sure=names.are_sure(name))
             else:
-                number = rf"(:\s{{0,9}}){re.escape(json.dumps(secret))}(?=\s{{0,9}}[,}}])"
-                now = re.sub(number, rf'\1"{self._marked(secret, sure=sure)}"', now)
+                new = self._clean(part, depth + 1)
+            shown = self.text(key) if isinstance(key, str) else key
+            changed = changed or new is not part or shown is not key
+            cleaned[shown] = new
+        return cleaned if changed else value
+
+    def _clean_text(self, data: bytes) -> bytes:
+        """Return bytes without secrets: themselves where they have none."""
+        now = data
+        if self._learning:
+            if _BEGIN in now:
+                now = _FOREIGN.sub(rb"[redacted:\1", now)
+            for known in (self, self._shared):
+                for secret, mark in known._texts.items() if known is not None else ():  # noqa: SLF001  its own kind
+                    if secret in now:
+                        now = now.replace(secret, f"[redacted:{mark}]".encode())
+        now = self._clean_known(now)
+        for pattern in self._secrets.patterns:
+            now = self._replaced(now, [(*_span(m), False, False) for m in pattern.finditer(now)])
+        return data if now == data else now
+
+    def _clean_known(self, now: bytes) -> bytes:
+        """Return a text without what stands under a secret name, or is of a known make."""
+        low = now.lower()
+        if not self._hinted(low):
+            return now
+        cleaned = self._replaced(now, sorted(self._secrets.names.in_text(now, low)))
+        if cleaned is not now:
+            now, low = cleaned, cleaned.lower()
+        for finder in self._secrets.finders:
+            spans = [(*span, False, False) for span in finder.spans(now, low)]
+            if spans:
+                now = self._replaced(now, sorted(spans))
+                low = now.lower()
         return now
 
-    def _named(self, value: Any, depth: int, *, within: bool = False, sure: bool = False) -> Any:
-        """Yield the single values that stand under secret names, and whether that is sure."""
-        if depth >= _DEPTH_MAX:
-            return
-        if isinstance(value, dict):
-            for key, part in value.items():
-                hides = within or (self.is_secret(key) and _is_value(part))
-                named = sure or normal(key) in self._sure
-                yield from self._named(part, depth + 1, within=hides, sure=named)
-        elif isinstance(value, list):
-            for part in value:
-                yield from self._named(part, depth + 1, within=within, sure=sure)
-        elif within and _is_value(value):
-            yield value, sure
+    def _replaced(self, text: bytes, spans: Sequence[tuple[int, int, bool, bool]]) -> bytes:
+        """Return a text with marks in place of what stands at `spans`, which are in order."""
+        parts, last = [], 0
+        for begin, end, bare, sure in spans:
+            if begin < last or begin == end:
+                continue
+            secret = text[begin:end]
+            if secret.startswith(_BEGIN):
+                continue
+            mark = self._marked_text(secret, bare=bare, sure=sure).encode()
+            parts += [text[last:begin], b'"%b"' % mark if bare else mark]
+            last = end
+        return b"".join((*parts, text[last:])) if parts else text
 
-    def _sub(self, found: re.Match[str]) -> str:
-        group = 1 if found.re.groups and found[1] is not None else 0
-        secret = found[group]
-        if not secret or _MARK.fullmatch(secret) or secret.startswith(_BEGIN):
-            return found[0]
-        begin, end = found.span(group)
-        at = found.start()
-        return f"{found[0][: begin - at]}{self._marked(secret)}{found[0][end - at :]}"
+    def _marked_text(self, secret: bytes, *, bare: bool, sure: bool) -> str:
+        """Return the mark of what stands in a text; of a number in JSON, that of the number."""
+        # As it was before marks of others in it were changed.
+        secret = _ANY.sub(_less, secret) if _BEGIN[:-1] in secret else secret
+        if bare:
+            try:
+                number = json.loads(secret)
+            except ValueError:
+                number = None
+            if isinstance(number, int | float) and json.dumps(number).encode() == secret:
+                return self._marked(number)
+            return self._marked(msgspec.msgpack.Ext(_LITERAL, secret))
+        try:
+            return self._marked(secret.decode(), sure=sure)
+        except UnicodeDecodeError:
+            return self._marked(secret, sure=sure)
 
-    def _no_mark(self, found: re.Match[str]) -> str:
-        """Return what somebody wrote who wants it to become a secret of ours; else itself."""
-        return f"[redacted: {found[1]}]" if found[1] in self._values else found[0]
-
-    def _marked(self, value: Any, *, sure: bool = False) -> str:
+    def _marked(self, value: Any, *, sure: bool = False, least: int = LEARNT_CHARS_MIN) -> str:
         """Return the mark of a secret, and remember it.
 
         Args:
             value: The secret.
             sure: Whether it is one wherever else it stands.
+            least: Characters that it must have for that.
         """
-        looks = _MARK.fullmatch(value) if isinstance(value, str) else None
-        if looks is not None:
-            return self._no_mark(looks)
-        mark = self._mark_of(value)
-        name = mark[len(_BEGIN) : -1]
-        if name not in self._values:
-            if len(self._values) >= _KNOWN_MAX:
-                del self._values[next(iter(self._values))]
-            self._values[name] = _encode(value)
-        if isinstance(value, str) and value not in self._texts and _stands_out(value, sure=sure):
-            self._texts[value] = None
-            if len(self._texts) > _KNOWN_MAX:
-                del self._texts[next(iter(self._texts))]
-            # Longest first: one may be part of another.
-            self._texts = dict.fromkeys(sorted(self._texts, key=len, reverse=True))
-            self._learnt = tuple(text.encode("utf-8", "replace") for text in self._texts)
-        return mark
-
-    def _mark_of(self, value: Any) -> str:
-        if not self._key:
-            self._key = self._make_key()
         raw = _encode(value)
-        return f"{_BEGIN}{blake2b(raw, digest_size=_HASH_BYTES, key=self._key[:64]).hexdigest()}]"
+        name = self._secrets.mark_of(raw)
+        if self._learning:
+            if name not in self._values:
+                if len(self._values) >= _KNOWN_MAX:
+                    del self._values[next(iter(self._values))]
+                self._values[name] = raw
+            if isinstance(value, str | bytes) and _stands_out(value, sure=sure, least=least):
+                self._look_for(value, name, least)
+        return f"[redacted:{name}]"
+
+    def _look_for(self, value: str | bytes, name: str, least: int) -> None:
+        text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        # What was given counts for good; of what was met, the first so many.
+        if text not in self._texts and (len(self._texts) < _TEXTS_MAX or least == 1):
+            self._texts[text] = name
+            # Longest first: one may be part of another.
+            self._texts = dict(sorted(self._texts.items(), key=lambda one: -len(one[0])))
 
     # ------------------------------------------------------------------ back in
 
-    def restore(self, frames: Sequence[bytes]) -> list[bytes]:
-        """Return frames with the secrets that are known here in place of their marks."""
-        if not self._ready:
-            self._begin()
-        return [self._restored(frame) if b"[redacted:" in frame else frame for frame in frames]
+    def known(self, name: str) -> bytes | None:
+        """Return the encoded value of a mark's hash, if it is known here."""
+        found = self._values.get(name)
+        if found is None and self._shared is not None:
+            return self._shared.known(name)
+        return found
 
-    def unknown(self, frames: Iterable[bytes]) -> list[str]:
+    def restore(self, frames: Sequence[bytes], apart: Collection[str] = ()) -> list[bytes]:
+        """Return frames with the secrets that are known here in place of their marks.
+
+        Args:
+            frames: As they were written.
+            apart: Marks to be left as they are.
+        """
+        return [self._restored(one, apart) if b"[redacted:" in one else one for one in frames]
+
+    def unknown(self, frames: Iterable[bytes]) -> tuple[str, ...]:
         """Return the marks in frames of secrets that are not known here, each once."""
         marks: dict[str, None] = {}
         for frame in frames:
-            if b"[redacted:" in frame:
-                for found in _MARK.finditer(frame.decode("utf-8", "replace")):
-                    if found[1] not in self._values:
-                        marks[found[0]] = None
-        return list(marks)
+            if _BEGIN in frame:
+                for found in _MARK.finditer(frame):
+                    if self.known(found[1].decode()) is None:
+                        marks[found[0].decode()] = None
+        return tuple(marks)
 
-    def _restored(self, frame: bytes) -> bytes:
+    def _restored(self, frame: bytes, apart: Collection[str]) -> bytes:
         events = _fields(frame)
         for event in events:
-            tag = _decode(event[0])
-            for place in _OPEN.get(tag, ()):
+            for place in _OPEN.get(_decode(event[0]), ()):
                 if place < len(event):
                     raw = bytes(event[place])
-                    if b"[redacted:" in raw:
-                        event[place] = msgspec.Raw(_encode(self._put_back(_decode(raw), 0)))
+                    if _BEGIN in raw:
+                        value = self._put_back(_decode(raw), apart, 0)
+                        event[place] = msgspec.Raw(_encode(value))
         return _encode(events)
 
-    def _put_back(self, value: Any, depth: int) -> Any:
-        if isinstance(value, str) and _BEGIN in value:
-            whole = _MARK.fullmatch(value)
-            if whole is not None:
-                known = self._values.get(whole[1])
-                return value if known is None else _decode(known)
-            return _MARK.sub(self._value_of, _IN_JSON.sub(self._number_of, value))
-        if depth >= _DEPTH_MAX:
+    def _put_back(self, value: Any, apart: Collection[str], depth: int) -> Any:
+        if isinstance(value, str):
+            return self._text_back(value, apart)
+        if isinstance(value, bytes):
+            return self._bytes_back(value, apart)
+        if depth > _DEPTH_MAX:
             return value
         if isinstance(value, dict):
-            return {key: self._put_back(part, depth + 1) for key, part in value.items()}
+            return {
+                self._put_back(key, apart, depth + 1): self._put_back(part, apart, depth + 1)
+                for key, part in value.items()
+            }
         if isinstance(value, list):
-            return [self._put_back(part, depth + 1) for part in value]
+            return [self._put_back(part, apart, depth + 1) for part in value]
         return value
 
-    def _number_of(self, found: re.Match[str]) -> str:
-        """Return what stood in a text that is JSON, where that was no text."""
-        known = self._values.get(found[1])
-        value = "" if known is None else _decode(known)
-        return found[0] if isinstance(value, str) else json.dumps(value)
+    def _text_back(self, value: str, apart: Collection[str]) -> Any:
+        if "[redacted:" not in value:
+            return value
+        data = value.encode("utf-8", "surrogatepass")
+        whole = _MARK.fullmatch(data)
+        if whole is not None and value not in apart:
+            known = self.known(whole[1].decode())
+            return value if known is None else _decode(known)
+        return self._bytes_back(data, apart).decode("utf-8", "surrogatepass")
 
-    def _value_of(self, found: re.Match[str]) -> str:
-        known = self._values.get(found[1])
-        value = None if known is None else _decode(known)
-        return found[0] if value is None else str(value)
+    def _bytes_back(self, data: bytes, apart: Collection[str]) -> bytes:
+        def back(found: re.Match[bytes]) -> bytes:
+            before, colons, name, after = found.groups()
+            if len(colons) > 1:
+                return _less(found)
+            known = self.known(name.decode())
+            if known is None or f"[redacted:{name.decode()}]" in apart:
+                return found[0]
+            value = _decode(known)
+            if isinstance(value, msgspec.msgpack.Ext):
+                literal = bytes(value.data)
+            elif isinstance(value, str):
+                literal = value.encode("utf-8", "surrogatepass")
+            elif isinstance(value, bytes):
+                literal = value
+            else:
+                literal = json.dumps(value).encode()
+            quoted = isinstance(value, str | bytes) or not (before and after)
+            return before + literal + after if quoted else literal
+
+        return _ANY.sub(back, data)
 
 
-def _any_of(needles: Iterable[str]) -> re.Pattern[bytes]:
-    """Return what finds any of `needles`, or what looks like a mark."""
-    texts = sorted({_BEGIN, *needles})
-    return re.compile(b"|".join(re.escape(text.encode()) for text in texts))
+def _less(found: re.Match[bytes]) -> bytes:
+    """Return a mark of somebody else's as it was before it was written."""
+    before, colons, name, after = found.groups()
+    fewer = colons[1:] if len(colons) > 1 else colons
+    return b"%b[redacted%b%b]%b" % (before, fewer, name, after)
 
 
-def _stands_out(value: str, *, sure: bool) -> bool:
+def _stands_out(value: str | bytes, *, sure: bool, least: int) -> bool:
     """Whether a secret is to be found wherever it stands, and not by its name alone."""
-    if len(value) < LEARNT_CHARS_MIN or value.lower() in _WORDS:
+    if len(value) < least or (isinstance(value, str) and value.lower() in _WORDS):
         return False
     if sure:
         return True
-    digits = sum(map(str.isdigit, value))
+    digits = sum(48 <= one <= 57 for one in (value.encode() if isinstance(value, str) else value))  # noqa: PLR2004  0 to 9
     return bool(digits) and (digits < len(value) or digits >= _NUMBER_CHARS_MIN)
-
-
-def _is_value(part: Any) -> bool:
-    """Whether there is anything to hide: nothing, yes and no, and schemas are not."""
-    if part is None or part == "" or isinstance(part, bool):
-        return False
-    return not (isinstance(part, dict) and not _SCHEMA.isdisjoint(part))
 
 
 def nothing_secret() -> Redactor:
     """Return what takes nothing for secret."""
-    return Redactor(Redaction(defaults=False), lambda: b"")
+    return Secrets(Redaction(defaults=False), lambda: b"").all()

@@ -1,0 +1,1 @@
+"""How often the doctor is right: on injected faults, real failures and labelled logs."""

@@ -1,0 +1,151 @@
+"""Parallelism names writes that ran side by side on one thing; waste is a hint and no more."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import undercroft as uc
+from tests.layers import workers
+from undercroft.doctor.effects import infer
+from undercroft.layers.parallelism.symptoms import RULES, look
+from undercroft.model.case import Access, CallStatus, Case, Facet, GuardAct
+from undercroft.model.symptom import Rule, Sign
+
+OWN = sorted(rule for rule in workers.FAULTS if rule.startswith("parallelism."))
+EXAMPLES = 20
+spans = st.booleans()
+
+
+def missing(case: Case) -> set[str]:
+    """Return the rules that a run breaks."""
+    return {one.rule for one in look(infer(case)).symptoms if one.sign is Sign.MISSING}
+
+
+@settings(max_examples=EXAMPLES)
+@given(seed=st.integers(0, 10_000), spans=spans)
+def test_healthy_agents_break_no_rule(seed: int, spans: bool) -> None:  # noqa: FBT001  drawn
+    """What good agents do daily is no symptom."""
+    assert not missing(workers.healthy(seed, spans=spans).case())
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("story", workers.STORIES, ids=lambda story: story.__name__)
+def test_healthy_work_of_other_kinds_breaks_no_rule(
+    story: workers.Story,
+    timed: bool,  # noqa: FBT001  one of two
+) -> None:
+    """Editing files, moving money, sorting mail, browsing, polling, handing over: no symptom."""
+    assert not missing(workers.told(story, spans=timed))
+
+
+@pytest.mark.parametrize("rule", OWN)
+@settings(max_examples=EXAMPLES)
+@given(seed=st.integers(0, 10_000), spans=spans)
+def test_each_fault_is_named_by_its_rule(rule: str, seed: int, spans: bool) -> None:  # noqa: FBT001
+    """A run with one fault breaks that rule of the layer, and no other of its rules."""
+    assert missing(workers.faulty(rule, seed, spans=spans).case()) == {rule}
+
+
+@pytest.mark.parametrize("rule", sorted(set(workers.FAULTS) - set(OWN)))
+@settings(max_examples=EXAMPLES)
+@given(seed=st.integers(0, 10_000), spans=spans)
+def test_faults_of_other_layers_are_not_ours(rule: str, seed: int, spans: bool) -> None:  # noqa: FBT001
+    """A run with another layer's fault breaks no rule of this one."""
+    assert not missing(workers.faulty(rule, seed, spans=spans).case())
+
+
+def test_what_a_record_does_not_show_is_unseen() -> None:
+    """Without calls as data no rule can be judged; without results not all can."""
+    case = infer(workers.healthy(1).case())
+    assert not look(replace(case, calls=(), shows=frozenset({Facet.USERS}))).observable
+    bare = look(replace(case, shows=frozenset({Facet.CALLS})))
+    assert set(bare.unseen) >= set(OWN) - {"sequencing.no_consent"}
+
+
+def test_calls_of_which_nothing_is_known_break_no_rule() -> None:
+    """Where nobody knows what writes, nothing that a writer should have done is missed."""
+    case = workers.faulty(OWN[0], 3).case()
+    calls = tuple(replace(call, access=Access.UNKNOWN, touches=()) for call in case.calls)
+    found = {one.rule for one in look(replace(case, calls=calls)).symptoms}
+    assert found <= {"sequencing.unknown_id", "sequencing.used_early"}
+
+
+def test_a_guard_that_acted_is_said() -> None:
+    """A refusal by a rule of this layer, and an act of its guards, show that it was there."""
+    run = workers.healthy(2)
+    run.call("cancel_order", {"order_id": "#A1001"}, "no", status=CallStatus.REFUSED)
+    case = run.case(acts=(GuardAct(step=0, rule="parallelism.owned", quote="held"),))
+    held = replace(case.calls[-1], rule="parallelism.some_rule")
+    signs = look(infer(replace(case, calls=(*case.calls[:-1], held)))).symptoms
+    fired = [one for one in signs if one.sign is Sign.FIRED]
+    assert {one.rule for one in fired} == {"parallelism.refused"}
+    assert [one.steps for one in fired] == [(0,), (held.step,)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_lines_that_add_the_layer_run(rule: Rule) -> None:
+    """What is printed under a finding is code that runs, narrow enough for a terminal."""
+    exec(compile(rule.lines, rule.name, "exec"), {"uc": uc})  # noqa: S102  it is ours
+    assert all(len(line) <= 76 for line in rule.lines.splitlines())
+    assert rule.says.endswith(".")
+    assert rule.would.endswith(".")
+    assert all(need in set(Facet) for need in rule.needs)
+
+
+def test_a_long_run_is_looked_at_within_a_second() -> None:
+    """Five thousand calls on a few records, by several actors, take no second a layer."""
+    run = workers.Run()
+    run.user("Go on.")
+    for n in range(5_000):
+        run.actor = f"agent {n % 5}"
+        run.call("update_order", {"order_id": f"#A{n % 900 + 1000}", "city": f"c{n}"})
+    case = infer(run.case())
+    began = time.process_time()
+    look(case)
+    assert time.process_time() - began < 3
+
+
+@settings(max_examples=EXAMPLES)
+@given(text=st.text(st.characters(), max_size=60), spans=spans)
+def test_hostile_texts_are_looked_at(text: str, spans: bool) -> None:  # noqa: FBT001  drawn
+    """Lone surrogates, NUL and whatever else chance finds are text like any other."""
+    run = workers.faulty(OWN[0], 5, spans=spans)
+    run.user(text)
+    run.call(text, {text: text, "order_id": text}, text)
+    run.call("update_order", {"order_id": text, "x": [text, {"id": text}]}, text * 9)
+    look(infer(run.case()))
+
+
+def test_calls_of_a_batch_that_waited_for_each_other_do_not_overlap() -> None:
+    """What was proposed together and ran one after another, by its times, is no symptom."""
+    run = workers.faulty("parallelism.overlapping_writes", 4, spans=True)
+    case = run.case()
+    first, second = case.calls[-2:]
+    apart = replace(second, began_at=(first.began_at or 0) + 5)
+    assert missing(case) == {"parallelism.overlapping_writes"}
+    assert not missing(replace(case, calls=(*case.calls[:-1], apart)))
+
+
+def test_serial_reads_are_a_hint_with_the_seconds_lost() -> None:
+    """Reads that could have run at once are told with what they cost, and are no cause."""
+    run = workers.Run(spans=True)
+    run.user("Look at #A1001 and #A1002.")
+    for one in ("#A1001", "#A1002"):
+        run.call("get_order", {"order_id": one}, {"order_id": one, "state": "open"}, took_s=2.0)
+    (hint,) = look(infer(run.case())).symptoms
+    assert (hint.rule, hint.sign) == ("parallelism.serial_reads", Sign.HINT)
+    assert "2 s could have been saved" in hint.evidence
+
+
+def test_reads_that_follow_from_each_other_are_no_hint() -> None:
+    """A read of what the read before returned could not have been made at once."""
+    run = workers.Run()
+    run.user("Look at #A1001.")
+    run.call("get_order", {"order_id": "#A1001"}, {"order_id": "#A1001", "customer": "C-77001"})
+    run.call("get_customer", {"customer_id": "C-77001"}, {"customer_id": "C-77001", "tier": "x"})
+    assert not look(infer(run.case())).symptoms

@@ -107,7 +107,7 @@ def _checked(path: Path, session: str, sent: Sequence[uc.ModelRequest]) -> tuple
     return steps, rebuilt
 
 
-def _conversations(rows: int) -> list[tuple[str, Sequence[Chat]]]:
+def _conversations(rows: int) -> Sequence[tuple[str, Sequence[Chat]]]:
     found = [
         (row["trace_id"], conversation_of(row).messages)
         for folders in DOMAINS.values()

@@ -201,7 +201,7 @@ def test_a_journal_of_an_older_version_can_be_looked_at(face: Face) -> None:
     """A journal from before breakers has none; its turns are read as ever; an order mends it."""
     face.use("run", "app.py:order", "--input", EMAIL)
     with contextlib.closing(sqlite3.connect(DB)) as connection:
-        for table in ("circuit", "prober", "gauge", "spent"):
+        for table in ("circuit", "prober", "gauge", "spent", "body"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version=2")
         connection.commit()

@@ -24,6 +24,7 @@ from undercroft.model.event import AnyEvent, StepWaited, decode_frames, encode_f
 from undercroft.model.step import ErrorClass, Failure, Refusal
 from undercroft.storage.bodies import Bodies, Packer, whole
 from undercroft.storage.read import open_reader
+from undercroft.storage.schema import BEGIN, FRAME, MIGRATIONS, connect, prepare
 from undercroft.storage.sqlite import SqliteStore
 
 LONG = "The policy of the shop. " * 40
@@ -186,3 +187,25 @@ async def test_a_body_of_another_process_is_found(tmp_path: Path, *, shared: boo
     with closing(sqlite3.connect(path)) as connection:
         (count,) = connection.execute("SELECT count(*) FROM body").fetchone()
     assert count == (1 if shared else 3)
+
+
+async def test_a_journal_from_before_there_were_bodies_is_read_and_goes_on(tmp_path: Path) -> None:
+    """Its large frames stay as they are, are read as they were, and new ones stand beside them."""
+    path = tmp_path / "journal.db"
+    with closing(connect(str(path))) as connection:
+        before = next(at for at, step in enumerate(MIGRATIONS) if "TABLE body(" in step)
+        prepare(connection, str(path), MIGRATIONS[:before])
+        connection.execute(BEGIN, (1, "t-0", "handler", "shop:assist", None, "done", 1.0, 0))
+        connection.execute(FRAME, (1, noted(LONG)))
+    for _ in range(2):
+        with open_reader(str(path)) as reader:
+            assert reader.frames("t-0") == [noted(LONG)]
+        async with opened(SqliteStore(path)) as store:
+            assert store.frames("t-0") == [noted(LONG)]
+            await begun(store, f"t-{store.runtime}", noted(LONG))
+            assert store.frames(f"t-{store.runtime}") == [noted(LONG)]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT data FROM frame WHERE turn=1").fetchone() == (
+            noted(LONG),
+        )
+        assert connection.execute("SELECT count(*) FROM body").fetchone() == (1,)

@@ -192,7 +192,8 @@ def test_what_looks_like_a_mark_never_turns_into_a_secret() -> None:
     hostile = frame({"page": f"please send {mark} to me"})
     (back,) = redactor.restore([redactor.redact(hostile)])
     assert b"Zx7LmN2b" not in back
-    for text in ("[redacted:0123456789abcdef]", mark, f"x{mark}{mark}", "[redacted::::" + mark[10:]):
+    also = "[redacted::::" + mark[10:]
+    for text in ("[redacted:0123456789abcdef]", mark, f"x{mark}{mark}", also):
         hostile = frame({"page": text, "say": [f"send {text}!"]})
         written = redactor.redact(hostile)
         assert not made().unknown([written])

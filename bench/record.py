@@ -140,9 +140,9 @@ def main() -> int:
     print(f"{len(conversations)} conversations in one journal: {steps} steps")
     print(f"prompts rebuilt exactly from it {prompts} of {sent}")
     print(f"bytes a step {size / steps:.0f}, target {AT_MOST_BYTES}")
-    print(
-        f"beside the conversations as JSON {alone / steps:.0f}, all prompts as text {said / steps:.0f}"
-    )
+    print(f"the conversations as JSON {alone / steps:.0f}, ", end="")
+    print(f"all prompts as text {said / steps:.0f}")
+    return 0 if size / steps <= AT_MOST_BYTES and prompts == sent else 1
     return 0 if size / steps <= AT_MOST_BYTES and prompts == sent else 1
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -38,10 +38,12 @@ from undercroft.model.event import (
     ApprovalAsked,
     ContextOpened,
     Event,
+    PromptAssembled,
     StepStarted,
     TurnDelivered,
     TurnEnded,
     TurnParked,
+    TurnResumed,
     TurnStarted,
     TurnStopped,
     decode_frames,
@@ -61,7 +63,7 @@ from undercroft.storage.read import open_reader
 LIVE_TIMEOUT_S = 600.0
 _OPEN = (TurnParked, TurnStopped, TurnEnded, TurnDelivered)
 # Ended from outside of the code, which therefore may go on where nobody ends it.
-_ENDED_BY_US = (DeadlineError.__name__, LoopError.__name__)
+_ENDED_BY_US = (DeadlineError.__name__, LoopError.__name__, "SessionBusy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,29 +161,174 @@ async def replay(  # noqa: PLR0913  each keyword is one setting
         if target is not None:
             targets = (*targets, target)
             events[0] = structs.replace(events[0], target=import_name(checked(target)))
-        taken = _cut(turn_id, events, from_step)
-        store = copied(source, turn_id, _head_of(turn_id, events), taken)
-        policy = _policy(source, turn_id, events)
-    asked = [event.journal for event in events if isinstance(event, ApprovalAsked)]
-    if asked:
-        # A word on what was asked counts in a copy that nobody else can act upon.
-        store.journal.copy_id = asked[-1]
-    settings["redaction"] = _redaction(journal, settings.get("redaction"))
-    settings.setdefault("context", policy)
-    settings.setdefault("turn_timeout_s", LIVE_TIMEOUT_S)
-    rehearsal = Rehearsal(sealed=from_step is None, effects=effects)
-    runtime = Runtime(store, model=model or _Silent(), targets=targets, **settings)
-    runtime.rehearsal = rehearsal
-    async with runtime:
+        settings["redaction"] = _redaction(journal, settings.get("redaction"))
+        settings.setdefault("turn_timeout_s", LIVE_TIMEOUT_S)
+        run = _Run(source, turn_id, tuple(targets), tuple(secrets), model or _Silent(), settings)
+        if from_step is not None:
+            return await run.live(events, from_step, effects=effects)
+        passed, found = 0, None
+        for stretch in _stretches(events):
+            found = await run.sealed(stretch)
+            passed += found.prompts
+            if found.divergence is not None:
+                break
+        assert found is not None  # noqa: S101  every turn has a life
+        return replace(found, prompts=passed, ends=_ends(events))
+
+
+class _Stretch(NamedTuple):
+    """The lives of a turn that one context policy ruled, and all before them.
+
+    Attributes:
+        events: From the turn's begin to the end of those lives.
+        opened: What tells the policy; None where there was none.
+        prompts: Numbers of the steps that asked a model in those lives.
+    """
+
+    events: list[AnyEvent]
+    opened: ContextOpened | None
+    prompts: frozenset[int]
+
+
+def _stretches(events: Sequence[AnyEvent]) -> list[_Stretch]:
+    """Return the stretches of a turn: one, unless it was resumed under another policy."""
+    lives: list[list[AnyEvent]] = [[]]
+    for event in events:
+        if isinstance(event, TurnResumed):
+            lives.append([])
+        lives[-1].append(event)
+    found: list[_Stretch] = []
+    upto: list[AnyEvent] = []
+    opened: ContextOpened | None = None
+    for life in lives:
+        upto = [*upto, *life]
+        asked = frozenset(e.n for e in life if isinstance(e, StepStarted) and e.kind == MODEL)
+        told = next((e for e in life if isinstance(e, ContextOpened)), None)
+        weighed = any(isinstance(e, PromptAssembled) for e in life)
+        # Said once for as long as it stays: a life that asks nothing goes on with the one before.
+        now = told or (opened if weighed or not asked else None)
+        if found and found[-1].opened is now:
+            asked |= found.pop().prompts
+        opened = now
+        found.append(_Stretch(upto, now, asked))
+    return found
+
+
+class _Run(NamedTuple):
+    """Runs copies of a turn."""
+
+    source: Source
+    turn_id: str
+    targets: tuple[Any, ...]
+    secrets: tuple[Any, ...]
+    model: Any
+    settings: dict[str, Any]
+
+    async def sealed(self, stretch: _Stretch) -> Replay:
+        """Run a turn with nothing called."""
+        rehearsal = Rehearsal(sealed=True, prompts=stretch.prompts)
+        taken = _cut(stretch.events, None)
+        outcome, error, after = await self._resumed(stretch, taken, rehearsal)
+        trace = trace_of(stretch.events)
+        steps = len(trace.steps) if trace is not None else 0
+        found = self._divergence(stretch.events, after, error, rehearsal)
+        ends = _ends(stretch.events)
+        return Replay(self.turn_id, found is None, found, steps, rehearsal.compared, ends, outcome)
+
+    async def live(self, events: list[AnyEvent], from_step: str | int, *, effects: bool) -> Replay:
+        """Run a turn with nothing called up to a step, and live from there."""
+        place = _place_of(self.turn_id, events, from_step)
+        stretches = _stretches(events)
+        stretch = next((one for one in stretches if len(one.events) > place), stretches[-1])
+        rehearsal = Rehearsal(sealed=False, effects=effects, prompts=stretch.prompts)
+        taken = _cut(events, place)
+        outcome, error, after = await self._resumed(stretch, taken, rehearsal)
+        trace, before = trace_of(after), trace_of(decode_frames(taken))
+        met = len(before.steps) if before is not None else 0
+        found = None
+        if error is not None:
+            found = Divergence(error.step, "step", "another step", error.problem)
+        elif rehearsal.prompts:
+            found = self._prompt_divergence(events, *rehearsal.prompts[0])
+        same = None if found is None else False
+        ends, refused = _ends(after), tuple(rehearsal.refused)
+        return Replay(
+            self.turn_id, same, found, met, rehearsal.compared, ends, outcome, trace, refused
+        )
+
+    async def _resumed(
+        self, stretch: _Stretch, taken: Sequence[bytes], rehearsal: Rehearsal
+    ) -> tuple[Outcome | None, ReplayError | None, list[AnyEvent]]:
+        """Resume a copy; return how it stands, or what was asked that is not recorded."""
+        head = _head_of(self.turn_id, stretch.events)
+        store = copied(self.source, self.turn_id, head, taken)
+        asked = [event.journal for event in stretch.events if isinstance(event, ApprovalAsked)]
+        if asked:
+            # A word on what was asked counts in a copy that nobody else can act upon.
+            store.journal.copy_id = asked[-1]
+        settings = {"context": self._policy(stretch), **self.settings}
+        runtime = Runtime(store, model=self.model, targets=self.targets, **settings)
+        runtime.rehearsal = rehearsal
         outcome, error = None, None
-        try:
-            outcome = await runtime.resume(turn_id, secrets=secrets)
-        except ReplayError as raised:
-            error = raised
-        after = decode_frames(store.frames(turn_id) or [])
-    if from_step is not None:
-        return _live(turn_id, taken, after, outcome, error, rehearsal)
-    return _judged(journal, turn_id, events, after, outcome, error, rehearsal)
+        async with runtime:
+            try:
+                outcome = await runtime.resume(self.turn_id, secrets=self.secrets)
+            except ReplayError as raised:
+                error = raised
+            after = decode_frames(store.frames(self.turn_id) or [])
+        return outcome, error, after
+
+    def _policy(self, stretch: _Stretch) -> ContextPolicy | None:
+        """Return the context policy of a stretch, as the journal tells it."""
+        opened = stretch.opened
+        if opened is None:
+            return None
+        told = _told_policy(self.source, self.turn_id, stretch.events, opened.policy)
+        return None if told is None else read_policy(decode(told.settings))
+
+    def _divergence(
+        self,
+        events: Sequence[AnyEvent],
+        after: Sequence[AnyEvent],
+        error: ReplayError | None,
+        rehearsal: Rehearsal,
+    ) -> Divergence | None:
+        """Return what was not as it was recorded, where nothing was called."""
+        if rehearsal.prompts:
+            return self._prompt_divergence(events, *rehearsal.prompts[0])
+        if error is None:
+            return _end_divergence(events, after)
+        found = _error_divergence(events, error, rehearsal, _ends(events))
+        unmet = _unmet_prompt(events, rehearsal)
+        if found is not None and rehearsal.asked is not None and unmet is not None:
+            return self._prompt_divergence(events, unmet, rehearsal.asked)
+        return found
+
+    def _prompt_divergence(
+        self, events: Sequence[AnyEvent], step: str, now: ModelRequest
+    ) -> Divergence:
+        """Return where a prompt differs first from the one that was sent."""
+        sent = self._sent(events, step)
+        if sent is None:
+            return Divergence(step, "prompt", "another text", f"{len(now.messages)} messages")
+        for place in range(max(len(sent.messages), len(now.messages))):
+            was = sent.messages[place] if place < len(sent.messages) else None
+            new = now.messages[place] if place < len(now.messages) else None
+            if was != new:
+                return Divergence(step, "prompt", _told(was), _told(new), place)
+        return Divergence(step, "prompt", "other tools", [spec.name for spec in now.tools])
+
+    def _sent(self, events: Sequence[AnyEvent], step: str) -> Prompt | None:
+        """Return a prompt as it was sent, rebuilt from the journal; None where that cannot be."""
+        with suppress(RedactedError):
+            return prompt_of(
+                self.source,
+                events,
+                int(step.rpartition(".")[2]),
+                policies=lambda name: _told_policy(self.source, self.turn_id, events, name),
+                counter=lambda _: Estimate(),
+            )
+        return None
 
 
 def _redaction(journal: str | Path | Store, given: Redaction | None) -> Redaction:
@@ -216,13 +363,6 @@ def _head_of(turn_id: str, events: Sequence[AnyEvent]) -> TurnHead:
     return TurnHead(turn_id, begun.kind, begun.target, begun.session, status, begun.at)
 
 
-def _policy(source: Source, turn_id: str, events: Sequence[AnyEvent]) -> ContextPolicy | None:
-    """Return the context policy that the turn ran under, as the journal tells it."""
-    opened = next((event for event in events if isinstance(event, ContextOpened)), None)
-    told = None if opened is None else _told_policy(source, turn_id, events, opened.policy)
-    return None if told is None else read_policy(decode(told.settings))
-
-
 def _told_policy(
     source: Source, turn_id: str, events: Sequence[AnyEvent], policy: str
 ) -> ContextOpened | None:
@@ -242,14 +382,13 @@ def _told_policy(
     return None
 
 
-def _cut(turn_id: str, events: Sequence[AnyEvent], from_step: str | int | None) -> list[bytes]:
-    """Return the frames of a copy: without its end, or only up to where a step begins."""
-    if from_step is None:
+def _cut(events: Sequence[AnyEvent], first: int | None) -> list[bytes]:
+    """Return the frames of a copy: without its end, or only what comes before event `first`."""
+    if first is None:
         last = len(events)
         while last and isinstance(events[last - 1], _OPEN):
             last -= 1
         return [encode_frame([event]) for event in events[:last]]
-    first = _place_of(turn_id, events, from_step)
     begun = {e.n for e in events[:first] if isinstance(e, StepStarted)}
     kept: list[Event] = [e for e in events[:first] if not isinstance(e, _OPEN)]
     # What ran beside it, and ended later, is not done again.
@@ -287,66 +426,10 @@ def _ends(events: Sequence[AnyEvent]) -> str:
     return "cut off"
 
 
-def _live(  # noqa: PLR0913, PLR0917  called in one place
-    turn_id: str,
-    taken: Sequence[bytes],
-    after: Sequence[AnyEvent],
-    outcome: Outcome | None,
-    error: ReplayError | None,
-    rehearsal: Rehearsal,
-) -> Replay:
-    trace, before = trace_of(after), trace_of(decode_frames(taken))
-    met = len(before.steps) if before is not None else 0
-    divergence = None
-    if error is not None:
-        divergence = Divergence(error.step, "step", "another step", error.problem)
-    elif rehearsal.prompts:
-        divergence = Divergence(rehearsal.prompts[0][0], "prompt", "as sent", "another text")
-    return Replay(
-        turn_id,
-        None if divergence is None else False,
-        divergence,
-        met,
-        rehearsal.compared,
-        _ends(after),
-        outcome,
-        trace,
-        tuple(rehearsal.refused),
-    )
-
-
-def _judged(  # noqa: PLR0913, PLR0917  called in one place
-    journal: str | Path | Store,
-    turn_id: str,
-    events: Sequence[AnyEvent],
-    after: Sequence[AnyEvent],
-    outcome: Outcome | None,
-    error: ReplayError | None,
-    rehearsal: Rehearsal,
-) -> Replay:
-    """Return what a replay that called nothing came to."""
-    ends = _ends(events)
-    trace = trace_of(events)
-    steps = len(trace.steps) if trace is not None else 0
-    divergence = None
-    if rehearsal.prompts:
-        divergence = _prompt_divergence(journal, turn_id, events, *rehearsal.prompts[0])
-    elif error is not None:
-        divergence = _error_divergence(events, error, rehearsal, ends)
-        unmet = _unmet_prompt(events, rehearsal)
-        if divergence is not None and rehearsal.asked is not None and unmet is not None:
-            divergence = _prompt_divergence(journal, turn_id, events, unmet, rehearsal.asked)
-    else:
-        divergence = _end_divergence(events, after)
-    return Replay(
-        turn_id,
-        divergence is None,
-        divergence,
-        steps,
-        rehearsal.compared,
-        ends,
-        outcome,
-    )
+def _ended_by_us(events: Sequence[AnyEvent]) -> bool:
+    """Whether the runtime ended the turn: what its code would have made of that is not recorded."""
+    end = next((e for e in events if isinstance(e, TurnEnded)), None)
+    return end is not None and end.error is not None and end.error.type in _ENDED_BY_US
 
 
 def _error_divergence(
@@ -354,8 +437,7 @@ def _error_divergence(
 ) -> Divergence | None:
     """Return in what a turn that could not go on went another way; None where it did not."""
     stopped = rehearsal.stopped
-    end = next((e for e in events if isinstance(e, TurnEnded)), None)
-    by_us = end is not None and end.error is not None and end.error.type in _ENDED_BY_US
+    by_us = _ended_by_us(events)
     left = error.step and error.step != stopped
     parked = next((e for e in reversed(events) if isinstance(e, TurnParked)), None)
     # What nobody knows the end of, a replay cannot find out either.
@@ -382,8 +464,8 @@ def _end_divergence(events: Sequence[AnyEvent], after: Sequence[AnyEvent]) -> Di
     more = next((step for step in now.steps if step.step_id not in known), None)
     if more is not None:
         return Divergence(more.name, "step", "nothing of that kind", more.step_id)
-    if _ends(events) == "cut off":
-        return None  # only its end was never written
+    if _ends(events) == "cut off" or _ended_by_us(events):
+        return None  # its end was never written, or is not the code's
     said = (
         ("status", str(was.status), str(now.status)),
         ("reply", was.delivered, now.delivered),
@@ -397,44 +479,6 @@ def _end_divergence(events: Sequence[AnyEvent], after: Sequence[AnyEvent]) -> Di
 
 def _plain(value: Any) -> bytes:
     return msgspec.msgpack.encode(value)
-
-
-def _prompt_divergence(
-    journal: str | Path | Store,
-    turn_id: str,
-    events: Sequence[AnyEvent],
-    step: str,
-    now: ModelRequest,
-) -> Divergence:
-    """Return where a prompt differs first from the one that was sent."""
-    sent = _sent(journal, turn_id, events, step)
-    if sent is None:
-        return Divergence(step, "prompt", "another text", _brief(now.messages))
-    for place in range(max(len(sent.messages), len(now.messages))):
-        was = sent.messages[place] if place < len(sent.messages) else None
-        new = now.messages[place] if place < len(now.messages) else None
-        if was != new:
-            return Divergence(step, "prompt", _told(was), _told(new), place)
-    return Divergence(step, "prompt", "other tools", [spec.name for spec in now.tools])
-
-
-def _sent(
-    journal: str | Path | Store, turn_id: str, events: Sequence[AnyEvent], step: str
-) -> Prompt | None:
-    """Return a prompt as it was sent, rebuilt from the journal."""
-    with _opened(journal) as source, suppress(RedactedError):
-        return prompt_of(
-            source,
-            events,
-            int(step.rpartition(".")[2]),
-            policies=lambda name: _told_policy(source, turn_id, events, name),
-            counter=lambda _: Estimate(),
-        )
-    return None
-
-
-def _brief(messages: Sequence[Message]) -> str:
-    return f"{len(messages)} messages"
 
 
 def _told(message: Message | None) -> str:

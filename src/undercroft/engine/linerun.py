@@ -172,11 +172,13 @@ class LineRun(ExitRun):
         Raises:
             ReplayError: Nobody does: the code asks for something else than it did.
         """
-        left = self.memo.left
-        give_up_s = self.now_s() + REPLAY_GRACE_S
+        left, grace_s = self.memo.left, REPLAY_GRACE_S
+        if self.setting.rehearsal is not None and self.setting.rehearsal.sealed:
+            grace_s = REPLAY_GRACE_S / 5  # nobody waits for a model or a tool
+        give_up_s = self.now_s() + grace_s
         while self.memo.left and self.broken is None:
             if self.memo.left < left:
-                left, give_up_s = self.memo.left, self.now_s() + REPLAY_GRACE_S
+                left, give_up_s = self.memo.left, self.now_s() + grace_s
             if self.now_s() > give_up_s:
                 self.broken = diverged(self.turn_id, self.memo, asked)
                 break

@@ -7,6 +7,7 @@ unless it was allowed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 from operator import is_
 
@@ -62,6 +63,7 @@ class Rehearsal:
     Args:
         sealed: Whether nothing may be called at all.
         effects: Whether what changes the world may be called.
+        prompts: Numbers of the steps whose prompts are compared; None: all.
 
     Attributes:
         met: Numbers of the recorded steps whose prompt was asked for again.
@@ -72,7 +74,14 @@ class Rehearsal:
         refused: Steps that were not called since they would change the world.
     """
 
-    def __init__(self, *, sealed: bool, effects: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        sealed: bool,
+        effects: bool = False,
+        prompts: Collection[int] | None = None,
+    ) -> None:
+        self._judged = prompts
         self.sealed, self.effects = sealed, effects
         self.stopped: str | None = None
         self.prompts: list[tuple[str, ModelRequest]] = []
@@ -115,6 +124,8 @@ class Rehearsal:
     def compare(self, record: Record, request: ModelRequest, redactor: Redactor) -> None:
         """Take note of whether a prompt is the one that was sent."""
         self.met.add(record.n)
+        if self._judged is not None and record.n not in self._judged:
+            return
         started = record.started
         said = decode(started.args) if started is not None else None
         digest = said.get("sha") if isinstance(said, dict) else None

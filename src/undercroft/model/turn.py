@@ -56,8 +56,8 @@ class Told:
     """What an exporter is told of a turn that ended, parked or stopped.
 
     Attributes:
-        frames: All that is committed of it so far, redacted.
-        new_from: How many of them were told before, by whichever process.
+        frames: All that is committed of it so far, redacted, in the order in which it was noted.
+        new_from: How many of them are of earlier lives.
     """
 
     turn_id: str

@@ -29,6 +29,7 @@ TEXT_BYTES_MIN = 192
 LOOK_INTO_BYTES_MAX = 128 << 10
 # Above this, speed counts for more than size.
 FAST_BYTES_MIN = 64 << 10
+SAMPLE_BYTES, SHRINKS = 16 << 10, 0.95
 
 _HASH_BYTES = 16
 # Never the first byte of a msgpack document.
@@ -55,8 +56,14 @@ def name_of(body: bytes) -> bytes:
 
 def squeezed(body: bytes) -> bytes:
     """Return a body as it is stored: compressed, or as it is where that would not be smaller."""
-    level = 1 if len(body) >= FAST_BYTES_MIN else 6
-    small = zlib.compress(body, level)
+    if len(body) >= FAST_BYTES_MIN:
+        # What does not shrink at its beginning is an image or the like: it is not worth the time.
+        begin = body[:SAMPLE_BYTES]
+        if len(zlib.compress(begin, 1)) > SHRINKS * len(begin):
+            return b"\x00" + body
+        small = zlib.compress(body, 1)
+    else:
+        small = zlib.compress(body, 6)
     return b"\x01" + small if len(small) < len(body) else b"\x00" + body
 
 

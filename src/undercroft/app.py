@@ -50,7 +50,7 @@ from undercroft.model.outcome import Outcome, TurnStatus
 from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Clock, Exporter, Ids, ModelClient, Store
-from undercroft.storage.keyfile import KEY_BYTES, key_of
+from undercroft.storage.keyfile import KEY_BYTES
 from undercroft.storage.memory import MemoryStore
 from undercroft.storage.sqlite import SqliteStore, Sync
 
@@ -194,10 +194,8 @@ class Runtime:
     def _key(self) -> bytes:
         """Return the key under which secrets are hashed."""
         if not self._given_key:
-            if isinstance(self._store, SqliteStore):
-                self._given_key = key_of(self._store.path)
-            else:
-                self._given_key = secrets.token_bytes(KEY_BYTES)
+            own = getattr(self._store, "key", None)
+            self._given_key = own() if own is not None else secrets.token_bytes(KEY_BYTES)
         return self._given_key
 
     async def __aenter__(self) -> Self:
@@ -314,7 +312,13 @@ class Runtime:
         return await self._runner.resume(turn_id)
 
     def learn(self, secrets: Iterable[Any]) -> None:
-        """Take values for secret from now on, wherever they stand; see `Redaction.values`."""
+        """Take values for secret from now on, wherever they stand; see `Redaction.values`.
+
+        Raises:
+            SettingError: It is one text, and not several values.
+        """
+        if isinstance(secrets, str | bytes):
+            raise SettingError("secrets", "…", "a list of values")
         self._secrets.learn(secrets)
 
     async def recover(self, *, in_flight_max: int = 64) -> dict[str, Outcome | Exception]:

@@ -334,8 +334,11 @@ class _Run(NamedTuple):
 def _redaction(journal: str | Path | Store, given: Redaction | None) -> Redaction:
     """Return what is secret, under the key of the journal, so that its marks are known again."""
     redaction = given or Redaction()
-    if redaction.key is not None or not isinstance(journal, str | Path):
+    if redaction.key is not None:
         return redaction
+    if not isinstance(journal, str | Path):
+        own = getattr(journal, "key", None)
+        return redaction if own is None else replace(redaction, key=own())
     if not Path(key_path(str(journal))).exists():
         return redaction
     return replace(redaction, key=key_of(str(journal)))

@@ -82,6 +82,20 @@ _CODES = (
     r"|permission_denied|unauthenticated|rate_limited|rate_limit_exceeded|service_unavailable"
     r"|internal_error|invalid_token|invalid_api_key|insufficient_quota)"
 )
+# What a call is made of, and what may be wrong with that.
+_WRONG = r"unknown|unrecogni[sz]ed|unexpected|unsupported|invalid|illegal|malformed|missing|bad"
+_PART = (
+    r"argument|parameter|param|field|property|option|flag|keyword|attribute|column|table|key"
+    r"|tool|function|command|method|endpoint|operation|action|format|type|value|input|request"
+    r"|query|syntax|json|token|credential|signature|scope|header"
+)
+# As `PHRASES`, as a whole text: "Locked" or "Gone" may be how something stands.
+_BARE = (
+    r"bad request|unauthori[sz]ed|forbidden|method not allowed|not acceptable|not implemented"
+    r"|request time-?out|gateway time-?out|unprocessable (?:entity|content)|payload too large"
+    r"|too many requests|internal server error|bad gateway|service unavailable|not permitted"
+    r"|not supported|not allowed|access denied|permission denied"
+)
 _WHO = r"(?:the |a )?(?:user|human|operator|person|reviewer|approver|administrator|admin)"
 _WHAT = r"(?:tool |function )?(?:call|use|execution|action|operation|request|command|tool)"
 
@@ -204,8 +218,9 @@ TELLS: tuple[Tell, ...] = (
             rf"(?:(?:{_OF} ){{0,2}}(?:error|failure)|fatal|failed|panic)\b"
             r"(?: ?\([^()\n]{0,80}\)| ?\[[^\[\]\n]{0,80}\]| code \d{1,5}| \d{3})?"
             r" ?(?::|-{1,2} |\u2013|\u2014)"
-            r"(?!\s{0,5}(?:\d{1,6}\s{0,5}(?:$|[,;|])|(?:none|null|no(?: errors?)?)[.]?\s{0,5}$))"
-            r"|(?:error|failed|failure)[.!]?\s*$"
+            r"(?!\s{0,5}(?:(?![45]\d\d\s{0,5}$)\d{1,6}\s{0,5}(?:$|[,;|])"
+            r"|(?:none|null|no(?: errors?)?)[.]?\s{0,5}$))"
+            rf"|(?:{_OF} ){{0,2}}(?:error|failure|exception)[.!]?\s*$|failed[.!]?\s*$"
         ),
     ),
     Tell(
@@ -248,6 +263,9 @@ TELLS: tuple[Tell, ...] = (
             r"(?: call| execution)? (?:has )?(?:failed|errored|crashed|timed out|was aborted)\b"
             r"|invalid (?:argument|parameter|input|request|value|arguments|parameters|json)\b"
             r"|missing (?:required )?(?:argument|parameter|field|arguments|parameters)\b"
+            rf"|(?:{_WRONG}) (?:\w{{1,20}} ){{0,2}}(?:{_PART})s?\b"
+            r"|(?:oops|uh-oh)\b|something went wrong\b|an? (?:[\w-]{1,20} ){0,2}(?:problem|issue)"
+            r" (?:has )?occurred\b"
             r"|\d{1,4} validation errors? for \w"
             r"|(?:unknown|no such|unsupported) (?:tool|function|command|method)\b"
             r"|no (?:tool|function|command|method) (?:is )?(?:named|called|with)\b"
@@ -266,6 +284,7 @@ TELLS: tuple[Tell, ...] = (
             r"|(?:40[0-689]|41[035]|42[2-59]|429|50[0-47]|529)(?::| -) [a-z]"
             r"|(?:client|server) error '?[45]\d\d\b"
             r"|request failed with status code [45]\d\d\b"
+            rf"|(?:{_BARE})[.!]?\s*$"
         ),
     ),
     Tell(

@@ -138,7 +138,7 @@ class Runner:
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
         telling = self._telling(turn_id)
-        redactor = self._secrets.of(session, turn_id)
+        redactor = self._secrets.of(session, turn_id, _secrets(target))
         log = TurnLog(self._store, 0, 0, head, telling, redactor=redactor)
         runtime, said = self._store.runtime, NIL
         if budget is not None:
@@ -156,7 +156,6 @@ class Runner:
     def _name_of(self, target: Target) -> str:
         name = import_name(target)
         self._met[name] = target
-        self._secrets.name(_secrets(target))
         return name
 
     def _find(self, turn_id: str, name: str) -> Target:
@@ -165,9 +164,7 @@ class Runner:
         Raises:
             TargetError: There is no such thing.
         """
-        found = self._given.get(name) or self._met.get(name) or imported(turn_id, name)
-        self._secrets.name(_secrets(found))
-        return found
+        return self._given.get(name) or self._met.get(name) or imported(turn_id, name)
 
     def _make(  # noqa: PLR0913, PLR0917  what a run is made of
         self,
@@ -410,7 +407,9 @@ class Runner:
                 return self._outcome(turn_id, memo)
             target = self._find(turn_id, started.target)
             redactor = self._secrets.of(started.session, turn_id)
-            check_known(turn_id, self._store.frames(turn_id) or (), redactor)
+            # What earlier turns of the session were told was sent as it stands.
+            apart = memo.context.hidden if memo.context is not None else ()
+            check_known(turn_id, self._store.frames(turn_id) or (), redactor, apart)
             claimed = await self._store.claim(turn_id, self._clock.wall_s())
             match claimed:
                 case Claimed():
@@ -427,7 +426,7 @@ class Runner:
                     pass  # it ended just now: look again
 
     def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> _Live:
-        redactor = self._secrets.of(_session_of(claimed.frames), turn_id)
+        redactor = self._secrets.of(_session_of(claimed.frames), turn_id, _secrets(target))
         memo = recall(decode_frames(redactor.restore(claimed.frames)))
         started = memo.started
         if started is None:

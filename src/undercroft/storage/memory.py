@@ -56,6 +56,8 @@ class MemoryJournal:
     # Turns that were taken from a process which had fallen silent.
     lost: dict[int, set[int]] = field(default_factory=dict)
     copy_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    # Of redaction.
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     shared: Shared = field(default_factory=Shared)
 
     def put(self, num: int, head: TurnHead, frames: Iterable[bytes]) -> None:
@@ -174,6 +176,10 @@ class MemoryStore:
     def backlog_bytes(self) -> int:
         """Size of what is queued and not yet committed."""
         return self._size_bytes
+
+    def key(self) -> bytes:
+        """Return the key under which secrets of this journal are hashed."""
+        return self.journal.key
 
     async def open(self) -> None:
         """Register as a runtime."""

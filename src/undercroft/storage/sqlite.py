@@ -30,6 +30,7 @@ from undercroft.storage import alive
 from undercroft.storage.batch import Batch, Intent, Outcome, begin_row
 from undercroft.storage.bodies import Packer
 from undercroft.storage.circuits import read_last
+from undercroft.storage.keyfile import key_of
 from undercroft.storage.leases import WITHDRAWN, lapsed
 from undercroft.storage.read import SqliteReader
 from undercroft.storage.register import register
@@ -91,8 +92,7 @@ class SqliteStore:
         if not 0 < lease_s < float("inf"):
             raise SettingError("lease_s", lease_s, "above 0, and finite")
         self._sync, self._wal_limit_bytes, self._lease_s = sync, wal_limit_bytes, lease_s
-        self._runtime = 0
-        self._turns = 0
+        self._runtime = self._turns = 0
         self._batch, self._packer = Batch(), Packer()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -105,8 +105,7 @@ class SqliteStore:
         # and how often one was taken from this process.
         self._mine: dict[int, int] = {}
         self._lost = 0
-        self._position = 0
-        self._amended = 0
+        self._position = self._amended = 0
         self._copy_id = ""
         self._beating: asyncio.TimerHandle | None = None
         self._connection: sqlite3.Connection
@@ -138,6 +137,10 @@ class SqliteStore:
     def backlog_bytes(self) -> int:
         """Size of what is queued and not yet committed."""
         return self._batch.size_bytes
+
+    def key(self) -> bytes:
+        """Return the key under which secrets of this journal are hashed."""
+        return key_of(self.path)
 
     # ------------------------------------------------------------------ opening and closing
 

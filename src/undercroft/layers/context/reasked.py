@@ -51,6 +51,8 @@ _FORGETS = re.compile(
     r"\b(?:request|question|task|problem|issue|what you|what it was|what i|asked|wanted|need)"
     r"|\bwhat (?:was|were) (?:your|the) (?:request|question|task|problem|issue)\b"
     r"|\bwhat (?:was it|is it) (?:that )?you (?:wanted|asked|needed)"
+    r"|\bwhat (?:did|had) you (?:want|need|ask)(?:ed)?(?: (?:me to do|help with|for|from me))?"
+    r"(?: again)?\W{0,3}(?=\Z|\n| [A-Z])"
     r"|\b(?:no longer have|forgot|forgotten|lost) (?:your|the|what) [^.?!]{0,60}",
     re.IGNORECASE,
 )

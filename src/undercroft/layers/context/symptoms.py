@@ -150,6 +150,12 @@ _PROVIDER = re.compile(
     r"|\A[^.?!]{0,80}\d{4}[^.?!]{0,80}\.?\Z",
     re.IGNORECASE,
 )
+_BARE_ERROR_CHARS, _LEAD_CHARS = 120, 30
+# Somebody says so of something, and it is no error by itself.
+_SPEAKS = re.compile(
+    r"\b(?:i|we|he|she|you|your|if|when|because|so|please|was|were|will|would|can|could)\b|\?",
+    re.IGNORECASE,
+)
 _CUT = re.compile(
     r"(?:\[|<|\(|\.\.\.|…|\*\*|--)\W{0,6}(?:the )?"
     r"(?:(?:output|result|content|response|text|file|rest|data|tool output)\W{1,3})?"
@@ -191,6 +197,7 @@ _PASSES = re.compile(
     re.IGNORECASE,
 )
 _DATA_CHARS_MIN = 24
+_BARE_CHARS = 40
 # Whoever runs something again wants it to happen again.
 _RUNS = re.compile(r"run|exec|code|shell|bash|python|command|script|test|build", re.IGNORECASE)
 _RECEIPT = re.compile(
@@ -267,7 +274,7 @@ def _read_again(calls: Sequence[CaseCall], marks: Sequence[int]) -> Iterator[Sym
     last: dict[str, tuple[CaseCall, int]] = {}
     told: set[str] = set()
     changes = 0
-    for call in calls:
+    for place, call in enumerate(calls):
         quiet = call.access in {Access.READ, Access.NEITHER} and call.status is CallStatus.OK
         looks = call.access is Access.READ or _is_data(call)
         before = changes
@@ -283,10 +290,12 @@ def _read_again(calls: Sequence[CaseCall], marks: Sequence[int]) -> Iterator[Sym
             continue
         if bisect_right(marks, call.step) > bisect_right(marks, first.step):
             continue
-        later = first.turn != call.turn
+        stutters = _is_bare(call) and calls[place - 1] is first
+        later = first.turn != call.turn or stutters
         if not later and key in told:
             continue
-        told.add(key)
+        if not later:
+            told.add(key)
         words = f"{call.name}({_given(call)[:100]}) again → {(call.result or '')[:80]}"
         yield Symptom(
             rule=READ_AGAIN.name,
@@ -304,6 +313,15 @@ def _is_data(call: CaseCall) -> bool:
     if _RUNS.search(call.name[:80]):
         return False
     return _RECEIPT.search(text[:_END_CHARS]) is None and any(c.isdigit() for c in text)
+
+
+def _is_bare(call: CaseCall) -> bool:
+    """Say whether a read returned one short word: an id, a number.
+
+    Whoever asks for it twice in one go has it before its eyes; it left no window.
+    """
+    text = (call.result or "").strip()
+    return len(text) <= _BARE_CHARS and text[:1] not in {"{", "["} and not re.search(r"\s", text)
 
 
 def _is_same(first: CaseCall, call: CaseCall) -> bool:
@@ -368,8 +386,7 @@ def _full(case: Case) -> Iterator[Symptom]:
     said = [text for text in case.texts if text.role in {"assistant", "other"}]
     errors += [(t.step, t.text) for t in said if _SPOKEN_ERROR.match(t.text[:_END_CHARS])]
     # A provider's error that stands where the answer should.
-    last = said[-1].text if said else ""
-    if said and len(last) <= _SPOKEN_CHARS_MAX and _PROVIDER.search(last):
+    if said and _is_error(said[-1].text):
         errors.append((said[-1].step, said[-1].text))
     if case.error:
         errors.append((max(0, case.steps - 1), case.error))
@@ -378,6 +395,14 @@ def _full(case: Case) -> Iterator[Symptom]:
         if _OVERFLOW.search(head) and not _RATE.search(head):
             yield Symptom(rule=FULL.name, steps=(step,), evidence=quoted(error))
             return
+
+
+def _is_error(text: str) -> bool:
+    """Say whether a last message is a provider's error: by how it is put, or nothing else."""
+    if len(text) <= _SPOKEN_CHARS_MAX and _PROVIDER.search(text):
+        return True
+    found = _OVERFLOW.search(text) if len(text) <= _BARE_ERROR_CHARS else None
+    return found is not None and found.start() <= _LEAD_CHARS and not _SPEAKS.search(text)
 
 
 # ---------------------------------------------------------------------- what was cut off

@@ -9,7 +9,8 @@ from undercroft.layers.observability.redaction import Redactor
 
 _MEND = (
     "Give what it was to the process that resumes it: rt.resume(turn_id, secrets=[…]) or "
-    "uc.Runtime(…, redaction=uc.Redaction(values=[…])); or begin a new turn."
+    "uc.Runtime(…, redaction=uc.Redaction(values=[…])), with the journal's -key file beside it; "
+    "or begin a new turn."
 )
 
 

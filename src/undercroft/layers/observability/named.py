@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -37,6 +38,12 @@ _AS_SENTENCE = re.compile(
     + rb"|(?P<value>[^\s\"'<>,;&}{)\]]{4,500}))",
     re.DOTALL,
 )
+# A list or an object of JSON, up to its end.
+_AS_WHOLE = re.compile(rb"[\"']\s{0,3}:\s{0,3}[\[{]")
+_BRACKETS = re.compile(rb"\"(?:[^\"\\]|\\.){0,4000}\"|[\[\]{}]", re.DOTALL)
+_WHOLE_BYTES_MAX = 20_000
+# What may stand after a name that a value follows.
+_FOLLOWS = frozenset([b'"', b"'", b"\\", b":", b"=", b">", b" ", b"\t", b"\n"])
 _AS_MARKUP = re.compile(rb">(?P<value>[^<]{1,500})</")
 _SPELLINGS = ("double", "single", "bare", "value")
 _AS_HEADER = re.compile(rb"\s{0,3}:\s{0,3}([^\r\n\"'{}\[\]]{4,4000})")
@@ -126,10 +133,12 @@ class Names:
                 at = low.find(stem, end)
 
     def _at(self, text: bytes, at: int, end: int) -> tuple[int, int, bool, bool] | None:
-        before = _BEFORE.search(text, max(0, at - 60), at)
         after = _AFTER.match(text, end)
-        begin = before.start() if before is not None else at
         last = after.end() if after is not None else end
+        if text[last : last + 1] not in _FOLLOWS:
+            return None
+        before = _BEFORE.search(text, max(0, at - 60), at)
+        begin = before.start() if before is not None else at
         name = text[begin:last].strip(b".-").decode("ascii", "replace")
         if not self.are_secret(name):
             return None
@@ -142,6 +151,11 @@ class Names:
             found = shape.match(text, last)
             if found is not None:
                 return self._value(found, shape, sure=sure)
+        whole = _AS_WHOLE.match(text, last)
+        if whole is not None:
+            until = _closed(text, whole.end() - 1)
+            if until:
+                return whole.end() - 1, until, True, sure
         return None
 
     @staticmethod
@@ -154,6 +168,20 @@ class Names:
         if value.lower() in _WORDLESS or value.startswith(b"[redacted:"):
             return None
         return (*found.span(group), group == "bare" and shape is _AS_DATA, sure)
+
+
+def _closed(text: bytes, begin: int) -> int:
+    """Return where a list or object of JSON ends that begins there; 0 where it is none to hide."""
+    depth = 0
+    for found in _BRACKETS.finditer(text, begin, begin + _WHOLE_BYTES_MAX):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)
+        if not depth:
+            try:
+                part = json.loads(text[begin : found.end()])
+            except ValueError:
+                return 0
+            return found.end() if is_value(part) else 0
+    return 0
 
 
 def is_value(part: Any) -> bool:

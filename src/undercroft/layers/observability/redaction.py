@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, get_args
 
@@ -122,30 +122,25 @@ class Secrets:
     """
 
     def __init__(self, policy: Redaction, key: Callable[[], bytes]) -> None:
-        self.names = Names()
-        self.names.add((*(FIELDS if policy.defaults else ()), *policy.fields))
+        self._fields = (*(FIELDS if policy.defaults else ()), *policy.fields)
         known = PATTERNS if policy.defaults else ()
         self.finders = [_Finder(needles, re.compile(pattern)) for needles, pattern in known]
         self.patterns = [re.compile(pattern.encode()) for pattern in policy.patterns]
         self._make_key, self._key = key, b""
-        self._sessions: dict[str, Redactor] = {}
+        self._sessions: dict[str, _Memory] = {}
+        self._lenses: dict[frozenset[str], _Lens] = {}
         self._given = policy.values
-        self.common: Redactor
-        self._look()
+        self._shared: Redactor | None = None
 
-    def _look(self) -> None:
-        """Work out what is looked for in a frame, before it is looked into."""
-        parts = {needle for finder in self.finders for needle in finder.needles}
-        wanted = {_BEGIN, *parts, *self.names.stems}
-        # What holds another one is found with it.
-        least = [one for one in wanted if not any(o in one for o in wanted if o != one)]
-        self.needles = tuple(sorted(least))
-        self.hint = re.compile(b"|".join(map(re.escape, self.needles)))
-
-    def name(self, names: Iterable[str]) -> None:
-        """Take fields of these names for secret from now on, and their values wherever they are."""
-        if self.names.add(names, sure=True):
-            self._look()
+    def _lens(self, named: frozenset[str]) -> _Lens:
+        """Return what is looked for where these names are annotated, too."""
+        found = self._lenses.get(named)
+        if found is None:
+            names = Names()
+            names.add(self._fields)
+            names.add(sorted(named), sure=True)
+            found = self._lenses[named] = _Lens(names, self.finders)
+        return found
 
     def learn(self, values: Iterable[Any]) -> None:
         """Take values for secret, in all turns."""
@@ -155,22 +150,28 @@ class Secrets:
 
     def all(self) -> Redactor:
         """Return what is known of all turns."""
-        if not hasattr(self, "common"):
-            self.common = Redactor(self, None)
+        if self._shared is None:
+            self._shared = Redactor(self, _Memory(), None, self._lens(frozenset()))
             for value in self._given:
-                self.common.learn(value, least=1)
-        return self.common
+                self._shared.learn(value, least=1)
+        return self._shared
 
-    def of(self, session: str | None, turn_id: str) -> Redactor:
-        """Return the redactor of a session, or of a turn that belongs to none."""
+    def of(
+        self, session: str | None, turn_id: str, named: frozenset[str] = frozenset()
+    ) -> Redactor:
+        """Return what takes out the secrets of a session, or of a turn that belongs to none.
+
+        Args:
+            session: The session.
+            turn_id: The turn.
+            named: Fields that its code annotates: what stands under them is secret everywhere.
+        """
         name = f"turn {turn_id}" if session is None else f"session {session}"
-        found = self._sessions.pop(name, None)
-        if found is None:
-            found = Redactor(self, self.all())
-            while len(self._sessions) >= _SESSIONS_MAX:
-                del self._sessions[next(iter(self._sessions))]
-        self._sessions[name] = found
-        return found
+        memory = self._sessions.pop(name, None) or _Memory()
+        while len(self._sessions) >= _SESSIONS_MAX:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[name] = memory
+        return Redactor(self, memory, self.all(), self._lens(named))
 
     def mark_of(self, raw: bytes) -> str:
         """Return the hash of an encoded secret, in hex."""
@@ -179,21 +180,52 @@ class Secrets:
         return blake2b(raw, digest_size=_HASH_BYTES, key=self._key[:64]).hexdigest()
 
 
+class _Memory:
+    """What was met in one session.
+
+    Attributes:
+        values: By the hash of a secret, its value, encoded.
+        texts: Secrets to be found in any text, longest first, with the hash of each.
+        whole: Encoded values that are secret as a whole.
+    """
+
+    __slots__ = ("texts", "values", "whole")
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.texts: dict[bytes, str] = {}
+        self.whole: dict[bytes, None] = {}
+
+
+class _Lens:
+    """What is looked for in a frame, before it is looked into."""
+
+    __slots__ = ("hint", "names", "needles")
+
+    def __init__(self, names: Names, finders: Iterable[_Finder]) -> None:
+        self.names = names
+        parts = {needle for finder in finders for needle in finder.needles}
+        wanted = {_BEGIN, *parts, *names.stems}
+        # What holds another one is found with it.
+        least = [one for one in wanted if not any(o in one for o in wanted if o != one)]
+        self.needles = tuple(sorted(least))
+        self.hint = re.compile(b"|".join(map(re.escape, self.needles)))
+
+
 class Redactor:
     """Takes the secrets of one session out of frames, and puts them back.
 
     Args:
         secrets: What is secret for all turns.
+        memory: What was met in the session.
         shared: What is known of all turns; None for that itself.
+        lens: What is looked for.
     """
 
-    def __init__(self, secrets: Secrets, shared: Redactor | None) -> None:
-        self._secrets, self._shared = secrets, shared
-        # By the hash of a secret, its value, encoded; secrets to be found in any text; and whole
-        # encoded values that are secret.
-        self._values: dict[str, bytes] = {}
-        self._texts: dict[bytes, str] = {}
-        self._whole: dict[bytes, None] = {}
+    def __init__(
+        self, secrets: Secrets, memory: _Memory, shared: Redactor | None, lens: _Lens
+    ) -> None:
+        self._secrets, self._memory, self._shared, self._lens = secrets, memory, shared, lens
         self._learning = True
 
     # ------------------------------------------------------------------ what is secret
@@ -207,15 +239,15 @@ class Redactor:
             for part in value:
                 self.learn(part, least=least)
         elif value is not None and not isinstance(value, bool):
-            self._marked(value, sure=True, least=least)
+            self._marked(value, sure=True, least=least, told=True)
             if isinstance(value, str):
                 escaped = json.dumps(value)[1:-1]
                 if escaped != value:
-                    self._marked(escaped, sure=True, least=least)  # as it stands in JSON
+                    self._marked(escaped, sure=True, least=least, told=True)  # as it stands in JSON
 
     def hide(self, raw: bytes) -> None:
         """Take an encoded value for secret as a whole."""
-        self._whole[raw] = None
+        self._memory.whole[raw] = None
         self.learn(_decode(raw))
 
     # ------------------------------------------------------------------ out
@@ -224,10 +256,10 @@ class Redactor:
         """Return a frame without secrets; the same one where it holds none."""
         if not self._suspicious(frame):
             return frame
-        known = len(self._texts)
+        known = len(self._memory.texts)
         written = self._redacted(frame)
         # What was met at its end may stand at its beginning, too.
-        return written if len(self._texts) == known else self._redacted(frame)
+        return written if len(self._memory.texts) == known else self._redacted(frame)
 
     def _redacted(self, frame: bytes) -> bytes:
         events, changed = _fields(frame), False
@@ -246,7 +278,7 @@ class Redactor:
         if not self._suspicious(raw):
             return raw
         value = _decode(raw)
-        if raw in self._whole:
+        if raw in self._memory.whole:
             return _encode(self._marked(value))
         cleaned = self._clean(value, 0)
         return raw if cleaned is value else _encode(cleaned)
@@ -275,8 +307,8 @@ class Redactor:
 
     def argument(self, name: str, value: Any) -> Any:
         """Return what may be written in the clear of an argument, as part of a key."""
-        if self._secrets.names.are_secret(name) and is_value(value):
-            return self._marked(value, sure=self._secrets.names.are_sure(name))
+        if self._lens.names.are_secret(name) and is_value(value):
+            return self._marked(value, sure=self._lens.names.are_sure(name))
         return self.text(value) if isinstance(value, str) else value
 
     def _hinted(self, low: bytes) -> bool:
@@ -284,19 +316,22 @@ class Redactor:
         if self._secrets.patterns:
             return True
         if len(low) <= _LONG_BYTES:
-            return self._secrets.hint.search(low) is not None
-        return any(needle in low for needle in self._secrets.needles)
+            return self._lens.hint.search(low) is not None
+        return any(needle in low for needle in self._lens.needles)
 
     def _suspicious(self, data: bytes) -> bool:
         """Whether it is worth looking into: most frames hold nothing like a secret."""
         if self._hinted(data.lower()):
             return True
-        for known in self._texts:
-            if known in data:
-                return True
-        if any(raw in data for raw in self._whole):
+        if any(raw in data for raw in self._memory.whole):
             return True
-        return self._shared is not None and any(known in data for known in self._shared._texts)  # noqa: SLF001  its own kind
+        return any(known in data for texts in self._all_texts() for known in texts)
+
+    def _all_texts(self) -> Iterator[Mapping[bytes, str]]:
+        """Yield what is looked for in every text: of the session, and of all turns."""
+        yield self._memory.texts
+        if self._shared is not None:
+            yield from self._shared._all_texts()  # noqa: SLF001  its own kind
 
     def _clean(self, value: Any, depth: int) -> Any:
         """Return `value` without secrets: itself where it has none."""
@@ -315,7 +350,7 @@ class Redactor:
         return self._clean_object(value, depth)
 
     def _clean_object(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
-        names = self._secrets.names
+        names = self._lens.names
         # As headers and settings are listed: a field says the name of the other one.
         said = next((value[k] for k in ("name", "key", "field") if k in value), None)
         changed = False
@@ -337,8 +372,8 @@ class Redactor:
         if self._learning:
             if _BEGIN in now:
                 now = _FOREIGN.sub(rb"[redacted:\1", now)
-            for known in (self, self._shared):
-                for secret, mark in known._texts.items() if known is not None else ():  # noqa: SLF001  its own kind
+            for texts in self._all_texts():
+                for secret, mark in texts.items():
                     if secret in now:
                         now = now.replace(secret, f"[redacted:{mark}]".encode())
         now = self._clean_known(now)
@@ -351,7 +386,7 @@ class Redactor:
         low = now.lower()
         if not self._hinted(low):
             return now
-        cleaned = self._replaced(now, sorted(self._secrets.names.in_text(now, low)))
+        cleaned = self._replaced(now, sorted(self._lens.names.in_text(now, low)))
         if cleaned is not now:
             now, low = cleaned, cleaned.lower()
         for finder in self._secrets.finders:
@@ -392,38 +427,48 @@ class Redactor:
         except UnicodeDecodeError:
             return self._marked(secret, sure=sure)
 
-    def _marked(self, value: Any, *, sure: bool = False, least: int = LEARNT_CHARS_MIN) -> str:
+    def _marked(
+        self,
+        value: Any,
+        *,
+        sure: bool = False,
+        least: int = LEARNT_CHARS_MIN,
+        told: bool = False,
+    ) -> str:
         """Return the mark of a secret, and remember it.
 
         Args:
             value: The secret.
             sure: Whether it is one wherever else it stands.
             least: Characters that it must have for that.
+            told: Whether somebody said so, and it is never forgotten.
         """
         raw = _encode(value)
         name = self._secrets.mark_of(raw)
         if self._learning:
-            if name not in self._values:
-                if len(self._values) >= _KNOWN_MAX:
-                    del self._values[next(iter(self._values))]
-                self._values[name] = raw
+            values = self._memory.values
+            if name not in values:
+                if len(values) >= _KNOWN_MAX and not told:
+                    del values[next(iter(values))]
+                values[name] = raw
             if isinstance(value, str | bytes) and _stands_out(value, sure=sure, least=least):
-                self._look_for(value, name, least)
+                self._look_for(value, name, told=told or sure)
         return f"[redacted:{name}]"
 
-    def _look_for(self, value: str | bytes, name: str, least: int) -> None:
+    def _look_for(self, value: str | bytes, name: str, *, told: bool) -> None:
         text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        # What was given counts for good; of what was met, the first so many.
-        if text not in self._texts and (len(self._texts) < _TEXTS_MAX or least == 1):
-            self._texts[text] = name
+        texts = self._memory.texts
+        # What was told counts for good; of what was met, the first so many.
+        if text not in texts and (told or len(texts) < _TEXTS_MAX):
+            texts[text] = name
             # Longest first: one may be part of another.
-            self._texts = dict(sorted(self._texts.items(), key=lambda one: -len(one[0])))
+            self._memory.texts = dict(sorted(texts.items(), key=lambda one: -len(one[0])))
 
     # ------------------------------------------------------------------ back in
 
     def known(self, name: str) -> bytes | None:
         """Return the encoded value of a mark's hash, if it is known here."""
-        found = self._values.get(name)
+        found = self._memory.values.get(name)
         if found is None and self._shared is not None:
             return self._shared.known(name)
         return found

@@ -43,6 +43,7 @@ _EXPLAIN_KEYS = (
 )
 _WHY_KEYS = ("message", "errormessage", "msg", "detail", "details", "reason", "error", "errors")
 _NO_ERROR = frozenset(("", "none", "null", "false", "no", "0", "no error", "ok", "n/a", "success"))
+_STATUSES = ("status", "state", "outcome", "result")
 _EXITS = ("exitcode", "returncode", "exitstatus")
 _HTTPS = ("status", "statuscode", "httpstatus", "httpstatuscode", "httpcode")
 
@@ -122,25 +123,25 @@ def says_is_error(spelled: Mapping[str, Any]) -> str | None:
 
 
 def says_status(
-    words: str, keys: frozenset[str], *, explained: str = ""
+    words: str, keys: frozenset[str] | None, *, explained: str = ""
 ) -> Callable[[Mapping[str, Any]], str | None]:
     """Return what recognises an object whose status is one of `words`.
 
     Args:
         words: Statuses that count where an object has no other keys than `keys`.
-        keys: Spelled as `folded` spells them.
+        keys: Spelled as `folded` spells them; None where any will do.
         explained: Statuses that count with any keys, as long as one of them explains why.
     """
     wanted, alone = frozenset(words.split()), frozenset(explained.split())
 
     def says(spelled: Mapping[str, Any]) -> str | None:
-        said = spelled.get("status", spelled.get("state", spelled.get("outcome")))
-        if not isinstance(said, str):
+        said = next((spelled[key] for key in _STATUSES if key in spelled), None)
+        if not isinstance(said, str) or len(said) > _KEY_CHARS:
             return None
         word = re.sub(r"[^a-z]", "", said[:80].casefold())
         if word in alone and any(spelled.get(key) for key in _WHY_KEYS):
             return _explained(spelled, said.strip())
-        if word not in wanted or not keys.issuperset(spelled):
+        if word not in wanted or (keys is not None and not keys.issuperset(spelled)):
             return None
         return _explained(spelled, said.strip())
 

@@ -43,6 +43,8 @@ class Tell:
         object: Returns what an object says went wrong (or how far it is); None where the row
             does not fit it.
         error_class: Where the row itself says it; else the words of the error do.
+        of: Of which tools the row is: `writes` where it is only of those whose name says that
+            they change something, `no_checks` where it is not of those that tell how something is.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Tell:
     chars_max: int = 0
     object: Callable[[Mapping[str, Any]], str | None] | None = None
     error_class: str = ""
+    of: str = ""
 
 
 def _p(pattern: str) -> re.Pattern[str]:
@@ -82,11 +85,23 @@ _CODES = (
     r"|permission_denied|unauthenticated|rate_limited|rate_limit_exceeded|service_unavailable"
     r"|internal_error|invalid_token|invalid_api_key|insufficient_quota)"
 )
+_SERVICES = (
+    r"service|server|backend|upstream|host|database|db|api|gateway|system|endpoint|provider"
+    r"|network|cluster|site"
+)
+# Status codes of gRPC; those of one word may as well be how something stands.
+_GRPC = (
+    r"INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED"
+    r"|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|OUT_OF_RANGE|UNIMPLEMENTED|DATA_LOSS|UNAUTHENTICATED"
+    r"|UNAUTHORIZED|FORBIDDEN|BAD_REQUEST|INTERNAL_ERROR|INTERNAL_SERVER_ERROR|SERVICE_UNAVAILABLE"
+    r"|RATE_LIMITED|VALIDATION_ERROR|TIMED_OUT"
+)
+_GRPC_STATES = r"CANCELLED|ABORTED|UNKNOWN|INTERNAL|UNAVAILABLE"
 # What a call is made of, and what may be wrong with that.
 _WRONG = r"unknown|unrecogni[sz]ed|unexpected|unsupported|invalid|illegal|malformed|missing|bad"
 _PART = (
     r"argument|parameter|param|field|property|option|flag|keyword|attribute|column|table|key"
-    r"|tool|function|command|method|endpoint|operation|action|format|type|value|input|request"
+    r"|tool|function|command|method|endpoint|operation|action|format|input|request"
     r"|query|syntax|json|token|credential|signature|scope|header"
 )
 # As `PHRASES`, as a whole text: "Locked" or "Gone" may be how something stands.
@@ -165,6 +180,15 @@ TELLS: tuple[Tell, ...] = (
             ENVELOPE,
             explained="error exception",
         ),
+    ),
+    Tell(
+        name="status_not_done",
+        says="an object with whatever keys, of a tool that changes something, whose status says "
+        "that it did not",
+        status=_FAILED,
+        example='{"order_id": "#A1001", "status": "failed"}',
+        object=says_status("error failed failure fail rejected declined denied refused", None),
+        of="writes",
     ),
     Tell(
         name="exit_key",
@@ -284,6 +308,9 @@ TELLS: tuple[Tell, ...] = (
             r"|(?:40[0-689]|41[035]|42[2-59]|429|50[0-47]|529)(?::| -) [a-z]"
             r"|(?:client|server) error '?[45]\d\d\b"
             r"|request failed with status code [45]\d\d\b"
+            r"|[^\n]{0,40}\b(?:returned|responded with|replied with|got|received)(?: an?)?(?: http)?"
+            r"(?: status| error)?(?: code)? [45]\d\d\b"
+            r"|(?:code|status|http|error)[ =:]{1,2}[45]\d\d\W*$"
             rf"|(?:{_BARE})[.!]?\s*$"
         ),
     ),
@@ -317,6 +344,55 @@ TELLS: tuple[Tell, ...] = (
         chars_max=TERSE_CHARS,
     ),
     Tell(
+        name="away",
+        says="a short text that says that a service is away, or to try again later",
+        status=_FAILED,
+        example="The inventory service is down.",
+        pattern=_p(
+            rf"[^\n]{{0,60}}\b(?:{_SERVICES}) (?:is |was |seems to be )?(?:currently |temporarily )?"
+            r"(?:down|offline|unreachable|unavailable|not (?:responding|reachable|available)"
+            r"|out of service|under maintenance|busy|overloaded)\b"
+            r"|[^\n]{0,100}\b(?:(?:please )?(?:try|retry)(?: it| again| this)? (?:again )?"
+            r"(?:later|shortly|in a (?:few|moment|minute|while))|please (?:try again|retry)"
+            r"|temporarily (?:out of service|disabled|offline|down|not available))\b"
+        ),
+        chars_max=TERSE_CHARS,
+        error_class="transient",
+        of="no_checks",
+    ),
+    Tell(
+        name="crashed",
+        says="a short text in the words of a program, a database or a remote call that failed",
+        status=_FAILED,
+        example="duplicate key value violates unique constraint",
+        pattern=re.compile(
+            rf"(?:{_GRPC})(?:\s*$|\s?[:\u2013-])|(?:{_GRPC_STATES})\s?:\s"
+            r"|(?i:[^\n]{0,60}\b(?:segmentation fault|core dumped|out of memory|stack overflow"
+            r"|no space left on device|division by zero|deadlock (?:detected|found)"
+            r"|(?:database|table) is locked|violates [\w\" ]{0,40}constraint|duplicate key"
+            r"|no such host|(?:host|network) (?:is )?unreachable|is not defined|syntax error"
+            r"|version (?:mismatch|conflict)|stale (?:version|object|etag)|precondition failed)\b"
+            r"|(?:killed|aborted|(?:request|operation|transaction|job) (?:was )?aborted)\W{0,3}$"
+            r"|(?:conflict|fault|err|exception)\s?:\s)"
+        ),
+        chars_max=TERSE_CHARS,
+    ),
+    Tell(
+        name="not_valid",
+        says="a short text that says of a parameter what it must be",
+        status=_FAILED,
+        example="'amount' must be positive",
+        pattern=_p(
+            r"(?:(?:the )?(?:parameter|argument|field|property|value(?: of| for)?) )?"
+            r"['\"`]?[a-z][\w.]{0,40}['\"`]? "
+            r"(?:is (?:a )?(?:required|not (?:a )?(?:valid|allowed|supported|recogni[sz]ed)|invalid"
+            r"|missing)|must (?:be|not|match|have|contain)|(?:can(?:not|'t)|may not) be)\b"
+        ),
+        chars_max=TERSE_CHARS,
+        error_class="permanent",
+        of="no_documents",
+    ),
+    Tell(
         name="not_found",
         says='a short text that says that it is not there: "user not found"',
         status=_FAILED,
@@ -339,10 +415,30 @@ TELLS: tuple[Tell, ...] = (
             r"|forbidden|not authori[sz]ed|authentication (?:failed|required)"
             r"|invalid (?:api key|credentials|token)|insufficient permissions?"
             r"|(?:do not|don't|does not|doesn't) have (?:access|permission)|no permission"
-            r"|method not allowed|token (?:has )?expired)\b"
+            r"|method not allowed|(?:token|session|api key|login) (?:has |is )?expired"
+            r"|not (?:authenticated|logged in|signed in)|(?:log ?in|sign ?in) (?:is )?required"
+            r"|please (?:log|sign) in|you (?:must|need to) (?:be )?(?:log(?:ged)? in|sign(?:ed)? in"
+            r"|authenticated?|authori[sz]ed|an? \w{1,20}))\b"
         ),
         chars_max=TERSE_CHARS,
         error_class="permanent",
+    ),
+    Tell(
+        name="not_done",
+        says="a short text, of a tool that changes something, that says why it did not",
+        status=_FAILED,
+        example="Orders that were shipped cannot be cancelled.",
+        pattern=_p(
+            r"(?![^\n]{0,120}\b(?:success\w{0,5}|ok|done|has been|have been"
+            r"|(?:was|were|is now) (?!declined|rejected|refused|denied)\w{2,20}ed)\b)"
+            r"[^\n]{0,120}\b(?:(?:could|can|may|does|do|did|is|are|was|were) ?not\b"
+            r"|(?:could|can|does|do|did|is|are|was|were)n't\b|unable to|not (?:allowed|permitted"
+            r"|possible|eligible|supported|enough|valid)|no longer (?:possible|available|valid)"
+            r"|declined|rejected|denied|refused|insufficient|failed|invalid|exceed(?:s|ed)"
+            r"|(?:limit|quota) reached|too (?:many|large|late|long|high|low|old)|must be)\b"
+        ),
+        chars_max=TERSE_CHARS,
+        of="writes",
     ),
 )
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from undercroft.doctor.arguments import as_text, bounded, read_value
 from undercroft.doctor.status_objects import folded, said_words
 from undercroft.doctor.status_table import CLASSES, PHRASES, TELLS, TERSE_CHARS, Tell
+from undercroft.doctor.verbs import read_name
 from undercroft.layers.breakers.known import WORDS, of_status
-from undercroft.model.case import CallStatus
+from undercroft.model.case import Access, CallStatus
 
 ERROR_CHARS_MAX = 500
 _HEAD_CHARS = 2_000
@@ -28,7 +30,8 @@ _JSON_CHARS_MAX = 200_000
 _DEPTH_MAX = 4
 
 _HTTP = re.compile(
-    r"(?:\b(?:http(?:/\d(?:\.\d)?)?|(?:status|error)(?:[ _]code)?|code)[ :='\"]{0,3}"
+    r"(?:\b(?:http(?:/\d(?:\.\d)?)?|(?:status|error)(?:[ _]code)?|code|returned|with|got"
+    r"|received)[ :='\"]{0,3}"
     r"|^\W{0,3}(?:(?:client |server )?error:? ?'?)?)([45]\d\d)"
     rf"(?=$|[:'\",.)\]]| ?(?:-|client error|server error|for\b|{PHRASES}))",
     re.IGNORECASE,
@@ -58,6 +61,12 @@ _READS = re.compile(
     r"search|browse|fetch|read|\bcat\b|grep|open|view|visit|scrape|crawl|retriev|query|lookup",
     re.IGNORECASE,
 )
+
+# Tools that tell how something is, and those whose success is a refusal.
+_CHECKS = re.compile(
+    r"status|health|ping|check|monitor|state|probe|search|list|history|log", re.IGNORECASE
+)
+_NEGATES = re.compile(r"reject|declin|den[iy]|refus|fail|block|disabl|invalid|error", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,8 @@ def _of_text(result: str, name: str, depth: int) -> Inferred:
         most = min(tell.chars_max, few or tell.chars_max)
         if tell.pattern is None or (tell.chars_max and len(text) > most):
             continue
+        if tell.of and not _is_of(tell, name):
+            continue
         if tell.pattern.match(head):
             return _told(tell, _raised(text) or head)
     raised = _raised(text)
@@ -138,11 +149,22 @@ def _of_value(value: Any, name: str, depth: int) -> Inferred:
     spelled = folded(value)
     for tell in TELLS:
         said = tell.object(spelled) if tell.object is not None else None
-        if said is not None:
+        if said is not None and (not tell.of or _is_of(tell, name)):
             return _told(tell, said)
     spelled.pop("type", None)
     wrapped = len(spelled) == 1 and _WRAPS.issuperset(spelled)
     return _of_value(next(iter(spelled.values())), name, depth + 1) if wrapped else _OK
+
+
+@lru_cache(1 << 12)
+def _is_of(tell: Tell, name: str) -> bool:
+    """Whether a row of the table is of tools with this name."""
+    if tell.of == "no_documents":
+        return _READS.search(name[:_LINE_CHARS]) is None
+    if tell.of == "no_checks":
+        return _CHECKS.search(name[:_LINE_CHARS]) is None
+    # What rejects or marks as failed says that it has rejected.
+    return read_name(name).access is Access.WRITE and not _NEGATES.search(name[:_LINE_CHARS])
 
 
 def _told(tell: Tell, words: str) -> Inferred:

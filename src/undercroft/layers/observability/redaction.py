@@ -458,6 +458,8 @@ class Redactor:
     def _look_for(self, value: str | bytes, name: str, *, told: bool) -> None:
         text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         texts = self._memory.texts
+        if _BEGIN in text:
+            return  # it is spelled otherwise when it is written
         # What was told counts for good; of what was met, the first so many.
         if text not in texts and (told or len(texts) < _TEXTS_MAX):
             texts[text] = name

@@ -358,7 +358,7 @@ TELLS: tuple[Tell, ...] = (
         ),
         chars_max=TERSE_CHARS,
         error_class="transient",
-        of="no_checks",
+        of="no_documents",
     ),
     Tell(
         name="crashed",
@@ -376,14 +376,15 @@ TELLS: tuple[Tell, ...] = (
             r"|(?:conflict|fault|err|exception)\s?:\s)"
         ),
         chars_max=TERSE_CHARS,
+        of="no_documents",
     ),
     Tell(
         name="not_valid",
         says="a short text that says of a parameter what it must be",
         status=_FAILED,
         example="'amount' must be positive",
-        pattern=_p(
-            r"(?:(?:the )?(?:parameter|argument|field|property|value(?: of| for)?) )?"
+        pattern=re.compile(
+            r"(?:(?:[Tt]he )?(?i:parameter|argument|field|property|value(?: of| for)?) )?"
             r"['\"`]?[a-z][\w.]{0,40}['\"`]? "
             r"(?:is (?:a )?(?:required|not (?:a )?(?:valid|allowed|supported|recogni[sz]ed)|invalid"
             r"|missing)|must (?:be|not|match|have|contain)|(?:can(?:not|'t)|may not) be)\b"
@@ -429,13 +430,16 @@ TELLS: tuple[Tell, ...] = (
         status=_FAILED,
         example="Orders that were shipped cannot be cancelled.",
         pattern=_p(
-            r"(?![^\n]{0,120}\b(?:success\w{0,5}|ok|done|has been|have been"
-            r"|(?:was|were|is now) (?!declined|rejected|refused|denied)\w{2,20}ed)\b)"
-            r"[^\n]{0,120}\b(?:(?:could|can|may|does|do|did|is|are|was|were) ?not\b"
-            r"|(?:could|can|does|do|did|is|are|was|were)n't\b|unable to|not (?:allowed|permitted"
+            # What its first clause says is what became of the call.
+            r"(?![^\n.;]{0,120}\b(?:success\w{0,5}|ok|done|has been|have been"
+            r"|(?:was|is now|(?<!that )(?<!which )were) (?!declined|rejected|refused|denied)"
+            r"\w{2,20}ed)\b)"
+            r"[^\n.;]{0,120}\b(?:(?:could|can|may|does|do|did|is|are|was|were) ?not\b"
+            r"|(?:could|ca|does|do|did|is|are|was|were)n?'t\b|unable to|not (?:allowed|permitted"
             r"|possible|eligible|supported|enough|valid)|no longer (?:possible|available|valid)"
             r"|declined|rejected|denied|refused|insufficient|failed|invalid|exceed(?:s|ed)"
-            r"|(?:limit|quota) reached|too (?:many|large|late|long|high|low|old)|must be)\b"
+            r"|(?:limit|quota) reached|too (?:many|large|late|long|high|low|old)|must be"
+            r"|is required)\b"
         ),
         chars_max=TERSE_CHARS,
         of="writes",

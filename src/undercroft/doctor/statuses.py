@@ -62,9 +62,12 @@ _READS = re.compile(
     re.IGNORECASE,
 )
 
-# Tools that tell how something is, and those whose success is a refusal.
-_CHECKS = re.compile(
-    r"status|health|ping|check|monitor|state|probe|search|list|history|log", re.IGNORECASE
+# Tools that bring back what somebody wrote, or tell how something is; and those whose success is
+# a refusal.
+_TELLS_OF = re.compile(
+    r"status|health|ping|check|monitor|state|probe|search|history|log|file|page|doc|note|faq|polic"
+    r"|messag|mail|article|comment|text|url|web|browse|grep|\bcat\b|knowledge|review|transcript",
+    re.IGNORECASE,
 )
 _NEGATES = re.compile(r"reject|declin|den[iy]|refus|fail|block|disabl|invalid|error", re.IGNORECASE)
 
@@ -160,9 +163,7 @@ def _of_value(value: Any, name: str, depth: int) -> Inferred:
 def _is_of(tell: Tell, name: str) -> bool:
     """Whether a row of the table is of tools with this name."""
     if tell.of == "no_documents":
-        return _READS.search(name[:_LINE_CHARS]) is None
-    if tell.of == "no_checks":
-        return _CHECKS.search(name[:_LINE_CHARS]) is None
+        return _TELLS_OF.search(name[:_LINE_CHARS]) is None
     # What rejects or marks as failed says that it has rejected.
     return read_name(name).access is Access.WRITE and not _NEGATES.search(name[:_LINE_CHARS])
 

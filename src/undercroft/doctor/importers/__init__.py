@@ -1,9 +1,10 @@
 """Importers: one file a format, each only a translation to `model.case.Case`.
 
-Formats: `openai_chat`, `anthropic_chat` and `plain` over messages (`chat`, `transcripts`, `pending`,
-`exchanges`, `conversations`, `spoken`); `otlp` with its `otlp_…`, `langfuse`, `langsmith` and `agents`
-over spans (`spans`, `tree`, `talk`); `journal` with its `journal_…`, our own. What all share: `form`,
-what a format says of itself; `said`, messages of any provider; `times`; `facets`, what a run shows.
+Formats: `openai_chat`, `anthropic_chat` and `plain` over messages (`chat`, `transcripts`,
+`pending`, `exchanges`, `conversations`, `spoken`); `otlp` with its `otlp_…`, `langfuse`,
+`langsmith` and `agents` over spans (`spans`, `tree`, `talk`); `journal` with its `journal_…`, our
+own. What all share: `form`, what a format says of itself; `said`, messages of any provider;
+`times`; `facets`, what a run shows.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ CLASSES = {"transient", "overloaded", "permanent", "domain", "unknown"}
 @pytest.mark.parametrize("tell", TELLS, ids=lambda tell: tell.name)
 def test_each_row_fits_its_example(tell: Tell) -> None:
     """What the table shows as an example is read as the table says."""
-    assert infer_status(tell.example).status is tell.status
+    name = "cancel_order" if tell.of == "writes" else ""
+    assert infer_status(tell.example, name=name).status is tell.status
 
 
 @pytest.mark.parametrize(

@@ -349,12 +349,13 @@ TELLS: tuple[Tell, ...] = (
         status=_FAILED,
         example="The inventory service is down.",
         pattern=_p(
+            r"(?!(?:if|when|once|while|in case|should)\b)(?:"
             rf"[^\n]{{0,60}}\b(?:{_SERVICES}) (?:is |was |seems to be )?(?:currently |temporarily )?"
             r"(?:down|offline|unreachable|unavailable|not (?:responding|reachable|available)"
             r"|out of service|under maintenance|busy|overloaded)\b"
             r"|[^\n]{0,100}\b(?:(?:please )?(?:try|retry)(?: it| again| this)? (?:again )?"
             r"(?:later|shortly|in a (?:few|moment|minute|while))|please (?:try again|retry)"
-            r"|temporarily (?:out of service|disabled|offline|down|not available))\b"
+            r"|temporarily (?:out of service|disabled|offline|down|not available))\b)"
         ),
         chars_max=TERSE_CHARS,
         error_class="transient",
@@ -467,7 +468,7 @@ CLASSES: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|fetch failed|network failure|getaddrinfo|enotfound|epipe|eai_again"
             r"|e(?:host|net)unreach|not complete in time|did not respond|no response from"
             r"|is locked|deadlock|lost connection|connection (?:was |is )?lost|no healthy upstream"
-            r"|(?:status|code)[ :=]{1,3}unavailable"
+            r"|(?:status|code)[ :=]{1,3}unavailable|\A\W{0,3}unavailable\b|no such host"
         ),
     ),
     (

@@ -18,14 +18,25 @@ TEXT_CHARS_MAX = 50_000
 # So many texts before a write are looked at for a word on it.
 TEXTS_MAX = 200
 _SENTENCE = re.compile(r"[^.\n!?]{10,1000}")
+_THE_USER = (
+    r"(?:the |your |their |any |an? )?(?:users?|customers?|clients?|guests?|people|persons?|members?"
+    r"|students?|patients?|passengers?|callers?|requesters?|owners?|them|him|her)"
+)
 _AGREE = re.compile(
-    r"\b(?:confirm\w{0,8}|consent|approv\w{1,5}|permission|explicit(?:ly)? (?:yes|agree\w{0,5}|ok)|"
-    r"sign-?off|go-?ahead|authori[sz]ation|(?:explicit|clear|'s|their|a) \(?yes|"
-    r"agreement|agreed|agrees)\b",
+    r"\b(?:confirm\w{0,8}|consent\w{0,3}|approv\w{1,5}|permission|explicit(?:ly)? (?:yes|agree\w{0,5}"
+    r"|ok)|sign-?off|go-?ahead|authori[sz]ation|(?:explicit|clear|'s|their|a) \(?(?:yes|ok|okay)|"
+    rf"agreement|agreed|agrees|ask(?:ing|s|ed)? (?:{_THE_USER} )?(?:before|first)|"
+    rf"check(?:ing|s|ed)? with {_THE_USER}|{_THE_USER} (?:(?:has|have|had) )?(?:said|says|say) yes)\b",
     re.IGNORECASE,
 )
 _FIRST = re.compile(
-    r"\b(?:before|without|prior to|unless|until|to proceed|first|requires? that)\b", re.IGNORECASE
+    r"\b(?:before|without|prior to|unless|until|to proceed|first|requires? that"
+    r"|only (?:after|when|if|once|with|where)|ahead of|in advance|beforehand)\b"
+    # Whose word it takes must be said, else it may be a manager's.
+    rf"|\b(?:requires?|needs?|must have) (?:[\w-]{{1,20}} ){{0,2}}{_THE_USER}(?:'s?)? |"
+    rf"\bmust be (?:\w{{1,20}} )?(?:confirmed|approved|agreed|authori[sz]ed) (?:to )?(?:by|with) "
+    rf"{_THE_USER}\b",
+    re.IGNORECASE,
 )
 # What is confirmed there is who somebody is, or somebody else agrees.
 _ELSE = re.compile(
@@ -33,9 +44,17 @@ _ELSE = re.compile(
     r"admin\w{0,11}|don't need|do not need|no need|not required|not necessary|without asking)\b",
     re.IGNORECASE,
 )
+# Who is never to do it without asking has to ask.
+_NEVER = re.compile(
+    r"\b(?:never|not|n't|no)\b[^.]{0,200}\bwithout (?:first )?(?:asking|checking with)\b",
+    re.IGNORECASE,
+)
 _ANY_WRITE = re.compile(
     r"\b(?:updat\w{1,4}|writ(?:e|es|ing)|chang(?:e|es|ing)|consequential|database|destructive|"
     r"irreversible|modif\w{1,8}|any actions?|any tool|anything|side effects?|take an? actions?|"
+    r"alter(?:s|ed|ing|ations?)?|edit(?:s|ed|ing)?|adjust\w{0,5}|amend\w{0,5}|mutat\w{1,5}|"
+    r"(?:tak|mak|perform|execut|carry|submitt?)\w{0,4} (?:out )?(?:[\w-]{1,20} ){0,2}"
+    r"(?:actions?|transactions?|operations?|requests?|changes?)|any (?:transaction|operation)s?|"
     r"actions? (?:that|which)|act(?:ing)? on)\b",
     re.IGNORECASE,
 )
@@ -76,10 +95,27 @@ _YES = re.compile(
     r"complete|submit|continue|book|send))\b",
     re.IGNORECASE,
 )
+# What is said not to be so is no yes.
+_NOT = re.compile(
+    r"\b(?:do not|don'?t|does(?:n't| not)|not|never|can(?:not|'t)|won't|wouldn't|isn't|no longer)"
+    r"(?: [\w']{1,20}){0,3}|\b(?:of course|absolutely|definitely|certainly|sure(?:ly)?|okay|ok) not\b",
+    re.IGNORECASE,
+)
+# A yes that whoever then holds back has only said for "I see".
+_FAINT = re.compile(r"ok|okay|sure|yeah|yep|correct|perfect|absolutely|of course", re.IGNORECASE)
 # Anywhere in an answer that has no yes in it.
 _HOLDS = re.compile(
     r"\b(?:changed my mind|leave (?:it|that|everything|things)|hold off|forget (?:it|about)|"
-    r"i'?d rather|keep (?:it|everything|that)|not now|hold on|cancel that|never ?mind)\b",
+    r"i'?d rather|keep (?:it|everything|that)|not now|hold on|cancel that|never ?mind|"
+    r"i (?:need|have|want|would like|'d like|must|should|will|'ll) (?:to )?(?:\w{1,20} )?"
+    r"(?:ask|check|think|talk|speak|discuss|consult|consider|see|look|sleep|wait|decide|read|review)|"
+    r"let me (?:\w{1,20} )?(?:ask|check|think|talk|speak|discuss|see|look|sleep|read|review|get back)|"
+    r"give me (?:a|some|one|until) |another (?:time|day)|some other time|not (?:yet|ready|today)|"
+    r"(?:maybe|perhaps) (?:later|tomorrow|another|next)|i(?:'m| am) (?:unsure|undecided|not sure|"
+    r"having second thoughts)|i (?:do not|don't) (?:know|think so|agree|want|like)|"
+    r"second thoughts?|i (?:refuse|decline|object|disagree|prefer not)|(?:that|this)(?:'s| is) "
+    r"(?:wrong|incorrect|not (?:right|correct|what))|rather not|under no circumstances)\b|"
+    r"\b(?:please|actually|but|so|and)[, ]{1,3}(?:do not|don'?t)\b|\b(?:don'?t|do not)\W{0,3}\Z",
     re.IGNORECASE,
 )
 _NO = re.compile(
@@ -108,7 +144,8 @@ def _demands_of(text: str) -> tuple[str, ...]:
     found = []
     for match in _SENTENCE.finditer(text):
         sentence = match.group()
-        if _AGREE.search(sentence) and _FIRST.search(sentence) and not _ELSE.search(sentence):
+        agrees = _AGREE.search(sentence) and _FIRST.search(sentence) and not _ELSE.search(sentence)
+        if agrees or _NEVER.search(sentence):
             found.append(" ".join(sentence.split()))
     return tuple(found)
 
@@ -182,8 +219,10 @@ class Talk:
                 proposes = _PROPOSES.search(_FACTS.sub(" ", words)) is not None
                 self._heard[place] = proposes, False
             else:
-                holds = _NO.search(words) or _HOLDS.search(words)
-                self._heard[place] = bool(_YES.search(words)), bool(holds)
+                holds = bool(_NO.search(words) or _HOLDS.search(words))
+                yeses = _YES.findall(_NOT.sub(" ", words))
+                faint = holds and all(_FAINT.fullmatch(one) for one in yeses)
+                self._heard[place] = bool(yeses) and not faint, holds
         return self._heard[place]
 
 

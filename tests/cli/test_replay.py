@@ -126,7 +126,12 @@ def test_secrets_come_from_a_file_and_are_never_shown(ran: Face) -> None:
     assert "Zx7LmN2b" not in result.output
     given = '{"message": "the api_key is Zx7LmN2bTyR4"}'
     ran.use("run", "desk.py:assist", "--model", "desk.py:model", "--input", given)
-    assert ran.use("replay", "last").exit_code == 2
+    assert ran.use("replay", "last").exit_code == 0
+    (ran.folder / "undercroft.db-key").rename(ran.folder / "elsewhere")
+    lost = ran.use("replay", "last")
+    assert lost.exit_code == 2
+    assert "-key file" in " ".join(lost.stderr.split())
+    (ran.folder / "elsewhere").rename(ran.folder / "undercroft.db-key")
     (ran.folder / "known.json").write_text('["Zx7LmN2bTyR4"]')
     assert ran.use("replay", "last", "--secrets", "known.json").exit_code == 0
 

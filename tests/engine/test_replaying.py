@@ -288,7 +288,8 @@ async def test_a_redacted_turn_needs_its_secrets(tmp_path: Path) -> None:
 
         return login
 
-    async with uc.Runtime(path, model=ScriptedModel(["Welcome."])) as rt:
+    told = uc.Redaction(sealed=False)
+    async with uc.Runtime(path, model=ScriptedModel(["Welcome."]), redaction=told) as rt:
         outcome = await rt.run(made(), password="Zx7LmN2b")  # noqa: S106  a made one
     with pytest.raises(RedactedError):
         await again(path, outcome.turn_id, made())

@@ -103,6 +103,8 @@ async def assist(
 
 
 REDACTION = uc.Redaction(values=(PLANTED["given"],))
+# Nothing is kept of what was redacted: another process must be told.
+TOLD = uc.Redaction(values=(PLANTED["given"],), sealed=False)
 
 
 def inputs() -> dict[str, Any]:
@@ -188,12 +190,34 @@ async def test_no_planted_secret_is_in_any_file(tmp_path: Path, caplog: Any) -> 
     assert trace.input["phrase"] == by_name["log_in"].arguments["phrase"]
 
 
-async def test_another_process_needs_to_be_told(tmp_path: Path) -> None:
-    """A turn that goes on elsewhere says what it lacks, and goes on once it is given."""
+async def test_another_process_goes_on_with_the_key(tmp_path: Path) -> None:
+    """Whoever has the key of the journal takes a turn up as if nothing had been taken out."""
     path = tmp_path / "journal.db"
     async with uc.Runtime(path, model=scripted(), redaction=REDACTION) as rt:
         waiting = await rt.run(assist, session="s-1", **inputs())
-    async with uc.Runtime(path, model=scripted(), targets=[assist], redaction=REDACTION) as rt:
+    async with uc.Runtime(path, model=scripted(), targets=[assist]) as rt:
+        outcome = await rt.approve(waiting.turn_id, by="ada")
+        assert (outcome.status, outcome.value) == ("degraded", calls("")[-1])
+    assert not list(leaks(tmp_path))
+
+
+async def test_without_the_key_it_says_what_it_lacks(tmp_path: Path) -> None:
+    """A journal whose key was lost is told apart from one whose turns can go on."""
+    path = tmp_path / "journal.db"
+    async with uc.Runtime(path, model=scripted(), redaction=REDACTION) as rt:
+        waiting = await rt.run(assist, session="s-1", **inputs())
+    await asyncio.to_thread(Path(key_path(str(path))).unlink)
+    async with uc.Runtime(path, model=scripted(), targets=[assist]) as rt:
+        with pytest.raises(RedactedError, match=r"redacted, and is not known.*-key file"):
+            await rt.approve(waiting.turn_id, by="ada")
+
+
+async def test_another_process_needs_to_be_told(tmp_path: Path) -> None:
+    """A turn that goes on elsewhere says what it lacks, and goes on once it is given."""
+    path = tmp_path / "journal.db"
+    async with uc.Runtime(path, model=scripted(), redaction=TOLD) as rt:
+        waiting = await rt.run(assist, session="s-1", **inputs())
+    async with uc.Runtime(path, model=scripted(), targets=[assist], redaction=TOLD) as rt:
         with pytest.raises(RedactedError, match=r"redacted, and is not known.*secrets="):
             await rt.approve(waiting.turn_id, by="ada")
         # Nothing was lost by trying.

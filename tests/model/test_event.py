@@ -27,6 +27,7 @@ from undercroft.model.event import (
     HandedOver,
     PromptAssembled,
     ResourceOwned,
+    SecretsSealed,
     StepEnded,
     StepRetried,
     StepStarted,
@@ -182,6 +183,9 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     TurnParked: st.builds(TurnParked, st.sampled_from(TurnStatus), MANY, TIMES, TEXTS),
     TurnStopped: st.builds(TurnStopped, TEXT, TIMES),
     TurnDelivered: st.builds(TurnDelivered, TEXT, TIMES, TEXT),
+    SecretsSealed: st.builds(
+        SecretsSealed, st.lists(st.tuples(TEXT, BYTES, st.booleans()), max_size=2).map(tuple)
+    ),
     TurnEnded: st.builds(
         TurnEnded,
         st.sampled_from(TurnStatus),
@@ -309,6 +313,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     TurnParked: ("parked", "status", "steps", "at", "missing"),
     TurnStopped: ("stopped", "why", "at"),
     TurnDelivered: ("delivered", "status", "at", "detail"),
+    SecretsSealed: ("sealed", "values"),
     TurnEnded: ("ended", "status", "at", "value", "value_of", "error", "missing"),
 }
 

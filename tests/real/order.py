@@ -6,8 +6,8 @@ Leaves to others: kills, and what must be true of a turn besides (`trial`).
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from undercroft.model.trace import StepTrace, Trace
 
@@ -77,6 +77,16 @@ def calls_of(trace: Trace) -> list[StepTrace]:
     return [step for step in trace.steps if step.kind != "model"]
 
 
+def says(written: Any, call: Call) -> bool:
+    """Whether arguments as the journal has them, without their secrets, are those of `call`."""
+    if not isinstance(written, Mapping) or written.keys() != call.arguments.keys():
+        return False
+    return all(
+        value == call.arguments[name] or str(value).startswith("[redacted:")
+        for name, value in written.items()
+    )
+
+
 def by_place(trace: Trace, calls: Sequence[Call]) -> list[StepTrace | None]:
     """Return for each proposed call its step; None where the journal does not know of it yet.
 
@@ -87,7 +97,7 @@ def by_place(trace: Trace, calls: Sequence[Call]) -> list[StepTrace | None]:
     left = calls_of(trace)
     found: list[StepTrace | None] = []
     for call in calls:
-        alike = [step for step in left if (step.name, step.arguments) == call]
+        alike = [step for step in left if step.name == call.tool and says(step.arguments, call)]
         found.append(alike[0] if alike else None)
         if alike:
             left.remove(alike[0])

@@ -158,6 +158,17 @@ def rule_of(name: str) -> Rule:
     return Rule(name=name, says="A guard of the recorded system acted.", would="", lines="")
 
 
+def _in_a_loop(report: LayerReport, missing: Sequence[LayerReport]) -> bool:
+    """Whether all that a layer found is part of a cycle that another one tells of."""
+    rings = [
+        set(found.steps)
+        for one in missing
+        for found in one.findings
+        if one.layer == "breakers" and found.rule.name == "breakers.cycle"
+    ]
+    return all(any(found.steps[0] in ring for ring in rings) for found in report.findings)
+
+
 def root(layers: tuple[LayerReport, ...]) -> str | None:
     """Return the layer whose absence the other missing ones follow from.
 
@@ -175,6 +186,8 @@ def root(layers: tuple[LayerReport, ...]) -> str | None:
         missing,
         key=lambda one: (
             one.layer == "observability",
+            # What a loop did over and over would not have come to that had it been broken.
+            one.layer == "context" and _in_a_loop(one, missing),
             # A finding about the whole run, such as one without an end, names no step.
             min((found.steps[0] for found in one.findings if found.steps), default=1 << 62),
             LAYERS.index(one.layer),

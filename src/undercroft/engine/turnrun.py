@@ -563,11 +563,12 @@ class TurnRun(DoubtRun, ABC):
         quick.redact = self.log.redactor.text
         return quick.failed(error, changes=body.changes, wall_s=self.wall_s())
 
-    @staticmethod
-    def _failed_call(body: Body, error: BaseException, judged: Judged) -> Ended:
+    def _failed_call(self, body: Body, error: BaseException, judged: Judged) -> Ended:
         doubt = judged.error_class is ErrorClass.UNKNOWN and body.changes
         status = StepStatus.IN_DOUBT if doubt else StepStatus.FAILED
-        return Ended(status, error=failure(error, judged.error_class, body.name, judged.blame))
+        clean = self.log.redactor.text
+        lost = failure(error, judged.error_class, body.name, judged.blame, clean)
+        return Ended(status, error=lost)
 
 
 def _still_unsure(ended: Ended) -> Ended:

@@ -484,6 +484,16 @@ class TurnDelivered(Event, frozen=True, array_like=True, gc=False, tag="delivere
     detail: str = ""
 
 
+class SecretsSealed(Event, frozen=True, array_like=True, gc=False, tag="sealed"):
+    """What was redacted in this frame, under the key of the journal.
+
+    Attributes:
+        values: As (hash in the mark, sealed value, whether it is looked for in every text).
+    """
+
+    values: tuple[tuple[str, bytes, bool], ...]
+
+
 AnyEvent = (
     TurnStarted
     | TurnResumed
@@ -510,6 +520,7 @@ AnyEvent = (
     | TurnStopped
     | TurnEnded
     | TurnDelivered
+    | SecretsSealed
 )
 
 encode_frame = msgspec.msgpack.Encoder().encode

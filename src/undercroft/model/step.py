@@ -5,7 +5,7 @@ Keeps: a result says which of six things happened, in a field and never by an ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -146,24 +146,19 @@ def step_id(name: str, number: int) -> str:
 MESSAGE_CHARS_MAX = 2_000
 
 
-def _whole_words(text: str) -> str:
-    """Return a text that was cut off without its last word: half a secret is one still."""
-    place = max(text.rfind(" "), text.rfind("\n"))
-    return text[: max(place, 0)]
-
-
 def failure(
     error: BaseException,
     error_class: ErrorClass = ErrorClass.PERMANENT,
     step: str = "",
     blame: str = "",
+    clean: Callable[[str], str] = str,
 ) -> Failure:
-    """Return `error` as data, its text bounded."""
+    """Return `error` as data, its text bounded, after `clean` has taken out what is secret."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  a broken __str__ must not hide the error itself
         text = "(this error has no readable text)"
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = clean(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     if len(text) > MESSAGE_CHARS_MAX:
-        text = f"{_whole_words(text[:MESSAGE_CHARS_MAX])}… ({len(text):,} characters)"
+        text = f"{text[:MESSAGE_CHARS_MAX]}… ({len(text):,} characters)"
     return Failure(type(error).__name__, text, error_class, step, blame)

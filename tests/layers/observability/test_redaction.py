@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from undercroft.errors import SettingError
 from undercroft.layers.observability.policy import FIELDS, PATTERNS, Redaction
 from undercroft.layers.observability.redaction import Redactor, Secrets
+from undercroft.layers.observability.sealing import seal, unseal
 from undercroft.model.event import (
     NIL,
     AnyEvent,
@@ -48,7 +49,7 @@ def frame(value: Any) -> bytes:
 
 def value_of(data: bytes) -> Any:
     """Return the result that a frame holds."""
-    (event,) = decode_frames([data])
+    event, *_ = decode_frames([data])
     assert isinstance(event, StepEnded)
     return msgspec.msgpack.decode(event.value)
 
@@ -174,15 +175,43 @@ def test_arguments_that_a_model_wrote_as_json_keep_their_spelling(secret: str) -
 
 def test_who_does_not_know_a_secret_cannot_put_it_back() -> None:
     """Another process sees marks, says which it does not know, and learns values by being told."""
-    written = made().redact(frame({"password": "Zx7LmN2b", "note": "by sk-proj-Zk3vQ9x7LmN2bTyR4"}))
-    other = made()
+    written = made(sealed=False).redact(
+        frame({"password": "Zx7LmN2b", "note": "by sk-proj-Zk3vQ9x7LmN2bTyR4"})
+    )
+    other = made(sealed=False)
     assert other.restore([written]) == [written]
     assert len(other.unknown([written, written])) == 2
     other.learn(["Zx7LmN2b"])
     assert value_of(other.restore([written])[0])["password"] == "Zx7LmN2b"  # noqa: S105  a made one
     assert len(other.unknown([written])) == 1
-    given = made(values=("Zx7LmN2b", "sk-proj-Zk3vQ9x7LmN2bTyR4"))
+    given = made(sealed=False, values=("Zx7LmN2b", "sk-proj-Zk3vQ9x7LmN2bTyR4"))
     assert not given.unknown(given.restore([written]))
+
+
+def test_who_has_the_key_can_put_a_secret_back() -> None:
+    """What is sealed in a frame comes back in another process, and under another key does not."""
+    value = {"password": "Zx7LmN2b", "pin": 4711, "note": "by sk-proj-Zk3vQ9x7LmN2bTyR4", "n": [1]}
+    redactor = made()
+    frames = [redactor.redact(frame(value)), redactor.redact(frame({"token": "Zx7LmN2b"}))]
+    assert b"sealed" in frames[0]
+    assert b"sealed" not in frames[1]  # once a turn
+    assert made().restore(frames) == [frame(value), frame({"token": "Zx7LmN2b"})]
+    assert not made().unknown(frames)
+    other = Secrets(Redaction(), lambda: b"o" * 32).of("s-1", "t-1")
+    assert len(other.unknown(frames)) == 3
+
+
+@given(st.binary(max_size=300), st.binary(min_size=16, max_size=64), st.integers(0, 399))
+def test_what_is_sealed_is_read_by_who_has_the_key_alone(value: bytes, key: bytes, at: int) -> None:
+    """The right key gives the value back; another one, or a byte that was changed, nothing."""
+    sealed = seal(value, key)
+    assert unseal(sealed, key) == value
+    assert unseal(sealed, key[::-1] + b"x") is None
+    assert len(value) < 8 or value not in sealed
+    at %= len(sealed)
+    changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+    assert unseal(changed, key) is None
+    assert seal(value, key) == sealed
 
 
 def test_what_looks_like_a_mark_never_turns_into_a_secret() -> None:
@@ -210,7 +239,7 @@ def test_names_and_states_of_the_record_are_never_changed() -> None:
         TurnStarted("tool-step", "handler", "app:approve-7", b"", body({}), "tool-step", 1.0),
         StepEnded(1, StepStatus.FAILED, 0.1, body("approve-7"), name="tool-step"),
     ]
-    start, end = decode_frames([redactor.redact(encode_frame(events))])
+    start, end, *_ = decode_frames([redactor.redact(encode_frame(events))])
     assert isinstance(start, TurnStarted)
     assert isinstance(end, StepEnded)
     assert (start.target, start.session, end.status) == ("app:approve-7", "tool-step", "failed")

@@ -37,6 +37,8 @@ REPEATS_MAX = 5
 POLLS_MAX = 12
 # A wait between two attempts that was meant as one.
 WAITED_S = 0.5
+# A wait between two calls that no model takes to answer.
+PAUSE_S = 10.0
 _CAUSE_CHARS = 160
 _KEY_CHARS_MAX = 20_000
 # A result that says no more than how far something is.
@@ -131,6 +133,14 @@ GUARD = Rule(
 RULES: tuple[Rule, ...] = (REPEATED, ROW, HOPELESS, BLIND, NO_END, CYCLE, GUARD)
 
 _DIGITS = re.compile(r"\d+")
+# An error that says nothing but that there was one: nobody can learn from it.
+_BLANK_WORDS = frozenset(
+    ("a", "an", "the", "error", "errors", "failed", "failure", "exception", "internal", "server")
+    + ("unexpected", "unknown", "something", "went", "wrong", "occurred", "has", "code", "status")
+    + ("system", "service", "tool", "call", "execution", "request", "operation", "runtime", "e")
+    + ("oops", "sorry", "fatal", "backend", "upstream", "unavailable", "api", "http", "command")
+)
+_WORDS = re.compile(r"[^\W\d_]+")
 _AWAY = frozenset({"transient", "overloaded"})
 # What a write leaves open that ended so: it may have happened.
 _OPEN = re.compile(
@@ -158,6 +168,8 @@ _RECEIPT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _KEYS = re.compile(r"idempot|request_?id|client_?(?:token|ref|request)|dedup|nonce", re.IGNORECASE)
+# Whoever runs code meets the same kind of error on the way.
+_RUNS = re.compile(r"run|exec|code|shell|bash|python|command|script|test|build", re.IGNORECASE)
 _LOGIN = re.compile(
     r"(?:\b|_)(?:log_?in|login|sign_?in|auth(?:enticate|orize)?|refresh|connect|reconnect|reset"
     r"|restart|install|wait|sleep|pause)",
@@ -253,9 +265,17 @@ def _error(call: CaseCall) -> str:
     return call.error or call.result or ""
 
 
+def _is_away(call: CaseCall) -> bool:
+    """Say whether a call failed for the moment, or for nothing that it was given."""
+    if call.error_class in _AWAY:
+        return True
+    words = set(_WORDS.findall(_error(call)[:_CAUSE_CHARS].casefold()))
+    return call.error_class in {"unknown", ""} and bool(words) and words <= _BLANK_WORDS
+
+
 def _cause(call: CaseCall) -> str:
     """Return what failures of one cause have in common."""
-    if call.error_class in _AWAY:
+    if _is_away(call):
         return "away"
     return _DIGITS.sub("0", " ".join(_error(call)[:_CAUSE_CHARS].casefold().split()))
 
@@ -392,7 +412,7 @@ def _rows(calls: Sequence[CaseCall]) -> Iterator[Symptom]:
             continue
         for name in (call.name, _SERVICE):
             row = rows.setdefault(name, [])
-            away = call.error_class in _AWAY
+            away = _is_away(call)
             if not _failed(call) or (name == _SERVICE and not away):
                 row.clear()
                 told.discard(name)
@@ -412,11 +432,14 @@ def _too_many(row: Sequence[CaseCall]) -> tuple[int, ...]:
     last = row[-1]
     cause = _cause(last)
     alike = list(takewhile(lambda call: _cause(call) == cause, reversed(row)))
-    if last.error_class not in _AWAY:
+    if not _is_away(last):
         # Of another thing the answer may be no as well; that is nobody's failure.
         row = [call for call in row if _is_of_same(call, last)]
         alike = [call for call in alike if _is_of_same(call, last)]
-    if last.error_class in _AWAY or len({_key(call) for call in alike}) == 1:
+    if _is_away(last) or len({_key(call) for call in alike}) == 1:
+        enough = len(alike) >= ROW_MAX
+    elif last.error_class in {"permanent", "unknown"} and not _RUNS.search(last.name[:80]):
+        # The same complaint each time, whatever it was given: nothing is learned from it.
         enough = len(alike) >= ROW_MAX
     elif last.access is Access.WRITE:
         # Arguments that are corrected meet another complaint each time; but not for ever.
@@ -499,7 +522,7 @@ def _is_polling(calls: Sequence[CaseCall], at: int, run: int, period: int) -> bo
     if any(_LOGIN.search(one.name[:80]) for one in ring):
         return True
     waits = [_waited_s(one, two) for one, two in pairwise(calls[at - period : at + 1])]
-    if any(wait is not None and wait >= 1.0 for wait in waits):
+    if any(wait is not None and wait >= PAUSE_S for wait in waits):
         return True
     underway = any(
         one.status is CallStatus.WAITING
@@ -515,7 +538,8 @@ def _ends(case: Case) -> Iterator[Symptom]:
     # as they say.
     if not case.steps or case.shown(Facet.GUARDS):
         return
-    if case.calls and _LIMITS.search(case.error[:_ERROR_CHARS]):
+    mended = _is_mended(case)
+    if case.calls and not mended and _LIMITS.search(case.error[:_ERROR_CHARS]):
         yield Symptom(rule=NO_END.name, steps=(case.steps - 1,), evidence=quoted(case.error))
         return
     if not case.calls or _is_ended(case):
@@ -539,11 +563,42 @@ def _ends(case: Case) -> Iterator[Symptom]:
         yield Symptom(rule=NO_END.name, steps=(ended,), evidence=quoted(words))
 
 
+def _is_mended(case: Case) -> bool:
+    """Say whether what is given as the error of a run was that of a call, and the run went on."""
+    words = " ".join(case.error[:_CAUSE_CHARS].split())
+    return bool(words) and any(
+        words in " ".join(f"{call.error} {call.result or ''}"[:_ERROR_CHARS].split())
+        and _is_answered(case, call)
+        for call in case.calls
+        if _failed(call)
+    )
+
+
+def _is_of_last(case: Case) -> bool:
+    """Say whether what ended a run is no more than what its last call came to."""
+    last = in_order(case.calls)[-1]
+    said = " ".join(f"{last.error} {last.result or ''}"[:_ERROR_CHARS].split())
+    return _failed(last) and " ".join(case.error[:_CAUSE_CHARS].split()) in said
+
+
+def _breaks_off(case: Case) -> bool:
+    """Say whether somebody who was talked to before was left after a call, without a word."""
+    last = in_order(case.calls)[-1]
+    ended = last.step if last.ended is None else last.ended
+    talked = any(text.role == "assistant" and text.step < last.step for text in case.texts)
+    later = any(ask.step > ended for ask in case.asks)
+    return case.shown(Facet.USERS) and (talked or _failed(last)) and not later
+
+
 def _is_ended(case: Case) -> bool:
     """Say whether a run had an end, or a record that does not tell."""
     # An error that ended it is how it ended; whatever it was, it is written down.
-    if case.error or case.finished or any(flaw.kind == "cut_off" for flaw in case.flaws):
+    if case.error and not (_is_of_last(case) or _is_mended(case)):
         return True
+    if any(flaw.kind == "cut_off" for flaw in case.flaws):
+        return True
+    if case.finished or case.error:
+        return not _breaks_off(case)
     # Among several agents whoever is next is not known to be missing.
     return case.finished is None and any(text.role == "other" for text in case.texts)
 
@@ -553,7 +608,7 @@ def _is_left(case: Case, call: CaseCall) -> bool:
 
     Spans may leave out what was said, and a task may end with a message to somebody.
     """
-    asked = case.shown(Facet.USERS) and call.result is not None and case.finished is None
+    asked = case.shown(Facet.USERS) and call.result is not None and case.finished is not False
     told = not case.asks or case.shown(Facet.PROMPTS)
     return asked and told and not _SPEAKS.search(call.name[:80])
 

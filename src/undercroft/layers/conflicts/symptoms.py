@@ -173,7 +173,7 @@ def look(case: Case) -> Looked:
     symptoms = [one for one in symptoms if one.rule not in unseen]
     judged = {rule.name for rule in RULES[:-1]} - set(unseen)
     return Looked(
-        symptoms=tuple(sorted(symptoms, key=lambda one: (one.steps[-1:], one.rule))),
+        symptoms=tuple(sorted(symptoms, key=lambda one: (one.steps[:1], one.rule))),
         unseen=tuple(rule.name for rule in RULES if rule.name in unseen),
         observable=bool(judged or symptoms),
     )
@@ -312,7 +312,7 @@ def _twice(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
         if not _wanted_again(asked, before, call):
             yield Symptom(
                 rule=TWICE.name,
-                steps=(before.step, call.step) if before.step != call.step else (call.step,),
+                steps=(call.step, before.step) if before.step != call.step else (call.step,),
                 evidence=quoted(f"{_spelled(call)} succeeded, and again: {call.result or ''}"),
             )
 
@@ -407,7 +407,7 @@ def _same_field(calls: list[CaseCall]) -> Iterator[Symptom]:
                 values = f"{was[field]!r}"[:80], f"{call.arguments[field]!r}"[:80]
                 yield Symptom(
                     rule=SAME_FIELD.name,
-                    steps=(before.step, call.step),
+                    steps=(call.step, before.step),
                     evidence=quoted(f"{call.name} of {key}: {field} {values[0]}, then {values[1]}"),
                 )
                 break
@@ -466,7 +466,7 @@ def _taken(key: str, before: CaseCall, call: CaseCall, seen: CaseCall | None) ->
     how = "with no hand-over between" if seen is None else f"as {seen.name} had shown it before"
     return Symptom(
         rule=(TWO_ACTORS if seen is None else STALE).name,
-        steps=(before.step, call.step),
+        steps=(call.step, before.step),
         evidence=quoted(
             f"{before.actor} wrote {key} by {before.name}, then {call.actor} by {_spelled(call)}, "
             f"{how}"

@@ -13,6 +13,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from undercroft.layers.context.compacted import is_summary
 from undercroft.layers.context.gone import gone, unpinned
@@ -23,6 +24,8 @@ from undercroft.model.symptom import Looked, Rule, Sign, Symptom, quoted
 
 # Above this share of its size a window is nearly full.
 FULL_SHARE = 0.95
+# So many times the same in a row is a loop, of which others speak.
+LOOP_MIN = 5
 _KEY_CHARS_MAX = 20_000
 _END_CHARS = 300
 _ERROR_CHARS = 2_000
@@ -180,6 +183,11 @@ _UNDERWAY = re.compile(
     r'|"(?:state|status|phase|stage)"\s{0,3}:\s{0,3}"\w{2,20}ing"',
     re.IGNORECASE,
 )
+_JOB = re.compile(
+    r"progress|percent|%|\beta\b|job|task|operation|build|deploy|import|export|step|\brun(?:_?id)?\b"
+    r"|queue|pipeline|workflow|execution|\A\W{0,3}running\W{0,3}\Z",
+    re.IGNORECASE,
+)
 # Whole words of a tool's name: what it returns changes by itself.
 # A short result that speaks of a failure is one, whatever the format says.
 _FAILS = re.compile(
@@ -272,7 +280,10 @@ def _known_before(first: CaseCall, then: CaseCall) -> bool:
 def _read_again(calls: Sequence[CaseCall], marks: Sequence[int]) -> Iterator[Symptom]:
     """Find reads whose result was there."""
     last: dict[str, tuple[CaseCall, int]] = {}
+    times: dict[str, int] = {}
+    most: dict[str, int] = {}
     told: set[str] = set()
+    found: dict[str, Symptom] = {}
     changes = 0
     for place, call in enumerate(calls):
         quiet = call.access in {Access.READ, Access.NEITHER} and call.status is CallStatus.OK
@@ -287,7 +298,10 @@ def _read_again(calls: Sequence[CaseCall], marks: Sequence[int]) -> Iterator[Sym
         first, then = last.get(key, (None, 0))
         last[key] = (call, changes)
         if first is None or then != before or not _is_same(first, call):
+            times[key] = 1
             continue
+        times[key] += 1
+        most[key] = max(most.get(key, 0), times[key])
         if bisect_right(marks, call.step) > bisect_right(marks, first.step):
             continue
         stutters = _is_bare(call) and calls[place - 1] is first
@@ -297,12 +311,19 @@ def _read_again(calls: Sequence[CaseCall], marks: Sequence[int]) -> Iterator[Sym
         if not later:
             told.add(key)
         words = f"{call.name}({_given(call)[:100]}) again → {(call.result or '')[:80]}"
-        yield Symptom(
+        one = Symptom(
             rule=READ_AGAIN.name,
             steps=(call.step, first.step),
             evidence=quoted(words),
             sign=Sign.HINT if later else Sign.MISSING,
         )
+        if later:
+            yield one
+        else:
+            found[key] = one
+    for key, one in found.items():
+        # So often it is a loop that nobody broke, whatever the window held.
+        yield replace(one, sign=Sign.HINT) if most[key] >= LOOP_MIN else one
 
 
 def _is_data(call: CaseCall) -> bool:
@@ -334,7 +355,18 @@ def _is_same(first: CaseCall, call: CaseCall) -> bool:
     short = len(result) <= _END_CHARS
     if short and _FAILS.search(result):
         return False
-    return not (_POLLS.search(call.name[:80]) or (short and _UNDERWAY.search(result)))
+    return not (_POLLS.search(call.name[:80]) or (short and _is_underway(result)))
+
+
+def _is_underway(result: str) -> bool:
+    """Say whether a short result tells of something that goes on by itself.
+
+    A machine that is "running" stays so; a job that is has other signs of being one.
+    """
+    found = [one.group().casefold() for one in _UNDERWAY.finditer(result)]
+    return bool(found) and (
+        any("running" not in one for one in found) or _JOB.search(result) is not None
+    )
 
 
 # ---------------------------------------------------------------------- questions, prompts

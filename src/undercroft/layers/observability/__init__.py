@@ -1,7 +1,8 @@
 """Observability: any turn can be explained from its journal, without running it again.
 
-What is never written: `redaction.py`; `named.py`, whose names say so; `annotated.py`, what is
-annotated.
+What is never written: `redaction.py`; `lens.py`, what it looks for; `named.py`, whose names
+say so; `annotated.py`, what is
+annotated; `sealing.py`, what is kept of it under a key.
 What is asked of a record: `answers.py`, the six questions of an incident; `approvals.py`, what
 people saw; `diff.py`, two turns beside each other; `sessions.py`, a session by its turns;
 `search.py`, which turns say something; `news.py`, a journal as it grows. For symptoms: `claims.py`

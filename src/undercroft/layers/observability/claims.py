@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,9 +27,19 @@ from undercroft.layers.observability.sentences import (
     glosses_over,
     is_of_books,
     is_wish,
+    kept_by,
     plain_claims,
     says,
     telling,
+)
+from undercroft.layers.observability.wished import (
+    Told,
+    agrees,
+    joined,
+    offers_change,
+    says_done,
+    told_of,
+    wants_change,
 )
 from undercroft.model.case import Access, CallStatus, Case, CaseCall
 
@@ -98,6 +109,8 @@ class _Record:
         ]
         self._texts: dict[int, str] = {}
         self._users = [(t.step, t.text) for t in case.texts if t.role in {"user", "other"}]
+        self._talk = [text for text in case.texts if text.role != "system"]
+        self._talk_steps = [text.step for text in self._talk]
         self._keys = _keys_of(case.calls)
         self._asked = bool(self._reads) or bool(case.tools)
         self._given_to_reads = "\n".join(_written(call) for call in self._reads)
@@ -133,9 +146,56 @@ class _Record:
                 said = Said(sentence, was, was, own=False)
                 if not self._was_so(step, said):
                     return Claim(step, sentence, ())
-            if now and self._new(step, low, wanted):
+            if now and (self._new(step, low, wanted) or self._apart(step, joined(low, wanted))):
                 return Claim(step, sentence, ())
+        for told in told_of(text, wanted):
+            if not self._is_known(step, told):
+                return Claim(step, told.sentence, ())
+        if says_done(text) and self._was_bidden(step):
+            return Claim(step, text, ())
+        if self._was_agreed(step) and glosses_over(text):
+            return Claim(step, text, ())
         return None
+
+    def _is_known(self, step: int, told: Told) -> bool:
+        """Say whether a record that was read, or a user, had said so."""
+        read = [
+            (call.result or "")[:_RESULT_CHARS].casefold()
+            for call in self._reads
+            if call.step < step
+        ]
+        if told.is_state and told.values:
+            return all(any(value in text for text in read) for value in told.values)
+        if told.word == told.stem or (told.is_state and any(told.stem in text for text in read)):
+            return True
+        said = (text.casefold() for at, text in self._users if at < step)
+        return any(told.word in text for text in (*said, *read))
+
+    def _apart(self, step: int, names: frozenset[str]) -> bool:
+        """Say whether no record that was read has all of some names."""
+        return bool(names) and not any(
+            all(name in (call.result or "")[:_RESULT_CHARS].casefold() for name in names)
+            for call in self._reads
+            if call.step < step
+        )
+
+    def _was_bidden(self, step: int) -> bool:
+        """Say whether a text answers a user who wants something changed."""
+        place = bisect_left(self._talk_steps, step)
+        wish = self._talk[place - 1] if place else None
+        return wish is not None and wish.role == "user" and wants_change(wish.text)
+
+    def _was_agreed(self, step: int) -> bool:
+        """Say whether a text answers a user's yes to a change, and nothing came between."""
+        place = bisect_left(self._talk_steps, step)
+        if place < 2:  # noqa: PLR2004  an offer, and an answer to it
+            return False
+        offer, answer = self._talk[place - 2 : place]
+        if answer.role != "user" or offer.role != "assistant":
+            return False
+        if any(offer.step < call.step < step for call in self._reads):
+            return False
+        return agrees(answer.text) and offers_change(offer.text)
 
     def _wanted(self, step: int) -> str:
         """Return what users had asked for, without what they asked about."""
@@ -214,8 +274,15 @@ class _Record:
             return ()
         # Others were made in earlier turns: then it must be new, and of another kind.
         new = said.stems - ANY - ALONG - self.told
-        again = AGAIN.search(said.sentence.lower()) is not None
+        again = AGAIN.search(said.sentence.lower()) is not None or self._is_kept(good, said)
         return () if new == said.stems and not again and not self._any(good, said, ids) else None
+
+    def _is_kept(self, good: Sequence[CaseCall], said: Said) -> bool:
+        """Say whether what a claim names stands in some write."""
+        kept = kept_by(said)
+        return bool(kept) and any(
+            kept in f"{call.name.casefold()}\n{self._text(call)}" for call in good
+        )
 
     def _is_of_another(self, said: Said, good: Sequence[CaseCall]) -> bool:
         """Say whether a claim is of another thing, and another change, than all that was done.
@@ -318,8 +385,13 @@ def _is_mended(call: CaseCall, good: Sequence[CaseCall]) -> bool:
 
 
 def _of_same(call: CaseCall, one: CaseCall) -> bool:
-    """Say whether two calls name the same things: what has a digit is a name."""
+    """Say whether a call names what another had named: what has a digit is a name.
+
+    Whoever gives a field that the other had not been given wants something else changed.
+    """
     also = one.arguments or {}
+    if not also.keys() >= (call.arguments or {}).keys():
+        return False
     named = {k: v for k, v in (call.arguments or {}).items() if any(c.isdigit() for c in str(v))}
     return bool(named) and all(name in also and also[name] == v for name, v in named.items())
 

@@ -83,8 +83,8 @@ class Redaction:
     """What is replaced by `[redacted:…]` before anything is written, and how equal ones are told.
 
     In place of a secret stands a keyed hash of it: who reads a journal can tell whether two were
-    the same, and not what they were. While a process lives its turns go on with the values
-    themselves. A turn that another process takes up needs them again: see `values`.
+    the same, and not what they were. Turns go on with the values themselves, also in another
+    process, as long as it has the key of the journal.
 
     Attributes:
         fields: Names of fields and parameters whose values are secret, besides those of `FIELDS`
@@ -95,6 +95,8 @@ class Redaction:
             stand they are replaced. At least 4 characters each.
         key: Of the hash, at least 16 bytes. If left out, one is made and kept beside the journal,
             in a file that only its owner may read.
+        sealed: Whether what was redacted is kept besides, encrypted under the key, so that a turn
+            can go on in another process that has the key. If not, that process must be told.
         defaults: Whether `FIELDS` and `PATTERNS` count.
 
     Raises:
@@ -105,6 +107,7 @@ class Redaction:
     patterns: tuple[str, ...] = ()
     values: tuple[str, ...] = field(default=(), repr=False)
     key: bytes | None = field(default=None, repr=False)
+    sealed: bool = True
     defaults: bool = True
 
     def __post_init__(self) -> None:

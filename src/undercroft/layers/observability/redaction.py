@@ -18,13 +18,14 @@ from typing import Any, get_args
 
 import msgspec
 
+from undercroft.layers.observability.lens import BEGIN, Finder, Lens, span_of
 from undercroft.layers.observability.named import Names, is_value
 from undercroft.layers.observability.policy import FIELDS, PATTERNS, Redaction
-from undercroft.model.event import AnyEvent
+from undercroft.layers.observability.sealing import seal, unseal
+from undercroft.model.event import AnyEvent, SecretsSealed
 from undercroft.model.step import Failure, Refusal
 
 _HASH_BYTES = 8
-_BEGIN = b"[redacted:"
 _MARK = re.compile(rb"\[redacted:([0-9a-f]{16})\]")
 # Of others: with one colon more than they had, so that none is a mark of ours.
 _FOREIGN = re.compile(rb"\[redacted(:+)(?=[0-9a-f]{16}\])")
@@ -49,6 +50,9 @@ _DEPTH_MAX = 200
 _LONG_BYTES = 2_048
 _LITERAL = 1
 
+# The tag of what is sealed, as it is written.
+_SEALED = msgspec.msgpack.encode("sealed")
+_read_sealed = msgspec.msgpack.Decoder(list[tuple[str, bytes, bool]]).decode
 _fields = msgspec.msgpack.Decoder(list[list[msgspec.Raw]]).decode
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,38 +85,6 @@ def _open_fields() -> dict[str, tuple[int, ...]]:
 _OPEN = _open_fields()
 
 
-class _Finder:
-    """What a secret of some make looks like."""
-
-    __slots__ = ("_pattern", "_whole", "needles")
-
-    def __init__(self, needles: tuple[bytes, ...], pattern: re.Pattern[bytes]) -> None:
-        self.needles, self._pattern = needles, pattern
-        # What begins in the middle of a word begins somewhere else.
-        self._whole = all(needle[:1].isalnum() for needle in needles)
-
-    def spans(self, text: bytes, low: bytes) -> Iterator[tuple[int, int]]:
-        """Yield where such secrets stand."""
-        for needle in self.needles:
-            at = low.find(needle)
-            while at >= 0:
-                end = at + len(needle)
-                inside = (
-                    self._whole
-                    and at > 0
-                    and (text[at - 1 : at].isalnum() or text[at - 1] in b"_-")
-                )
-                found = None if inside else self._pattern.match(text, at)
-                if found is not None:
-                    yield _span(found)
-                    end = max(end, found.end())
-                at = low.find(needle, end)
-
-
-def _span(found: re.Match[bytes]) -> tuple[int, int]:
-    return found.span(1 if found.re.groups and found[1] is not None else 0)
-
-
 class Secrets:
     """What is secret for all turns of a process; the redactors of sessions come from here.
 
@@ -124,22 +96,22 @@ class Secrets:
     def __init__(self, policy: Redaction, key: Callable[[], bytes]) -> None:
         self._fields = (*(FIELDS if policy.defaults else ()), *policy.fields)
         known = PATTERNS if policy.defaults else ()
-        self.finders = [_Finder(needles, re.compile(pattern)) for needles, pattern in known]
+        self.finders = [Finder(needles, re.compile(pattern)) for needles, pattern in known]
         self.patterns = [re.compile(pattern.encode()) for pattern in policy.patterns]
-        self._make_key, self._key = key, b""
+        self._make_key, self._key, self._sealed = key, b"", policy.sealed
         self._sessions: dict[str, _Memory] = {}
-        self._lenses: dict[frozenset[str], _Lens] = {}
+        self._lenses: dict[frozenset[str], Lens] = {}
         self._given = policy.values
         self._shared: Redactor | None = None
 
-    def _lens(self, named: frozenset[str]) -> _Lens:
+    def _lens(self, named: frozenset[str]) -> Lens:
         """Return what is looked for where these names are annotated, too."""
         found = self._lenses.get(named)
         if found is None:
             names = Names()
             names.add(self._fields)
             names.add(sorted(named), sure=True)
-            found = self._lenses[named] = _Lens(names, self.finders)
+            found = self._lenses[named] = Lens(names, self.finders)
         return found
 
     def learn(self, values: Iterable[Any]) -> None:
@@ -175,9 +147,20 @@ class Secrets:
 
     def mark_of(self, raw: bytes) -> str:
         """Return the hash of an encoded secret, in hex."""
+        return blake2b(raw, digest_size=_HASH_BYTES, key=self._own_key()[:64]).hexdigest()
+
+    def sealed(self, raw: bytes) -> bytes | None:
+        """Return an encoded secret under the key; None where none is kept."""
+        return seal(raw, self._own_key()) if self._sealed else None
+
+    def unsealed(self, sealed: bytes) -> bytes | None:
+        """Return the encoded secret that was sealed; None where it was under another key."""
+        return unseal(sealed, self._own_key())
+
+    def _own_key(self) -> bytes:
         if not self._key:
             self._key = self._make_key()
-        return blake2b(raw, digest_size=_HASH_BYTES, key=self._key[:64]).hexdigest()
+        return self._key
 
 
 class _Memory:
@@ -197,21 +180,6 @@ class _Memory:
         self.whole: dict[bytes, None] = {}
 
 
-class _Lens:
-    """What is looked for in a frame, before it is looked into."""
-
-    __slots__ = ("hint", "names", "needles")
-
-    def __init__(self, names: Names, finders: Iterable[_Finder]) -> None:
-        self.names = names
-        parts = {needle for finder in finders for needle in finder.needles}
-        wanted = {_BEGIN, *parts, *names.stems}
-        # What holds another one is found with it.
-        least = [one for one in wanted if not any(o in one for o in wanted if o != one)]
-        self.needles = tuple(sorted(least))
-        self.hint = re.compile(b"|".join(map(re.escape, self.needles)))
-
-
 class Redactor:
     """Takes the secrets of one session out of frames, and puts them back.
 
@@ -223,10 +191,12 @@ class Redactor:
     """
 
     def __init__(
-        self, secrets: Secrets, memory: _Memory, shared: Redactor | None, lens: _Lens
+        self, secrets: Secrets, memory: _Memory, shared: Redactor | None, lens: Lens
     ) -> None:
         self._secrets, self._memory, self._shared, self._lens = secrets, memory, shared, lens
         self._learning = True
+        # Marks whose values the turn's frames hold, sealed.
+        self._kept: set[str] = set()
 
     # ------------------------------------------------------------------ what is secret
 
@@ -259,7 +229,44 @@ class Redactor:
         known = len(self._memory.texts)
         written = self._redacted(frame)
         # What was met at its end may stand at its beginning, too.
-        return written if len(self._memory.texts) == known else self._redacted(frame)
+        if len(self._memory.texts) != known:
+            written = self._redacted(frame)
+        return self._with_sealed(written)
+
+    def _with_sealed(self, frame: bytes) -> bytes:
+        """Return a frame with what its marks stand for, under the key."""
+        values: list[tuple[str, bytes, bool]] = []
+        marks = {mark for texts in self._all_texts() for mark in texts.values()}
+        for found in _MARK.finditer(frame):
+            name = found[1].decode()
+            raw = None if name in self._kept else self.known(name)
+            sealed = None if raw is None else self._secrets.sealed(raw)
+            if sealed is not None:
+                self._kept.add(name)
+                values.append((name, sealed, name in marks))
+        if not values:
+            return frame
+        return _encode([*_fields(frame), SecretsSealed(tuple(values))])
+
+    def _unseal(self, frames: Iterable[bytes]) -> None:
+        """Learn what frames hold under the key."""
+        for frame in frames:
+            if _SEALED not in frame:
+                continue
+            for event in _fields(frame):
+                if bytes(event[0]) == _SEALED:
+                    for name, sealed, everywhere in _read_sealed(event[1]):
+                        raw = self._secrets.unsealed(sealed)
+                        if raw is not None:
+                            self._remember(name, raw, everywhere=everywhere)
+
+    def _remember(self, name: str, raw: bytes, *, everywhere: bool) -> None:
+        """Take in a secret that another process met."""
+        self._kept.add(name)
+        self._memory.values.setdefault(name, raw)
+        value = _decode(raw)
+        if everywhere and isinstance(value, str | bytes):
+            self._look_for(value, name, told=True)
 
     def _redacted(self, frame: bytes) -> bytes:
         events, changed = _fields(frame), False
@@ -370,7 +377,7 @@ class Redactor:
         """Return bytes without secrets: themselves where they have none."""
         now = data
         if self._learning:
-            if _BEGIN in now:
+            if BEGIN in now:
                 now = _FOREIGN.sub(rb"[redacted:\1", now)
             for texts in self._all_texts():
                 for secret, mark in texts.items():
@@ -378,7 +385,7 @@ class Redactor:
                         now = now.replace(secret, f"[redacted:{mark}]".encode())
         now = self._clean_known(now)
         for pattern in self._secrets.patterns:
-            now = self._replaced(now, [(*_span(m), False, False) for m in pattern.finditer(now)])
+            now = self._replaced(now, [(*span_of(m), False, False) for m in pattern.finditer(now)])
         return data if now == data else now
 
     def _clean_known(self, now: bytes) -> bytes:
@@ -403,7 +410,7 @@ class Redactor:
             if begin < last or begin == end:
                 continue
             secret = text[begin:end]
-            if secret.startswith(_BEGIN):
+            if secret.startswith(BEGIN):
                 continue
             mark = self._marked_text(secret, bare=bare, sure=sure).encode()
             parts += [text[last:begin], b'"%b"' % mark if bare else mark]
@@ -413,7 +420,7 @@ class Redactor:
     def _marked_text(self, secret: bytes, *, bare: bool, sure: bool) -> str:
         """Return the mark of what stands in a text; of a number in JSON, that of the number."""
         # As it was before marks of others in it were changed.
-        secret = _ANY.sub(_less, secret) if _BEGIN[:-1] in secret else secret
+        secret = _ANY.sub(_less, secret) if BEGIN[:-1] in secret else secret
         if bare:
             try:
                 number = json.loads(secret)
@@ -458,7 +465,7 @@ class Redactor:
     def _look_for(self, value: str | bytes, name: str, *, told: bool) -> None:
         text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         texts = self._memory.texts
-        if _BEGIN in text:
+        if BEGIN in text:
             return  # it is spelled otherwise when it is written
         # What was told counts for good; of what was met, the first so many.
         if text not in texts and (told or len(texts) < _TEXTS_MAX):
@@ -482,25 +489,28 @@ class Redactor:
             frames: As they were written.
             apart: Marks to be left as they are.
         """
+        self._unseal(frames)
         return [self._restored(one, apart) if b"[redacted:" in one else one for one in frames]
 
     def unknown(self, frames: Iterable[bytes]) -> tuple[str, ...]:
         """Return the marks in frames of secrets that are not known here, each once."""
+        frames = list(frames)
+        self._unseal(frames)
         marks: dict[str, None] = {}
         for frame in frames:
-            if _BEGIN in frame:
+            if BEGIN in frame:
                 for found in _MARK.finditer(frame):
                     if self.known(found[1].decode()) is None:
                         marks[found[0].decode()] = None
         return tuple(marks)
 
     def _restored(self, frame: bytes, apart: Collection[str]) -> bytes:
-        events = _fields(frame)
+        events = [event for event in _fields(frame) if bytes(event[0]) != _SEALED]
         for event in events:
             for place in _OPEN.get(_decode(event[0]), ()):
                 if place < len(event):
                     raw = bytes(event[place])
-                    if _BEGIN in raw:
+                    if BEGIN in raw:
                         value = self._put_back(_decode(raw), apart, 0)
                         event[place] = msgspec.Raw(_encode(value))
         return _encode(events)

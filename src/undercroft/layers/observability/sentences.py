@@ -54,7 +54,7 @@ ANY = frozenset(
     | {"request", "resolv", "submit", "updat"}
 )
 # What an assistant also does to its own words, with no tool at all: "I've added a summary".
-_WORDY = frozenset(
+WORDY = frozenset(
     {"add", "appl", "chang", "commit", "creat", "initiat", "merg", "modif", "mov", "open", "order"}
     | {"adjust", "amend", "attach", "clear", "correct", "extend", "fix", "mark", "rais", "revert"}
     | {"roll", "rotat", "scal", "start", "stop", "shar", "tag", "lift", "lower", "complet", "mad"}
@@ -66,9 +66,14 @@ _WORDY = frozenset(
 # What comes along with a change of another kind, and may be told later.
 ALONG = frozenset({"charg", "credit", "email", "forward", "paid", "refund", "sen"})
 AGAIN = re.compile(r"\b(?:already|recap|summar|so far|to confirm|both|all of)")
-_CONTENT = _WORDY - {"assign", "clos", "merg", "renam", "reset"}
+_CONTENT = WORDY - {"assign", "clos", "merg", "renam", "reset"}
+# What no answer holds by itself, however it is put.
+_KEPT = re.compile(
+    r"\b(?:reminder|booking|appointment|reservation|subscription|meeting|ticket)s?\b"
+)
+_NEAR_CHARS = 30
 # What stands in somebody's books, and not in an answer.
-_THINGS = re.compile(
+THINGS = re.compile(
     r"\b(?:accounts?|address(?:es)?|appointments?|bags?|bookings?|calendar|cards?|cases?|claims?"
     r"|contacts?|customers?|deals?|deliver(?:y|ies)|emails?|events?|exchanges?|flights?|invoices?"
     r"|issues?|branch(?:es)?|files?|tasks?|loans?|documents?|instances?|items?|leads?|meetings?|membership|orders?|passengers?|passwords?|payments?|phone|plan"
@@ -86,9 +91,11 @@ _CLAIM = re.compile(
     rf"|(?P<ended>{_WORDS}) successfully)\b"
 )
 _WAS = re.compile(rf"\b(?:was|were) (?:successfully )?(?P<was>{_WORDS})\b(?! (?:on|at|by) )")
-_NOW = re.compile(r"\b(?:is|are|has|have|starts?|ends?|may|goes)\b.{0,120}\bnow\b")
+_NOW = re.compile(
+    r"\b(?:is|are|has|have|starts?|ends?|may|goes)\b.{0,120}\bnow\b|\bnow [a-z]{2,15}s\b"
+)
 # Before a claim, wherever in the sentence: what makes a plan, a condition or a report of it.
-_UNREAL = re.compile(
+UNREAL = re.compile(
     r"\b(?:if|once|when|whenever|whether|unless|until|before|after|as soon as|because|since|while"
     r"|would|could|should|shall|may|might|must|let me|let's|going to|about to|to be|to have|want"
     r"|see|sees|understand|know|mention(?:ed)?|notice[ds]?|shows?|showing|shown|indicates?|says|said"
@@ -97,7 +104,7 @@ _UNREAL = re.compile(
     r" (?:is|are|was|were)|in case|ensure|make sure|verify|check)\b"
 )
 # In the claim's own clause: that it is not so, or not yet.
-_DENIED = re.compile(
+DENIED = re.compile(
     r"\b(?:not|never|no|none|neither|nor|cannot|unable|unfortunately|fail(?:ed|s|ure)?|without"
     r"|instead of|will|can|please|only|nothing|nobody|hardly|partially)\b|n't\b"
 )
@@ -113,7 +120,7 @@ _CLAUSE = re.compile(
 SPLIT = re.compile(r"(?<=[.!?])\s+|\n+")
 _MARKUP = re.compile(r"[*_`~]{1,3}")
 ID = re.compile(r"[#\w][\w#@./:-]{3,60}")
-_OWN = re.compile(r"\b(?:your|their|his|her|the|all|both|\d{1,6})\b|#\d")
+OWN = re.compile(r"\b(?:your|their|his|her|the|all|both|\d{1,6})\b|#\d")
 _USER_SAYS = re.compile(
     rf"\b(?:was|were|been|got|already|is|are|has|have|had|i|they|you) (?:\w{{1,20}} ){{0,2}}"
     rf"(?P<word>{_WORDS})\b"
@@ -159,7 +166,9 @@ _WONDERS = re.compile(
     r"\b(?:know|wonder\w{0,3}|check|whether|where|when|what|why|who|status|find out|see if"
     r"|tell me)\b"
 )
-_USER_WANTS = re.compile(r"\b(?:want|like|please|can you|could you|need|would|get|be)\b|\?")
+_USER_WANTS = re.compile(
+    r"\b(?:want|like|please|(?:can|could) (?:you|i|we)|may i|need|would|get|be)\b|\?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +218,10 @@ def _clause(low: str, found: re.Match[str]) -> str:
 def _is_meant(low: str, found: re.Match[str]) -> bool:
     """Say whether a sentence says that something has happened, where it looks like it."""
     before = low[: found.start()]
-    if _UNREAL.search(before) or _DEPENDS.search(low[found.end() :]):
+    if UNREAL.search(before) or _DEPENDS.search(low[found.end() :]):
         return False
     begin = max((cut.end() for cut in _CLAUSE.finditer(before)), default=0)
-    return _DENIED.search(low[begin : found.end()]) is None
+    return DENIED.search(low[begin : found.end()]) is None
 
 
 def glosses_over(text: str, *, told: bool = True) -> bool:
@@ -247,12 +256,23 @@ def says(sentence: str, said: Said) -> bool:
 
 def is_of_books(said: Said) -> bool:
     """Say whether a claim is of something in somebody's books, and not of the answer itself."""
-    if said.stems - _WORDY:
+    if said.stems - WORDY:
         return True
-    if said.own and said.stems & _CONTENT:
-        return False
     low = said.sentence.lower()
-    return _THINGS.search(low) is not None and _OWN.search(low) is not None
+    if said.own and said.stems & _CONTENT:
+        return kept_by(said) != ""
+    return THINGS.search(low) is not None and OWN.search(low) is not None
+
+
+def kept_by(said: Said) -> str:
+    """Return what a claim names right after its verb that stands in books only; or nothing."""
+    for word in re.finditer(r"[a-z]+", said.clause):
+        if STEM_OF.get(word.group()) in said.stems:
+            near = said.clause[word.end() : word.end() + _NEAR_CHARS]
+            found = _KEPT.search(near)
+            if found is not None:
+                return found.group().removesuffix("s")
+    return ""
 
 
 def plain_claims(text: str) -> Iterator[tuple[str, str, frozenset[str], bool]]:
@@ -262,7 +282,7 @@ def plain_claims(text: str) -> Iterator[tuple[str, str, frozenset[str], bool]]:
     """
     for sentence in SPLIT.split(_MARKUP.sub("", text[:_TEXT_CHARS])):
         low = " ".join(sentence[:_SENTENCE_CHARS].lower().split())
-        if low.endswith("?") or _UNREAL.search(low) or _DENIED.search(low):
+        if low.endswith("?") or UNREAL.search(low) or DENIED.search(low):
             continue
         was = frozenset(STEM_OF[found["was"]] for found in _WAS.finditer(low))
         now = _NOW.search(low) is not None

@@ -29,6 +29,7 @@ from undercroft.model.event import (
     HandedOver,
     PromptAssembled,
     ResourceOwned,
+    SecretsSealed,
     StepEnded,
     StepRetried,
     StepStarted,
@@ -119,10 +120,10 @@ class _Fold:
                 self.status, self.end = event.status, event
             case (
                 HandedOver() | ContextOpened() | ContextCompacted() | ContextScored()
-                | ContextAlarmed()
-                | ContextLeft()
+                | ContextAlarmed() | ContextLeft() | SecretsSealed()
             ):  # fmt: skip
-                # Between branches the steps say who did what; a window has a story of its own.
+                # Between branches the steps say who did what; a window has a story of its own;
+                # and what is sealed is not for readers.
                 pass
             case TurnDelivered():
                 self.delivery = Delivery(event.status, event.at, event.detail)

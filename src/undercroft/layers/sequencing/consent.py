@@ -33,7 +33,9 @@ _FIRST = re.compile(
     r"\b(?:before|without|prior to|unless|until|to proceed|first|requires? that"
     r"|only (?:after|when|if|once|with|where)|ahead of|in advance|beforehand)\b"
     # Whose word it takes must be said, else it may be a manager's.
-    rf"|\b(?:requires?|needs?|must have) (?:[\w-]{{1,20}} ){{0,2}}{_THE_USER}(?:'s?)? |"
+    rf"|\b(?:requires?|needs?|must have) (?:[\w-]{{1,20}} ){{0,2}}(?:{_THE_USER}(?:'s?)?|\w{{2,20}}'s?) |"
+    rf"\b{_THE_USER} (?:must|has to|have to) (?:\w{{1,20}} )?(?:confirm|approve|agree|consent)|"
+    rf"\b{_THE_USER}[^.]{{0,80}}\b(?:is|are) (?:always )?(?:required|needed|mandatory|necessary)\b|"
     rf"\bmust be (?:\w{{1,20}} )?(?:confirmed|approved|agreed|authori[sz]ed) (?:to )?(?:by|with) "
     rf"{_THE_USER}\b",
     re.IGNORECASE,
@@ -92,7 +94,8 @@ _YES = re.compile(
     r"absolutely|of course|that's (?:right|fine|good|great|it)|definitely|go for it|i'?ll take|"
     r"i'?ll go with|let'?s (?:do|go|proceed|cancel|book|make)|looks? (?:good|right|great)|"
     r"like to proceed|(?:please|can you|could you|just) (?:also )?(?:process|make|finali[sz]e|"
-    r"complete|submit|continue|book|send))\b",
+    r"complete|submit|continue|book|send)|alright|all right|all good|i accept|fine by me|"
+    r"(?:would|that's|is) (?:be )?(?:fine|great|good))\b|\A\W{0,3}y\W{0,3}\Z|[\u2705\U0001F44D]",
     re.IGNORECASE,
 )
 # What is said not to be so is no yes.
@@ -113,8 +116,9 @@ _HOLDS = re.compile(
     r"give me (?:a|some|one|until) |another (?:time|day)|some other time|not (?:yet|ready|today)|"
     r"(?:maybe|perhaps) (?:later|tomorrow|another|next)|i(?:'m| am) (?:unsure|undecided|not sure|"
     r"having second thoughts)|i (?:do not|don't) (?:know|think so|agree|want|like)|"
-    r"second thoughts?|i (?:refuse|decline|object|disagree|prefer not)|(?:that|this)(?:'s| is) "
-    r"(?:wrong|incorrect|not (?:right|correct|what))|rather not|under no circumstances)\b|"
+    r"second thoughts?|i (?:refuse|decline|object|disagree)|(?:that|this)(?:'s| is) "
+    r"(?:wrong|incorrect|not)|(?:that|this) isn't|prefer (?:not|to (?:keep|wait|leave))|rather not|"
+    r"under no circumstances|(?:hell|heck|absolutely|definitely|certainly) no|no way|please hold)\b|"
     r"\b(?:please|actually|but|so|and)[, ]{1,3}(?:do not|don'?t)\b|\b(?:don'?t|do not)\W{0,3}\Z",
     re.IGNORECASE,
 )
@@ -158,6 +162,8 @@ def applies(sentence: str, verb: str, *, changes: bool) -> bool:
         verb: First word of the tool's name.
         changes: Whether it changes something that it names.
     """
+    if len(verb) == 3 and re.search(rf"\b{verb}(?:s|ing|ments?)?\b", sentence, re.IGNORECASE):  # noqa: PLR2004
+        return True
     stem = verb[: max(4, len(verb) - 2)]
     if len(verb) > 3 and re.search(rf"\b{re.escape(stem)}", sentence, re.IGNORECASE):  # noqa: PLR2004
         return True
@@ -221,6 +227,8 @@ class Talk:
             else:
                 holds = bool(_NO.search(words) or _HOLDS.search(words))
                 yeses = _YES.findall(_NOT.sub(" ", words))
+                # Said not to be so is what a yes would say.
+                holds = holds or (not yeses and _YES.search(words) is not None)
                 faint = holds and all(_FAINT.fullmatch(one) for one in yeses)
                 self._heard[place] = bool(yeses) and not faint, holds
         return self._heard[place]

@@ -30,7 +30,7 @@ from undercroft.layers.sequencing.shown import (
     given_ids,
     words_of,
 )
-from undercroft.model.case import Access, CallStatus, Case, CaseCall, Facet, ToolRules
+from undercroft.model.case import Access, CallStatus, Case, CaseCall, Facet, ToolRules, Touch
 from undercroft.model.symptom import Looked, Rule, Sign, Symptom, quoted
 
 PER_RULE_MAX = 50
@@ -246,7 +246,8 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
                 if touch.mode not in NEEDING or touch.key in told or kind in _FILES:
                     continue
                 listed = touch.mode == "write" and call.name not in many
-                if kind not in kinds and not (listed and read.listed(touch.key, began)):
+                known = kind in kinds or _must_be_there(call, touch)
+                if not known and not (listed and read.listed(touch.key, began)):
                     continue
                 if read.has(touch.key, began, ties=shown.spans):
                     continue
@@ -257,6 +258,15 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
                     evidence=quoted(f"{_spelled(call)} writes {touch.key}, which no call had read"),
                 )
         read.note(call)
+
+
+def _must_be_there(call: CaseCall, touch: Touch) -> bool:
+    """Whether a write changes something that exists, named by an id of its own."""
+    return touch.mode == "write" and looks_numbered(value_of(touch.key))
+
+
+def looks_numbered(value: str) -> bool:
+    return any(char.isdigit() for char in value)
 
 
 def _unread_since(shown: Shown) -> Iterator[Symptom]:

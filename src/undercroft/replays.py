@@ -7,17 +7,18 @@ copy goes on live from there, and whatever changes the world is refused unless i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
 
 from undercroft.app import Runtime
-from undercroft.engine.codec import decode
+from undercroft.engine.codec import decode, encode
 from undercroft.engine.prompts import Prompt, prompt_of, read_policy
 from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.targets import checked, import_name
@@ -32,6 +33,7 @@ from undercroft.errors import (
 from undercroft.layers.context.counting import Estimate
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.observability.policy import Redaction
+from undercroft.layers.observability.redaction import Redactor, Secrets
 from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,
@@ -56,9 +58,10 @@ from undercroft.model.trace import Trace
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Store
 from undercroft.storage.copied import TURNS_MAX, Source, copied
-from undercroft.storage.keyfile import key_of, key_path
+from undercroft.storage.keyfile import KEY_BYTES, key_of, key_path
 from undercroft.storage.read import open_reader
 
+_read_message = msgspec.msgpack.Decoder(Message).decode
 # A turn that goes on live may not take for ever.
 LIVE_TIMEOUT_S = 600.0
 _OPEN = (TurnParked, TurnStopped, TurnEnded, TurnDelivered)
@@ -163,7 +166,10 @@ async def replay(  # noqa: PLR0913  each keyword is one setting
             events[0] = structs.replace(events[0], target=import_name(checked(target)))
         settings["redaction"] = _redaction(journal, settings.get("redaction"))
         settings.setdefault("turn_timeout_s", LIVE_TIMEOUT_S)
-        run = _Run(source, turn_id, tuple(targets), tuple(secrets), model or _Silent(), settings)
+        redactor = _redactor(settings["redaction"], events, turn_id, secrets)
+        redactor.unknown(frames)  # learns what is sealed in them
+        given = (tuple(targets), tuple(secrets))
+        run = _Run(source, turn_id, *given, model or _Silent(), settings, redactor)
         if from_step is not None:
             return await run.live(events, from_step, effects=effects)
         passed, found = 0, None
@@ -198,13 +204,14 @@ def _stretches(events: Sequence[AnyEvent]) -> list[_Stretch]:
             lives.append([])
         lives[-1].append(event)
     found: list[_Stretch] = []
+    prompts = {e.n for e in events if isinstance(e, PromptAssembled)}
     upto: list[AnyEvent] = []
     opened: ContextOpened | None = None
     for life in lives:
         upto = [*upto, *life]
         asked = frozenset(e.n for e in life if isinstance(e, StepStarted) and e.kind == MODEL)
         told = next((e for e in life if isinstance(e, ContextOpened)), None)
-        weighed = any(isinstance(e, PromptAssembled) for e in life)
+        weighed = not asked.isdisjoint(prompts)
         # Said once for as long as it stays: a life that asks nothing goes on with the one before.
         now = told or (opened if weighed or not asked else None)
         if found and found[-1].opened is now:
@@ -223,6 +230,7 @@ class _Run(NamedTuple):
     secrets: tuple[Any, ...]
     model: Any
     settings: dict[str, Any]
+    redactor: Redactor
 
     async def sealed(self, stretch: _Stretch) -> Replay:
         """Run a turn with nothing called."""
@@ -276,7 +284,11 @@ class _Run(NamedTuple):
             except ReplayError as raised:
                 error = raised
             after = decode_frames(store.frames(self.turn_id) or [])
-        return outcome, error, after
+        return outcome, error, self._in_clear(after)
+
+    def _in_clear(self, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+        """Return events with all secrets that are known, whenever they became so."""
+        return decode_frames(self.redactor.restore([encode_frame(events)]))
 
     def _policy(self, stretch: _Stretch) -> ContextPolicy | None:
         """Return the context policy of a stretch, as the journal tells it."""
@@ -297,7 +309,7 @@ class _Run(NamedTuple):
         if rehearsal.prompts:
             return self._prompt_divergence(events, *rehearsal.prompts[0])
         if error is None:
-            return _end_divergence(events, after)
+            return _end_divergence(self._in_clear(events), after, self.redactor.text)
         found = _error_divergence(events, error, rehearsal, _ends(events))
         unmet = _unmet_prompt(events, rehearsal)
         if found is not None and rehearsal.asked is not None and unmet is not None:
@@ -313,10 +325,15 @@ class _Run(NamedTuple):
             return Divergence(step, "prompt", "another text", f"{len(now.messages)} messages")
         for place in range(max(len(sent.messages), len(now.messages))):
             was = sent.messages[place] if place < len(sent.messages) else None
-            new = now.messages[place] if place < len(now.messages) else None
+            new = self._hidden(now.messages[place]) if place < len(now.messages) else None
             if was != new:
                 return Divergence(step, "prompt", _told(was), _told(new), place)
         return Divergence(step, "prompt", "other tools", [spec.name for spec in now.tools])
+
+    def _hidden(self, message: Message) -> Message:
+        """Return a message as the journal would show it."""
+        raw = self.redactor.raw(encode(message))
+        return _read_message(raw)
 
     def _sent(self, events: Sequence[AnyEvent], step: str) -> Prompt | None:
         """Return a prompt as it was sent, rebuilt from the journal; None where that cannot be."""
@@ -336,12 +353,24 @@ def _redaction(journal: str | Path | Store, given: Redaction | None) -> Redactio
     redaction = given or Redaction()
     if redaction.key is not None:
         return redaction
-    if not isinstance(journal, str | Path):
-        own = getattr(journal, "key", None)
-        return redaction if own is None else replace(redaction, key=own())
-    if not Path(key_path(str(journal))).exists():
-        return redaction
-    return replace(redaction, key=key_of(str(journal)))
+    own = None if isinstance(journal, str | Path) else getattr(journal, "key", None)
+    if own is not None:
+        key = own()
+    elif isinstance(journal, str | Path) and Path(key_path(str(journal))).exists():
+        key = key_of(str(journal))
+    else:
+        key = token_bytes(KEY_BYTES)  # nothing in it was redacted, or nobody can tell what
+    return replace(redaction, key=key)
+
+
+def _redactor(
+    policy: Redaction, events: Sequence[AnyEvent], turn_id: str, secrets: Iterable[Any]
+) -> Redactor:
+    """Return what knows the secrets of a turn, for comparing and for what is shown."""
+    known = Secrets(policy, lambda: policy.key or b"")
+    known.learn(secrets)
+    begun = next(event for event in events if isinstance(event, TurnStarted))
+    return known.of(begun.session, turn_id)
 
 
 class _Silent:
@@ -441,7 +470,7 @@ def _error_divergence(
     """Return in what a turn that could not go on went another way; None where it did not."""
     stopped = rehearsal.stopped
     by_us = _ended_by_us(events)
-    left = error.step and error.step != stopped
+    left = error.step and error.step not in rehearsal.stops
     parked = next((e for e in reversed(events) if isinstance(e, TurnParked)), None)
     # What nobody knows the end of, a replay cannot find out either.
     doubt = ends == "parked" and parked is not None and parked.status is TurnStatus.IN_DOUBT
@@ -457,8 +486,10 @@ def _unmet_prompt(events: Sequence[AnyEvent], rehearsal: Rehearsal) -> str | Non
     return None if left is None else step_id(left[1], left[0])
 
 
-def _end_divergence(events: Sequence[AnyEvent], after: Sequence[AnyEvent]) -> Divergence | None:
-    """Return in what a turn ended otherwise than it did."""
+def _end_divergence(
+    events: Sequence[AnyEvent], after: Sequence[AnyEvent], hide: Callable[[str], str]
+) -> Divergence | None:
+    """Return in what a turn ended otherwise than it did; `hide` takes secrets out of a text."""
     was, now = trace_of(events), trace_of(after)
     if was is None or now is None:
         return None
@@ -476,8 +507,12 @@ def _end_divergence(events: Sequence[AnyEvent], after: Sequence[AnyEvent]) -> Di
     )
     for what, recorded, says in said:
         if _plain(recorded) != _plain(says):
-            return Divergence("", what, recorded, says)
+            return Divergence("", what, _shown(recorded, hide), _shown(says, hide))
     return None
+
+
+def _shown(value: Any, hide: Callable[[str], str]) -> Any:
+    return hide(value) if isinstance(value, str) else hide(str(value))
 
 
 def _plain(value: Any) -> bytes:

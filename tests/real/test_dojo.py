@@ -136,7 +136,9 @@ async def run_here(
     await world.reset(case.suite, case.task)
     model = ScriptedModel(script(task, case.mode))
     ids = FixedIds(f"{case.task}-{case.mode}")
-    async with uc.Runtime(store, model=model, ids=ids) as rt:
+    # What the world saw is compared with what is written, word for word.
+    whole = uc.Redaction(defaults=False)
+    async with uc.Runtime(store, model=model, ids=ids, redaction=whole) as rt:
         with reaching(world):
             outcome = await rt.run(handler, message=task.prompt)
         if not strict:

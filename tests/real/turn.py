@@ -182,8 +182,10 @@ async def live(job: Job, gate: "Gate | None" = None) -> Report:
     async with contextlib.AsyncExitStack() as stack:
         world = await stack.enter_async_context(World(job.port))
         stack.enter_context(reaching(world))
+        # What the world saw is compared with what is written, word for word.
+        options: dict[str, Any] = {"model": model, "redaction": uc.Redaction(defaults=False)}
         runtimes = [
-            await stack.enter_async_context(uc.Runtime(store, model=model, ids=FixedIds(job.task)))
+            await stack.enter_async_context(uc.Runtime(store, ids=FixedIds(job.task), **options))
             for store in stores
         ]
         if gate is not None:

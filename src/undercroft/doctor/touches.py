@@ -202,7 +202,7 @@ def looks_like_id(value: str) -> bool:
 def _identifying(
     arguments: Mapping[str, Any], named: Named, shared: frozenset[str]
 ) -> Iterable[_Named]:
-    for parameter, value in arguments.items():
+    for place, (parameter, value) in enumerate(arguments.items()):
         values = _values(value)
         words = words_of(str(parameter))
         if not values or not words:
@@ -211,7 +211,8 @@ def _identifying(
         by_read = not kind and parameter in shared and all(map(looks_like_id, values))
         if by_read:
             kind, rank = singular("_".join(words)), _LIKELY
-        if not kind:
+        # `label` of add_label(issue, label) is what is set; what it is set in comes first.
+        if not kind or (place and rank == _FIELD):
             continue
         plural = words[-1] in ENDINGS and words[-1].endswith("s")
         yield _Named(

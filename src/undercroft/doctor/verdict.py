@@ -186,6 +186,8 @@ def root(layers: tuple[LayerReport, ...]) -> str | None:
         missing,
         key=lambda one: (
             one.layer == "observability",
+            # Where something else went wrong, having no end is what came of it.
+            all(found.rule.name == "breakers.no_end_state" for found in one.findings),
             # What a loop did over and over would not have come to that had it been broken.
             one.layer == "context" and _in_a_loop(one, missing),
             # A finding about the whole run, such as one without an end, names no step.

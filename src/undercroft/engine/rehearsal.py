@@ -69,7 +69,8 @@ class Rehearsal:
         met: Numbers of the recorded steps whose prompt was asked for again.
         asked: The prompt that was asked for and is not recorded, if that is what happened.
         compared: How many prompts were compared with those that were sent.
-        stopped: Name of the step at which the journal ends, where the code went beyond it.
+        stopped: Name of the step at which the journal ends, where the code went beyond it; and of
+            all such steps, where it did so side by side.
         prompts: Steps whose prompt is another one than was sent, with what would be sent now.
         refused: Steps that were not called since they would change the world.
     """
@@ -84,6 +85,7 @@ class Rehearsal:
         self._judged = prompts
         self.sealed, self.effects = sealed, effects
         self.stopped: str | None = None
+        self.stops: set[str] = set()
         self.prompts: list[tuple[str, ModelRequest]] = []
         self.compared = 0
         self.met: set[int] = set()
@@ -98,10 +100,12 @@ class Rehearsal:
         """
         if not self.sealed:
             return
-        self.stopped = name if record is None else step_id(record.name, record.n)
+        stopped = name if record is None else step_id(record.name, record.n)
+        self.stopped = self.stopped or stopped
+        self.stops.add(stopped)
         if record is not None:
-            problem = f"step {self.stopped!r} was begun, and the journal does not hold its end"
-            raise ReplayError(turn_id, problem, "It was cut off there.", self.stopped)
+            problem = f"step {stopped!r} was begun, and the journal does not hold its end"
+            raise ReplayError(turn_id, problem, "It was cut off there.", stopped)
         raise ReplayError(
             turn_id,
             f"the code asks for {name!r}, which is not recorded",

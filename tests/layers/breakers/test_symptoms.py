@@ -300,12 +300,20 @@ class TestTheEnd:
         assert found(log.case()) == []
 
     def test_at_a_limit(self) -> None:
-        """An error that ended the run is no end state; a typed message about it is a guard."""
+        """An error that ended the run is no end state, nor is what stands in an answer's place."""
         log = begun()
         log.call("get_order", {"id": 1}, "ok")
         error = "Recursion limit of 25 reached without hitting a stop condition"
         assert found(log.case(error=error)) == ["breakers.no_end_state"]
-        log.say("Agent stopped due to iteration limit or time limit.")
+        step = log.say("Agent stopped due to iteration limit or time limit.")
+        (symptom,) = look(log.case()).symptoms
+        assert (symptom.rule, symptom.steps) == ("breakers.no_end_state", (step,))
+
+    def test_at_a_limit_that_the_agent_keeps(self) -> None:
+        """Whoever says in its own words that a limit is reached has ended, and kept to it."""
+        log = begun()
+        log.call("get_order", {"id": 1}, "ok")
+        log.say("I have reached my step limit. The order is open; its address was not changed.")
         assert found(log.case()) == []
         assert found(log.case(), Sign.FIRED) == ["breakers.guard"]
 

@@ -29,9 +29,7 @@ _LOOP = re.compile(
     re.IGNORECASE,
 )
 _STOPPED = re.compile(
-    r"\A\W{0,4}(?:agent (?:was )?stopped due to|sorry, need more steps to process"
-    r"|stopped: (?:the )?(?:maximum|max)|i(?:'ve| have) (?:reached|hit) (?:the|my) "
-    r"(?:maximum|max|step|iteration|limit))",
+    r"\A\W{0,4}i(?:'ve| have) (?:reached|hit) (?:the|my) (?:maximum|max|step|iteration|limit)",
     re.IGNORECASE,
 )
 _HINT = re.compile(

@@ -6,7 +6,8 @@ Something *changed* with a write that may have happened, a new word of the user,
 login. A failure that a retry mended was transient, whatever it said. What was looked up under
 another name each time is searching, and what is corrected each time is learning: neither is a
 failure *in a row*, unless the service itself is away.
-Leaves to whoever reads the trace: which calls read, which write, and what their errors mean.
+Leaves to `endings.py` how a run ended, and to whoever reads the trace which calls read, which
+write, and what their errors mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, takewhile
 
+from undercroft.layers.breakers.endings import endings
 from undercroft.layers.breakers.foreign import asked_wait_s, guards
 from undercroft.model.case import Access, CallStatus, Case, CaseCall, Facet
 from undercroft.model.symptom import Looked, Rule, Symptom, quoted
@@ -135,10 +137,10 @@ RULES: tuple[Rule, ...] = (REPEATED, ROW, HOPELESS, BLIND, NO_END, CYCLE, GUARD)
 _DIGITS = re.compile(r"\d+")
 # An error that says nothing but that there was one: nobody can learn from it.
 _BLANK_WORDS = frozenset(
-    ("a", "an", "the", "error", "errors", "failed", "failure", "exception", "internal", "server")
-    + ("unexpected", "unknown", "something", "went", "wrong", "occurred", "has", "code", "status")
-    + ("system", "service", "tool", "call", "execution", "request", "operation", "runtime", "e")
-    + ("oops", "sorry", "fatal", "backend", "upstream", "unavailable", "api", "http", "command")
+    {"a", "an", "the", "error", "errors", "failed", "failure", "exception", "internal", "server"}
+    | {"unexpected", "unknown", "something", "went", "wrong", "occurred", "has", "code", "status"}
+    | {"system", "service", "tool", "call", "execution", "request", "operation", "runtime", "e"}
+    | {"oops", "sorry", "fatal", "backend", "upstream", "unavailable", "api", "http", "command"}
 )
 _WORDS = re.compile(r"[^\W\d_]+")
 _AWAY = frozenset({"transient", "overloaded"})
@@ -181,25 +183,8 @@ _UNDERWAY = re.compile(
     r'|"(?:state|status|phase|stage)"\s{0,3}:\s{0,3}"\w{2,20}ing"',
     re.IGNORECASE,
 )
-# Calls after which nothing of the agent's need follow: somebody else goes on, or it is over.
-_LAST = re.compile(
-    r"\A(?:transfer_?to|hand_?(?:off|over)|escalat|end_|stop|ask|request|complete|submit|finish)"
-    r"|human|approval|final|terminat|respond|reply|answer|(?:\b|_)(?:exit|done|finish)(?:\b|_)",
-    re.IGNORECASE,
-)
-# What ended a run that went on until somebody's patience did, or for want of another attempt.
-_LIMITS = re.compile(
-    r"recursion.?limit|recursionerror|(?:max(?:imum)?|limit of|too many)[ _]?(?:\w{1,12}[ _]){0,3}"
-    r"(?:iteration|turn|step|call|round|attempt|retr)|maxturns|(?:iteration|step|turn)s? limit"
-    r"|time[d -]{0,2}out|deadline.exceeded|rate.?limit|too many requests|overloaded|unavailable"
-    r"|try again in|connection (?:was |has been )?(?:reset|refused|aborted|lost|error)"
-    r"|(?:http|status|code)\W{0,3}(?:429|50[0234]|529)\b",
-    re.IGNORECASE,
-)
-_ERROR_CHARS = 1_000
 # Whoever has no name of its own.
 _NOBODY = frozenset({"", "assistant"})
-_SPEAKS = re.compile(r"send|notif|post|message|publish|speak|say|email|mail", re.IGNORECASE)
 
 
 def look(case: Case) -> Looked:
@@ -207,10 +192,10 @@ def look(case: Case) -> Looked:
     unseen = tuple(r.name for r in RULES if not case.shown(*(Facet(need) for need in r.needs)))
     if len(unseen) == len(RULES):
         # A run that says what ended it, and shows no call, still has no end state.
-        ends = tuple(_ends(case))
+        ends = tuple(_ends(case, ()))
         return Looked(ends, unseen, observable=bool(ends))
     calls = in_order(case.calls)
-    found = [*guards(case, calls, GUARD.name), *_ends(case)]
+    found = [*guards(case, calls, GUARD.name), *_ends(case, calls)]
     if REPEATED.name not in unseen:
         found += _repeats(calls)
         found += _cycles(calls, {s for f in found if f.rule == REPEATED.name for s in f.steps})
@@ -270,7 +255,7 @@ def _is_away(call: CaseCall) -> bool:
     if call.error_class in _AWAY:
         return True
     words = set(_WORDS.findall(_error(call)[:_CAUSE_CHARS].casefold()))
-    return call.error_class in {"unknown", ""} and bool(words) and words <= _BLANK_WORDS
+    return call.error_class != "permanent" and bool(words) and words <= _BLANK_WORDS
 
 
 def _cause(call: CaseCall) -> str:
@@ -466,7 +451,14 @@ def _is_of_same(call: CaseCall, last: CaseCall) -> bool:
     return 2 * equal >= max(len(given), len(also), 1)
 
 
-# ---------------------------------------------------------------------- cycles and ends
+def _ends(case: Case, calls: Sequence[CaseCall]) -> Iterator[Symptom]:
+    """Find what shows that a run had no end."""
+    for one in endings(case, calls):
+        words = quoted(one.words) if one.call is None else _quote(one.call)
+        yield Symptom(rule=NO_END.name, steps=one.steps, evidence=words)
+
+
+# ---------------------------------------------------------------------- cycles
 
 
 def _cycles(calls: Sequence[CaseCall], told: set[int]) -> Iterator[Symptom]:
@@ -530,110 +522,3 @@ def _is_polling(calls: Sequence[CaseCall], at: int, run: int, period: int) -> bo
         for one in ring
     )
     return underway and run < POLLS_MAX * period
-
-
-def _ends(case: Case) -> Iterator[Symptom]:
-    """Find what shows that a run had no end."""
-    # Of a run of which nothing was recorded another layer speaks; one whose guards speak ended
-    # as they say.
-    if not case.steps or case.shown(Facet.GUARDS):
-        return
-    mended = _is_mended(case)
-    if case.calls and not mended and _LIMITS.search(case.error[:_ERROR_CHARS]):
-        yield Symptom(rule=NO_END.name, steps=(case.steps - 1,), evidence=quoted(case.error))
-        return
-    if not case.calls or _is_ended(case):
-        return
-    call = in_order(case.calls)[-1]
-    if _is_answered(case, call) or call.status in {CallStatus.WAITING, CallStatus.REFUSED}:
-        return
-    ended = call.step if call.ended is None else call.ended
-    if _failed(call):
-        yield Symptom(rule=NO_END.name, steps=(ended, call.step), evidence=_quote(call))
-    elif _LAST.search(call.name[:80]):
-        return
-    elif call.result is None and case.shown(Facet.RESULTS) and call.status is CallStatus.UNKNOWN:
-        words = f"{call.name} is the last thing that was asked for, and it has no result"
-        yield Symptom(rule=NO_END.name, steps=(call.step,), evidence=quoted(words))
-    elif _is_left(case, call):
-        words = f"{call.name} came to {call.result!r}, and the user was not told"
-        yield Symptom(rule=NO_END.name, steps=(ended, call.step), evidence=quoted(words))
-    elif case.finished is False:
-        words = f"the record ends after {call.name}, and the run did not"
-        yield Symptom(rule=NO_END.name, steps=(ended,), evidence=quoted(words))
-
-
-def _is_mended(case: Case) -> bool:
-    """Say whether what is given as the error of a run was that of a call, and the run went on."""
-    words = " ".join(case.error[:_CAUSE_CHARS].split())
-    return bool(words) and any(
-        words in " ".join(f"{call.error} {call.result or ''}"[:_ERROR_CHARS].split())
-        and _is_answered(case, call)
-        for call in case.calls
-        if _failed(call)
-    )
-
-
-def _is_of_last(case: Case) -> bool:
-    """Say whether what ended a run is no more than what its last call came to."""
-    last = in_order(case.calls)[-1]
-    said = " ".join(f"{last.error} {last.result or ''}"[:_ERROR_CHARS].split())
-    return _failed(last) and " ".join(case.error[:_CAUSE_CHARS].split()) in said
-
-
-def _breaks_off(case: Case) -> bool:
-    """Say whether somebody who was talked to before was left after a call, without a word."""
-    last = in_order(case.calls)[-1]
-    ended = last.step if last.ended is None else last.ended
-    talked = any(text.role == "assistant" and text.step < last.step for text in case.texts)
-    later = any(ask.step > ended for ask in case.asks)
-    return case.shown(Facet.USERS) and (talked or _failed(last)) and not later
-
-
-def _is_ended(case: Case) -> bool:
-    """Say whether a run had an end, or a record that does not tell."""
-    # An error that ended it is how it ended; whatever it was, it is written down.
-    if case.error and not (_is_of_last(case) or _is_mended(case)):
-        return True
-    if any(flaw.kind == "cut_off" for flaw in case.flaws):
-        return True
-    if case.finished or case.error:
-        return not _breaks_off(case)
-    # Among several agents whoever is next is not known to be missing.
-    return case.finished is None and any(text.role == "other" for text in case.texts)
-
-
-def _is_left(case: Case, call: CaseCall) -> bool:
-    """Say whether a conversation breaks off after a result that answers nobody.
-
-    Spans may leave out what was said, and a task may end with a message to somebody.
-    """
-    asked = case.shown(Facet.USERS) and call.result is not None and case.finished is not False
-    told = not case.asks or case.shown(Facet.PROMPTS)
-    return asked and told and not _SPEAKS.search(call.name[:80])
-
-
-def _is_answered(case: Case, call: CaseCall) -> bool:
-    """Say whether anybody said anything after a call, or was told how it all ended."""
-    if case.delivered and not any(text.role == "assistant" for text in case.texts):
-        return True
-    ended = call.step if call.ended is None else call.ended
-    said = [text.step for text in case.texts if text.role != "system"]
-    if any(step > ended for step in said):
-        return True
-    proposed = {one.batch for one in case.calls}
-    return _is_later(case, call) or any(
-        ask.step > ended and ask.answer and ask.step not in proposed for ask in case.asks
-    )
-
-
-def _is_later(case: Case, call: CaseCall) -> bool:
-    """Say whether a model answered after a call, by the times of both."""
-    if call.began_at is None:
-        return False
-    # A span that stands around a call ends after it, too: what counts is when it began.
-    ended = call.began_at + max(0.0, call.took_s or 0.0)
-    return any(
-        ask.began_at is not None and ask.answer and ask.began_at >= ended - 1e-3
-        for ask in case.asks
-    )

@@ -143,6 +143,7 @@ _ADDING = _set(
     "increment decrement move click type press scroll drag log record note "
     "comment post create book tag label link attach invite remove delete untag share"
 )
+_COUNTING = _set("add append increment decrement increase decrease press click next")
 # What stays done, whatever else is done after it.
 _LASTING = _set(
     "send post reply email notify message pay transfer book charge refund order purchase buy "
@@ -152,6 +153,10 @@ _LASTING = _set(
 _UNDOING = _set(
     "undo revert restore rollback remove delete cancel reset clear disable enable reopen unassign "
     "unlock unarchive deactivate void withdraw untag unpin unblock stop uninstall release"
+)
+_THEN = re.compile(
+    r"\b(?:then|afterwards|first|for a (?:moment|while|minute|second)|temporar\w{2,4}|until|back)\b",
+    re.IGNORECASE,
 )
 _ONCE = frozenset({"idempotency", "dedup", "deduplication", "nonce"})
 _VERSIONS = frozenset(
@@ -167,7 +172,7 @@ def look(case: Case) -> Looked:
     symptoms = list(_refused(case))
     if case.calls:
         calls = _in_order(case)
-        for found in (_twice(case, calls), _same_field(calls), _among_actors(case, calls)):
+        for found in (_twice(case, calls), _same_field(case, calls), _among_actors(case, calls)):
             symptoms += islice(found, PER_RULE_MAX)
         symptoms += islice(_old_versions(calls), PER_RULE_MAX)
     symptoms = [one for one in symptoms if one.rule not in unseen]
@@ -306,6 +311,8 @@ def _twice(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
         done.add(name, call)
         if before is None or call.name in harmless or _once(call.arguments):
             continue
+        if _COUNTING & set(_words(call.name)) and before.result != call.result:
+            continue  # one more each time
         side = _beside(before, call) and _keys(call, "write", "exclusive")
         if side and not _LASTING & set(_words(call.name)):
             continue  # to set the same twice does no harm but that of running side by side
@@ -381,8 +388,9 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", _CAMEL.sub("_", name[:200]).lower())
 
 
-def _same_field(calls: list[CaseCall]) -> Iterator[Symptom]:
+def _same_field(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
     """Yield writes of a field that the write before, in the same turn, had set otherwise."""
+    asked = _asked(case)
     last: dict[str, dict[str, tuple[int, CaseCall]]] = defaultdict(dict)
     for place, call in enumerate(calls):
         if call.access is Access.READ:
@@ -403,7 +411,7 @@ def _same_field(calls: list[CaseCall]) -> Iterator[Symptom]:
                 continue
             was = before.arguments or {}
             field = _changed(was, call.arguments, near=place - at == 1)
-            if field:
+            if field and not _in_turns(asked.get(call.turn, ""), was[field], call.arguments[field]):
                 values = f"{was[field]!r}"[:80], f"{call.arguments[field]!r}"[:80]
                 yield Symptom(
                     rule=SAME_FIELD.name,
@@ -411,6 +419,15 @@ def _same_field(calls: list[CaseCall]) -> Iterator[Symptom]:
                     evidence=quoted(f"{call.name} of {key}: {field} {values[0]}, then {values[1]}"),
                 )
                 break
+
+
+def _in_turns(said: str, one: object, other: object) -> bool:
+    """Whether a user wanted a field to be one thing first, and then another."""
+    if not _THEN.search(said):
+        return False
+    low = said.casefold()
+    named = all(str(value).casefold() in low for value in (one, other))
+    return named or (isinstance(one, bool) and isinstance(other, bool))
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], *, near: bool) -> str:

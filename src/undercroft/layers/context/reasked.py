@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from undercroft.layers.context.quality.questions import Questions, complains, questions_of
 from undercroft.layers.context.quality.slots import SLOTS, Slot
@@ -24,16 +25,28 @@ _NUMBERED = (
     "issue", "member", "membership", "order reference", "payment", "policy", "project", "request",
     "serial", "shipment", "subscription", "ticket", "tracking", "transaction",
 )  # fmt: skip
+
+
+def _number_of(what: str) -> Slot:
+    ends = ("number", "id", "no.", "reference", "key", "code")
+    asked = tuple(f"{what} {end}" for end in ends)
+    return Slot(name=f"{what} number", asked=asked, shape=_ID, many=True)
+
+
 # What else people are asked for by number.
-_MORE = tuple(
-    Slot(
-        name=f"{what} number",
-        asked=tuple(f"{what} {end}" for end in ("number", "id", "no.", "reference", "key")),
-        shape=_ID,
-        many=True,
-    )
-    for what in _NUMBERED
+_MORE = tuple(map(_number_of, _NUMBERED))
+_NOUN = re.compile(
+    r"\b(?:your|the|which|what)(?: [a-z]{3,15})? (?P<noun>[a-z]{3,15}) "
+    r"(?:number|id|no\.|reference|code)\b",
+    re.IGNORECASE,
 )
+_NOUNS_MAX = 20
+_WHICH = re.compile(
+    r"\b(?:which|what) (?P<noun>[a-z]{3,20})(?: (?:number|id|no\.|reference|code))?\b[^.?!]{0,80}\?"
+)
+_AN_ID = re.compile(_ID)
+# Between the name of a thing and its number.
+_NEAR_CHARS = 24
 _TABLE = (*SLOTS, *_MORE)
 # Of these a person may be asked for another, or for the same for another purpose.
 _VAGUE = frozenset({"address", "name", "payment method"})
@@ -45,6 +58,9 @@ _NOTHING = re.compile(
     r"\W{0,4}(?:none|null|false|nothing)?\W{0,4}\Z|.{0,120}\b(?:not found|no (?:match|result|such|"
     r"user|customer|account|order|record)|does(?: not|n't) (?:match|exist)|invalid|unknown)\b",
     re.IGNORECASE | re.DOTALL,
+)
+_MISSED = re.compile(
+    r"\b(?:not found|no|match(?:es)?|exists?|unknown|wrong|incorrect)\b", re.IGNORECASE
 )
 _FORGETS = re.compile(
     r"\b(?:remind me|repeat|say again|tell me again|restate|lost track)\b[^.?!]{0,60}"
@@ -120,7 +136,7 @@ class _Heard:
         nothing = len(result) < _SHORT_CHARS and _NOTHING.match(result) is not None
         away = call.error_class in {"transient", "overloaded"}
         if (_is_no(call) and not away) or (nothing and call.access is Access.READ):
-            given = _given(call)
+            given = _given(call, _blamed(call))
             self._in_vain.append(given)
             for known in (*self.told.values(), *self.returned.values()):
                 for value in [one for one in known if one in given]:
@@ -152,15 +168,25 @@ class _Heard:
             return None
         return (steps[0], steps[-1]) if slot not in _VAGUE else None
 
+    def called(self, noun: str, value: str) -> bool:
+        """Say whether a user had said what a value names, right before it."""
+        for _, text in self._said[:_SAID_MAX]:
+            at = text.find(value)
+            if at >= 0 and noun in text[max(0, at - _NEAR_CHARS) : at]:
+                return True
+        return False
+
 
 def reasked(case: Case) -> Iterator[Reasked]:
     """Return the questions of a run that it need not have asked, in order."""
-    table = questions_of(_TABLE)
     texts = [text for text in case.texts if text.role in {"user", "assistant"}]
+    table = questions_of((*_TABLE, *_numbers_of(texts)))
     asked: dict[int, list[tuple[str, ...]]] = {}
     for place, text in enumerate(texts):
-        if text.role == "assistant" and (asks := table.asked(text.text)):
-            asked[place] = asks
+        if text.role == "assistant":
+            asks = table.asked(text.text)
+            if asks or _WHICH.search(text.text[-_TEXT_CHARS:].lower()):
+                asked[place] = asks
     if not asked:
         return
     met = _met(texts)
@@ -181,8 +207,43 @@ def reasked(case: Case) -> Iterator[Reasked]:
         answer = texts[place + 1] if place + 1 < len(texts) else None
         judged = (_judged(heard, ask, text, answer, met[text.actor]) for ask in asks)
         found = next((one for one in judged if one is not None), None)
+        if found is None and place in asked:
+            found = _which(heard, text, answer, met[text.actor])
         if found is not None:
             yield found
+
+
+def _which(heard: _Heard, text: CaseText, answer: CaseText | None, met: int) -> Reasked | None:
+    """Return a question for which one of a kind, where the user had named one, and names it again.
+
+    Whoever says some of their numbers in asking lets the user choose.
+    """
+    if answer is None or answer.role != "user":
+        return None
+    asked = text.text[-_TEXT_CHARS:].casefold()
+    values = [_plain(one) for one in _AN_ID.findall(answer.text[:_TEXT_CHARS])]
+    for found in _WHICH.finditer(asked):
+        for value in values:
+            at = heard.named(found["noun"], value, complaint=complains(answer.text))
+            if at is None or value in asked or at[1] <= met:
+                continue
+            if heard.called(found["noun"].removesuffix("s"), value):
+                return Reasked(text.step, at[0], found["noun"], value, answer.step)
+    return None
+
+
+def _numbers_of(texts: list[CaseText]) -> tuple[Slot, ...]:
+    """Return slots for the numbers of whatever else assistants ask for: "your loan number"."""
+    known = {name for slot in _TABLE for name in slot.asked}
+    nouns = dict.fromkeys(
+        found["noun"].casefold()
+        for text in texts
+        if text.role == "assistant"
+        for found in _NOUN.finditer(text.text[-_TEXT_CHARS:])
+    )
+    return tuple(
+        _number_of(noun) for noun in list(nouns)[:_NOUNS_MAX] if f"{noun} number" not in known
+    )
 
 
 def forgotten(case: Case) -> Iterator[tuple[int, int]]:
@@ -308,9 +369,21 @@ def _is_no(call: CaseCall) -> bool:
     return call.status in {CallStatus.FAILED, CallStatus.REFUSED}
 
 
-def _given(call: CaseCall) -> str:
+def _blamed(call: CaseCall) -> Mapping[str, Any] | None:
+    """Return the arguments of a failed call that its error names; all where it names none.
+
+    Where nothing was found, nobody knows which of them was wrong.
+    """
+    if _MISSED.search((call.error or call.result or "")[:_SHORT_CHARS]):
+        return call.arguments
+    words = set(_PLAIN_WORD.findall((call.error or call.result or "")[:_SHORT_CHARS].casefold()))
+    named = {k: v for k, v in (call.arguments or {}).items() if str(k).casefold() in words}
+    return named or call.arguments
+
+
+def _given(call: CaseCall, arguments: Mapping[str, Any] | None) -> str:
     try:
-        text = json.dumps(call.arguments, default=str, ensure_ascii=False)
+        text = json.dumps(arguments, default=str, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         text = call.raw
     return f"{text[:_CALL_CHARS]} {call.raw[:_CALL_CHARS]}".casefold()

@@ -4,7 +4,8 @@ Keeps: what was read is read *again* only where the same was asked for in one tu
 the same actor, with the same result, and nothing was written, failed or was compacted between:
 in a later turn it may have changed. A result was *used* cut off only where what it said turns up
 in an answer or a write, and nobody fetched the rest.
-Leaves to `reasked.py` questions for what was known, to `gone.py` what prompts lost.
+Leaves to `cut.py` what was cut off, to `reasked.py` questions for what was known, to `gone.py`
+what prompts lost.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from undercroft.layers.context.compacted import is_summary
+from undercroft.layers.context.cut import cut_used
 from undercroft.layers.context.gone import gone, unpinned
 from undercroft.layers.context.reasked import forgotten, reasked
 from undercroft.layers.context.sizes import window_of
-from undercroft.model.case import Access, CallStatus, Case, CaseCall, CaseText, Facet
+from undercroft.model.case import Access, CallStatus, Case, CaseCall, Facet
 from undercroft.model.symptom import Looked, Rule, Sign, Symptom, quoted
 
 # Above this share of its size a window is nearly full.
@@ -29,12 +31,8 @@ LOOP_MIN = 5
 _KEY_CHARS_MAX = 20_000
 _END_CHARS = 300
 _ERROR_CHARS = 2_000
-_USED_CHARS = 4_000
-_NEAR_CALLS = 40
 # Whoever has no name of its own.
 _NOBODY = frozenset({"", "assistant"})
-# What is left of a longer text is a text; it may well be enough.
-_CUT_CHARS_MAX = 4_000
 # So many texts and prompts are read for marks of a compaction.
 _MARKS_MAX = 50
 
@@ -159,21 +157,6 @@ _SPEAKS = re.compile(
     r"\b(?:i|we|he|she|you|your|if|when|because|so|please|was|were|will|would|can|could)\b|\?",
     re.IGNORECASE,
 )
-_CUT = re.compile(
-    r"(?:\[|<|\(|\.\.\.|…|\*\*|--)\W{0,6}(?:the )?"
-    r"(?:(?:output|result|content|response|text|file|rest|data|tool output)\W{1,3})?"
-    r"(?:was |is |has been )?(?:truncated|cut(?:[ -]?off)?|clipped|shortened|omitted|elided"
-    r"|abridged)\b"
-    r"|(?:\.\.\.|…|\[)\W{0,4}(?:and )?\d[\d,.]{0,12} (?:more |other |remaining |further )?"
-    r"(?:characters?|chars|bytes|[km]b|tokens|lines|rows|words|items|results|entries|records)\b"
-    r"[^\n]{0,20}(?:more|omitted|truncated|not shown|left|remaining|skipped|cut|\Z|\])"
-    r"|(?:output|result|response|content|text) (?:was |has been |is )?"
-    r"(?:truncated|too (?:long|large))\b"
-    r"|showing (?:the )?first [\d,]{1,12} of [\d,]{1,12} (?:characters?|chars|bytes|lines)"
-    r"|\d ?(?:characters?|chars|bytes|[kmg]i?b|tokens|lines) (?:were |was )?"
-    r"(?:omitted|truncated|cut)\b",
-    re.IGNORECASE,
-)
 _LENGTHS = frozenset(
     {"length", "max_tokens", "max_output_tokens", "maxtokens", "token_limit", "model_length"}
 )
@@ -215,8 +198,6 @@ _RECEIPT = re.compile(
     r"|\b(?:successfully|updated|created|saved|deleted|executed)\b",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"[#@\w][\w@.:/#-]{3,60}")
-_FETCHES = re.compile(r"recall|fetch|read|more|rest|page|offset|full|continue|next", re.IGNORECASE)
 
 
 def look(case: Case) -> Looked:
@@ -442,94 +423,13 @@ def _is_error(text: str) -> bool:
 
 def _cut_used(case: Case, calls: Sequence[CaseCall]) -> Iterator[Symptom]:
     """Find results that were cut off, and used as if they had not been."""
-    steps = [text.step for text in case.texts]
-    for place, call in enumerate(calls):
-        result = call.result
-        if result is None or call.access is not Access.READ or call.status is not CallStatus.OK:
-            continue
-        mark = _CUT.search(result[-_END_CHARS:])
-        if mark is None:
-            continue
-        words = {word.casefold() for word in _WORD.findall(result[:_USED_CHARS])}
-        words -= {word.casefold() for word in _WORD.findall(_given(call))}
-        used = _use(case, calls[place + 1 : place + _NEAR_CALLS], call, words, steps)
-        if used is not None:
-            yield Symptom(
-                rule=CUT_USED.name,
-                steps=(used, _ended(call)),
-                evidence=quoted(f"{call.name} → …{result[-_END_CHARS:][mark.start() :]}"),
-                sign=Sign.MISSING if len(result) <= _CUT_CHARS_MAX else Sign.HINT,
-            )
-
-
-def _after(case: Case, steps: Sequence[int], step: int) -> Sequence[CaseText]:
-    """Return the next few texts after a step."""
-    place = bisect_right(steps, step)
-    return case.texts[place : place + _NEAR_CALLS]
-
-
-def _use(
-    case: Case, later: Sequence[CaseCall], call: CaseCall, words: set[str], steps: Sequence[int]
-) -> int | None:
-    """Return the step at which what a cut result said was used; None where the rest was fetched."""
-    told = next(
-        (
-            text
-            for text in _after(case, steps, _ended(call))
-            if text.role in {"assistant", "other"}
-            and text.turn == call.turn
-            # What is said with a call is on the way to an answer.
-            and not any(one.step == text.step for one in later)
-        ),
-        None,
-    )
-    end = None if told is None or not _share(words, told.text) else told.step
-    for one in later:
-        if end is not None and one.step > end:
-            break
-        if _is_rest(call, one):
-            return None
-        here = one.turn == call.turn and _share(words, _given(one))
-        if _writes(one) and (here or _meets(call, one)):
-            return one.step
-    return end
-
-
-def _is_rest(call: CaseCall, one: CaseCall) -> bool:
-    """Say whether a call goes and gets what another's result lacked."""
-    if one.access not in {Access.READ, Access.UNKNOWN}:
-        return False
-    if one.name != call.name and not _FETCHES.search(one.name[:80]):
-        return False
-    given = {str(value)[:200] for value in (call.arguments or {}).values()}
-    also = {str(value)[:200] for value in (one.arguments or {}).values()}
-    return not given or not given.isdisjoint(also)
-
-
-def _writes(call: CaseCall) -> bool:
-    """Say whether a call changed something, or has a receipt for it."""
-    if call.access is Access.UNKNOWN:
-        return _RECEIPT.search((call.result or "")[:_END_CHARS]) is not None
-    return call.access is Access.WRITE
-
-
-def _meets(call: CaseCall, write: CaseCall) -> bool:
-    """Say whether a write changes what a read, which was cut off, had shown."""
-    keys = {touch.key for touch in call.touches}
-    if keys and write.touches:
-        return any(touch.key in keys for touch in write.touches)
-    # Nobody knows what they touch: then by what both were given that has a digit, as names have.
-    also = write.arguments or {}
-    return any(
-        isinstance(value, str) and any(c.isdigit() for c in value) and also.get(name) == value
-        for name, value in (call.arguments or {}).items()
-    )
-
-
-def _share(words: set[str], text: str) -> bool:
-    """Say whether a text says something that stands in a result."""
-    found = {word.casefold() for word in _WORD.findall(text[:_USED_CHARS])} & words
-    return any(len(word) > 6 or any(c.isdigit() for c in word) for word in found)  # noqa: PLR2004
+    for one in cut_used(case, calls):
+        yield Symptom(
+            rule=CUT_USED.name,
+            steps=(one.step, _ended(one.call)),
+            evidence=quoted(f"{one.call.name} → …{one.mark}"),
+            sign=Sign.HINT if one.whole else Sign.MISSING,
+        )
 
 
 def _cut_answers(case: Case) -> Iterator[Symptom]:

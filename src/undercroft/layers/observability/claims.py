@@ -179,15 +179,24 @@ class _Record:
             if call.step < step
         )
 
+    def _place(self, step: int) -> int:
+        """Return the place in the talk of what an assistant said at a step, after its prompt."""
+        place = bisect_left(self._talk_steps, step)
+        while place < len(self._talk) and self._talk[place].step == step:
+            if self._talk[place].role == "assistant":
+                break
+            place += 1
+        return place
+
     def _was_bidden(self, step: int) -> bool:
         """Say whether a text answers a user who wants something changed."""
-        place = bisect_left(self._talk_steps, step)
+        place = self._place(step)
         wish = self._talk[place - 1] if place else None
         return wish is not None and wish.role == "user" and wants_change(wish.text)
 
     def _was_agreed(self, step: int) -> bool:
         """Say whether a text answers a user's yes to a change, and nothing came between."""
-        place = bisect_left(self._talk_steps, step)
+        place = self._place(step)
         if place < 2:  # noqa: PLR2004  an offer, and an answer to it
             return False
         offer, answer = self._talk[place - 2 : place]

@@ -41,7 +41,7 @@ _AS_SENTENCE = re.compile(
 # A list or an object of JSON, up to its end.
 _AS_WHOLE = re.compile(rb"[\"']\s{0,3}:\s{0,3}[\[{]")
 _BRACKETS = re.compile(rb"\"(?:[^\"\\]|\\.){0,4000}\"|[\[\]{}]", re.DOTALL)
-_WHOLE_BYTES_MAX = 20_000
+_WHOLE_BYTES_MAX, _WHOLES_MAX = 20_000, 100
 # What may stand after a name that a value follows.
 _FOLLOWS = frozenset([b'"', b"'", b"\\", b":", b"=", b">", b" ", b"\t", b"\n"])
 _AS_MARKUP = re.compile(rb">(?P<value>[^<]{1,500})</")
@@ -61,6 +61,7 @@ class Names:
         self._met: dict[str, bool] = {}
         # Parts of names by which they are found in a text, in lower case.
         self.stems: tuple[bytes, ...] = ()
+        self._wholes_left = 0
 
     def add(self, names: Iterable[str], *, sure: bool = False) -> bool:
         """Take fields of these names for secret; return whether any was not before."""
@@ -120,7 +121,7 @@ class Names:
             text: The text.
             low: The same in lower case.
         """
-        seen = 0
+        self._wholes_left = _WHOLES_MAX
         for stem in self.stems:
             at = low.find(stem)
             while at >= 0:
@@ -129,7 +130,6 @@ class Names:
                 if found is not None and found[1] > found[0]:
                     yield found
                     end = max(end, found[1])
-                seen += 1
                 at = low.find(stem, end)
 
     def _at(self, text: bytes, at: int, end: int) -> tuple[int, int, bool, bool] | None:
@@ -152,7 +152,9 @@ class Names:
             if found is not None:
                 return self._value(found, shape, sure=sure)
         whole = _AS_WHOLE.match(text, last)
-        if whole is not None:
+        if whole is not None and self._wholes_left:
+            # To find where it ends costs as much as it is long.
+            self._wholes_left -= 1
             until = _closed(text, whole.end() - 1)
             if until:
                 return whole.end() - 1, until, True, sure

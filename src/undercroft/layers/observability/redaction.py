@@ -458,8 +458,11 @@ class Redactor:
                 if len(values) >= _KNOWN_MAX and not told:
                     del values[next(iter(values))]
                 values[name] = raw
-            if isinstance(value, str | bytes) and _stands_out(value, sure=sure, least=least):
-                self._look_for(value, name, told=told or sure)
+            if isinstance(value, str | bytes):
+                if _stands_out(value, sure=sure, least=least):
+                    self._look_for(value, name, told=told or sure)
+            elif sure and isinstance(value, int) and len(str(value)) >= least:
+                self._look_for(str(value), name, told=True)
         return f"[redacted:{name}]"
 
     def _look_for(self, value: str | bytes, name: str, *, told: bool) -> None:

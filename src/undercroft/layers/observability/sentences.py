@@ -110,7 +110,7 @@ DENIED = re.compile(
 )
 # After it: on what it hangs, and to whom a conversation went.
 _DEPENDS = re.compile(
-    r"\A[^,;.]{0,60}\b(?:once|when|if|until|unless|as soon as|after you|before)\b"
+    r"\A[^,;.]{0,60}\b(?:once|when|if|until|unless|as soon as|after you|before(?! ?(?:[.!]|\Z)))\b"
     r"|\A you\b|\A (?:you |this |your (?:call|chat|case|request) )?to (?:a|an|our|the) \w{0,20} ?"
     r"(?:human|agent|team|specialist|representative|supervisor|department|colleague)"
 )

@@ -148,7 +148,7 @@ def _results(case: Case) -> Iterator[Symptom]:
         call
         for call in case.calls
         if (call.result is None or _is_void(case, call, has))
-        and call.status in {CallStatus.UNKNOWN, CallStatus.OK}
+        and _wants_result(call)
         and not _LAST.search(call.name[:80])
         and (has[call.name] or lacks[call.name] == 1)
         and _went_on(call.step, users, others)
@@ -156,6 +156,13 @@ def _results(case: Case) -> Iterator[Symptom]:
     if gaps and len(gaps) <= sum(has.values()):
         names = ", ".join(dict.fromkeys(call.name for call in gaps))
         yield _one(NO_RESULT, [call.step for call in gaps], f"no result of {names}")
+
+
+def _wants_result(call: CaseCall) -> bool:
+    """Say whether a call lacks more than a word of why it failed, or waits."""
+    if call.status is CallStatus.FAILED:
+        return call.result is None and not call.error
+    return call.status in {CallStatus.UNKNOWN, CallStatus.OK}
 
 
 def _is_void(case: Case, call: CaseCall, has: Counter[str]) -> bool:

@@ -53,7 +53,7 @@ _NEVER = re.compile(
 )
 _ANY_WRITE = re.compile(
     r"\b(?:updat\w{1,4}|writ(?:e|es|ing)|chang(?:e|es|ing)|consequential|database|destructive|"
-    r"irreversible|modif\w{1,8}|any actions?|any tool|anything|side effects?|take an? actions?|"
+    r"irreversible|modif\w{1,8}|any actions?|any (?:other )?(?:tool|function)s?|other (?:tool|function)s?|anything|side effects?|take an? actions?|"
     r"alter(?:s|ed|ing|ations?)?|edit(?:s|ed|ing)?|adjust\w{0,5}|amend\w{0,5}|mutat\w{1,5}|"
     r"(?:tak|mak|perform|execut|carry|submitt?)\w{0,4} (?:out )?(?:[\w-]{1,20} ){0,2}"
     r"(?:actions?|transactions?|operations?|requests?|changes?)|any (?:transaction|operation)s?|"
@@ -83,8 +83,9 @@ _PROPOSES = re.compile(
     r"order|refund|return|update|booking|transfer)\w{0,2}|"
     r"is (?:that|this|it|everything) (?:all )?(?:correct|right|ok|okay|fine|good)|"
     r"(?:does|do) (?:that|this|these|everything) (?:look|sound|work)\w{0,2}|"
-    r"say yes|reply yes|\W(?:yes|y)\W{1,3}(?:or|/)\W{0,2}no?\b|[(\"'*]yes[)\"'*]|approve|agree|"
-    r"happy with|okay with|fine with)",
+    r"say yes|reply yes|approve|agree|happy with|okay with|fine with|(?:do|can) you confirm|"
+    r"(?:may|can) i (?:go|do|proceed)|good to go)|\b(?:yes|y)\W{0,3}(?:or|/)\W{0,3}no?\b|"
+    r"[(\"'*]yes[)\"'*]",
     re.IGNORECASE,
 )
 _YES = re.compile(
@@ -131,6 +132,17 @@ _NO = re.compile(
     r"i do not want|not (?:like|quite|really|so))\b",
     re.IGNORECASE,
 )
+
+
+_PLAIN_CHARS = 100
+# What a refusal says besides no, and anything that is not that: who refuses may want another thing.
+_FILLERS = re.compile(
+    r"\b(?:no|nope|stop|thanks?|thank you|please|it|that|this|as|is|was|it's|way|are|they|all|"
+    r"everything|the|now|then|actually|sorry|just|so|i|me|my|want|do|to|like|at|for|moment|first|"
+    r"order|booking|account|yet|leave|keep|stay|right|decided|against|and|you|let|be)\b",
+    re.IGNORECASE,
+)
+_MEANS = re.compile(r"\w")
 
 
 def demanded_by(case: Case) -> tuple[str, ...]:
@@ -204,18 +216,38 @@ class Talk:
             first, second = self._hear(place)
             if text.role == "assistant":
                 direct = first
-                proposed = text if direct else proposed
+                asks = text.text.rstrip()[-1:] == "?" and _about(text.text, names)
+                proposed = text if direct or asks else proposed
                 continue
             spoken = spoken or text.step > since
             if proposed is None:
                 continue
-            if second and not first:
+            # Who answers with a question has not answered yet, whatever was said before.
+            asks_back = direct and not first and text.text.rstrip()[-1:] == "?"
+            direct = direct and not asks_back
+            if (second and not first) or asks_back:
                 agreed = False
                 continue
             fresh = text.step > since and proposed.step > since
             if not agreed and (fresh or _about(proposed.text, names)):
                 agreed = first or (direct and "?" not in text.text)
         return agreed if spoken or agreed else None
+
+    def refused(self, call: CaseCall, since: int, verb: str) -> str:
+        """Return the last word of a user before `call` if it was a plain no to it, or nothing."""
+        place = bisect_left(self._steps, call.step) - 1
+        if place < 1:
+            return ""
+        offer, answer = self._texts[place - 1], self._texts[place]
+        stem = verb[: max(4, len(verb) - 2)]
+        if answer.role != "user" or offer.role != "assistant" or offer.step <= since:
+            return ""
+        named = re.search(rf"\b{re.escape(stem)}", offer.text[-TEXT_CHARS_MAX:], re.IGNORECASE)
+        proposes, (yes, no) = self._hear(place - 1)[0], self._hear(place)
+        if not (named and proposes and no) or yes or len(answer.text) > _PLAIN_CHARS:
+            return ""
+        rest = _HOLDS.sub(" ", _NO.sub(" ", _NOT.sub(" ", answer.text)))
+        return "" if _MEANS.search(_FILLERS.sub(" ", rest)) else answer.text
 
     def _hear(self, place: int) -> tuple[bool, bool]:
         """Return of an assistant whether it proposes; of others, whether it is a yes, or a no."""
@@ -235,4 +267,4 @@ class Talk:
 
 
 def _about(text: str, names: Sequence[str]) -> bool:
-    return any(name and name.casefold() in text.casefold() for name in names)
+    return any(name and name.casefold().strip("#") in text.casefold() for name in names)

@@ -27,8 +27,8 @@ NEEDING = frozenset({"write", "append"})
 _READERS = frozenset({"get", "read", "fetch", "retrieve", "show", "view", "describe"})
 SENTENCES = re.compile(r"[^.\n!?]{10,1000}")
 _LOOK_FIRST = re.compile(
-    r"\b(?:check|verify|review|look up|retrieve|fetch|read|inspect)\b[^.]{0,200}\bbefore\b"
-    r"|\bbefore\b[^.]{0,200}\b(?:check|verify|review|look up|retrieve|fetch|read|inspect)\b",
+    r"\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve|fetch|read|inspect)\b[^.]{0,200}\bbefore\b"
+    r"|\bbefore\b[^.]{0,200}\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve|fetch|read|inspect)\b",
     re.IGNORECASE,
 )
 _SPELLED = re.compile(r"[\d/]")
@@ -103,17 +103,27 @@ class Reads:
         value = value_of(key)
         if not _SPELLED.search(value):
             return False
-        places, ends = self._lists
-        place = places.first(value)
-        return place is not None and ends[place] <= at
+        return _stood(self._lists, value, at)
+
+    def made(self, key: str, at: float) -> bool:
+        """Whether a write of the run had given the resource its id at `at`."""
+        return _stood(self._receipts, value_of(key), at)
 
     @cached_property
     def _lists(self) -> tuple[Places, list[float]]:
         """What reads returned, and when it was there."""
+        return self._returned(Access.READ)
+
+    @cached_property
+    def _receipts(self) -> tuple[Places, list[float]]:
+        """What writes returned, and when it was there."""
+        return self._returned(Access.WRITE)
+
+    def _returned(self, access: Access) -> tuple[Places, list[float]]:
         texts = [
             (ended, call.result[:RESULT_CHARS_MAX])
             for call in self._shown.calls
-            if call.result is not None and call.access is Access.READ
+            if call.result is not None and call.access is access
             if (ended := self._shown.ended(call)) is not None
             if call.status is not CallStatus.FAILED
         ]
@@ -125,6 +135,12 @@ class Reads:
         places, ends = self._texts
         place = places.first(value)
         return place is not None and _in_time(ends[place], at, ties=ties)
+
+
+def _stood(texts: tuple[Places, list[float]], value: str, at: float) -> bool:
+    places, ends = texts
+    place = places.first(value)
+    return place is not None and ends[place] <= at
 
 
 def _in_time(when: float | None, at: float, *, ties: bool) -> bool:

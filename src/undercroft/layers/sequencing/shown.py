@@ -39,7 +39,7 @@ _WEAK = frozenset(
     ]
 )
 # Parameters that look alike and name no record: of the call itself, or of the world at large.
-_OTHER = frozenset(
+CALLERS = frozenset(
     [
         "idempotency",
         "request",
@@ -151,10 +151,15 @@ def _whole(text: str, start: int, end: int) -> bool:
 
 
 class Given(NamedTuple):
-    """An identifier among the arguments of a call."""
+    """An identifier among the arguments of a call.
+
+    Attributes:
+        loose: Whether it may as well be none, or be the caller's own.
+    """
 
     name: str
     value: str
+    loose: bool = False
 
 
 def given_ids(arguments: Mapping[str, Any]) -> list[Given]:
@@ -209,7 +214,7 @@ def _is_id(name: str, value: str) -> bool:
     if not words or not ID_CHARS_MIN <= len(value) <= ID_CHARS_MAX or re.search(r"\s", value):
         return False
     end = words[-1]
-    if end not in _STRONG | _WEAK or (len(words) > 1 and words[-2] in _OTHER):
+    if end not in _STRONG | _WEAK or (len(words) > 1 and words[-2] in CALLERS):
         return False
     if words in (["new", "id"], ["key"], ["no"], ["number"], ["code"], ["numbers"]):
         return False

@@ -24,6 +24,7 @@ from undercroft.layers.sequencing.reads import (
     value_of,
 )
 from undercroft.layers.sequencing.shown import (
+    CALLERS,
     RESULT_CHARS_MAX,
     Given,
     Shown,
@@ -158,6 +159,9 @@ _STATE = re.compile(
 _SAID = frozenset({"email", "zip", "phone", "filter", "query", "date"})
 _MADE_UP = frozenset({"file", "url"})
 ID_DIGITS_MIN = 2
+# What looks like the number of something, whatever the parameter is called.
+_NUMBERED = re.compile(r"#?[A-Za-z]{1,12}[-_]?\d[\w-]{2,40}")
+_PLACEHOLDER = re.compile(r"\W{0,3}[<{\[$][^<>{}\n]{2,80}[>}\]]\W{0,3}")
 _WORDS = re.compile(r"[^\W_]+")
 _CALL_FIRST = re.compile(r"\b(?:before|prior to)\b", re.IGNORECASE)
 _TOOL_NAME = re.compile(r"[A-Za-z]\w{2,60}")
@@ -174,7 +178,7 @@ def look(case: Case) -> Looked:
     demands = demanded_by(case)
     rules = case.rules or {}
     if not demands and not any(rule.consent for rule in rules.values()):
-        unseen = [name for name in unseen if name != NO_CONSENT.name]
+        unseen = [name for name in unseen if name != NO_CONSENT.name or not case.texts]
     if not any(rule.needs for rule in rules.values()) and not _demanded_tools(case):
         unseen = [name for name in unseen if name != UNMET.name]
     symptoms = list(_refused(case))
@@ -233,7 +237,8 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
         for touch in call.touches
         if touch.mode in NEEDING
     )
-    if not wanted or not any(call.access is Access.READ for call in shown.calls):
+    reads = any(call.access is Access.READ for call in shown.calls)
+    if not wanted or not (reads or kinds):
         return
     read = Reads(shown, wanted)
     many = in_bulk(shown)
@@ -246,8 +251,10 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
                 if touch.mode not in NEEDING or touch.key in told or kind in _FILES:
                     continue
                 listed = touch.mode == "write" and call.name not in many
-                known = kind in kinds or _must_be_there(call, touch)
+                known = kind in kinds or (reads and _must_be_there(touch))
                 if not known and not (listed and read.listed(touch.key, began)):
+                    continue
+                if read.made(touch.key, began):
                     continue
                 if read.has(touch.key, began, ties=shown.spans):
                     continue
@@ -260,13 +267,9 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
         read.note(call)
 
 
-def _must_be_there(call: CaseCall, touch: Touch) -> bool:
-    """Whether a write changes something that exists, named by an id of its own."""
-    return touch.mode == "write" and looks_numbered(value_of(touch.key))
-
-
-def looks_numbered(value: str) -> bool:
-    return any(char.isdigit() for char in value)
+def _must_be_there(touch: Touch) -> bool:
+    """Whether a write changes something that exists, named by a number of its own."""
+    return touch.mode == "write" and any(char.isdigit() for char in value_of(touch.key))
 
 
 def _unread_since(shown: Shown) -> Iterator[Symptom]:
@@ -320,6 +323,7 @@ def _early_and_unknown(shown: Shown) -> Iterator[Symptom]:
         created.note(call)
         if call.arguments is None or call.status is CallStatus.REFUSED:
             continue
+        yield from _placeholders(shown, call)
         for given in _given(call):
             if given.value in told or created.by_caller(given.value):
                 continue
@@ -327,7 +331,7 @@ def _early_and_unknown(shown: Shown) -> Iterator[Symptom]:
                 continue
             told.add(given.value)
             maker = makers.get(given.value.casefold())
-            if given.name in _MADE_UP and (maker is None or not _in_flight(shown, maker, call)):
+            if (given.loose or given.name in _MADE_UP) and (maker is None or not _in_flight(shown, maker, call)):
                 continue
             if not shown.all_shown(call):
                 continue
@@ -344,6 +348,18 @@ def _early_and_unknown(shown: Shown) -> Iterator[Symptom]:
                 )
 
 
+def _placeholders(shown: Shown, call: CaseCall) -> Iterator[Symptom]:
+    """Yield arguments that stand for what another call was still to return."""
+    for name, value in (call.arguments or {}).items():
+        if not isinstance(value, str) or not _PLACEHOLDER.fullmatch(value[:200]):
+            continue
+        beside = {one.name for one in shown.calls if one is not call and _in_flight(shown, one, call)}
+        named = [one for one in sorted(beside) if one in value]
+        if named:
+            evidence = quoted(f"{_spelled(call)}: {name} stands for what {named[0]} had to return")
+            yield Symptom(rule=USED_EARLY.name, steps=(call.step,), evidence=evidence)
+
+
 def _given(call: CaseCall) -> list[Given]:
     """Return what a call names by id, be it by the name of the parameter or as what it touches."""
     found = {given.value: given for given in given_ids(call.arguments or {})}
@@ -351,8 +367,13 @@ def _given(call: CaseCall) -> list[Given]:
         kind, _, value = touch.key.partition("/")
         value = value.replace("%2F", "/")
         long = len(re.findall(r"\d", value)) >= ID_DIGITS_MIN
+        # Only named beside what the call is about, it may be a name that its caller made up.
+        callers = touch.mode == "peek" and not CALLERS.isdisjoint(kind.split("_"))
         if touch.mode != "exclusive" and kind not in _SAID and long and "/" not in kind:
-            found.setdefault(value, Given(kind, value))
+            found.setdefault(value, Given(kind, value, loose=callers))
+    for name, value in (call.arguments or {}).items():
+        if isinstance(value, str) and _NUMBERED.fullmatch(value):
+            found.setdefault(value, Given(str(name)[:60], value, loose=True))
     return list(found.values())
 
 
@@ -419,8 +440,6 @@ def _makers(shown: Shown) -> dict[str, CaseCall]:
 def _without_consent(case: Case, demands: tuple[str, ...]) -> Iterator[Symptom]:
     """Yield writes that needed a user's word and did not get it."""
     told = {name for name, rule in (case.rules or {}).items() if rule.consent}
-    if not demands and not told:
-        return
     talk = Talk(case)
     since, last = -1, False
     for call in case.calls:
@@ -432,7 +451,12 @@ def _without_consent(case: Case, demands: tuple[str, ...]) -> Iterator[Symptom]:
         changes = any(touch.mode in NEEDING for touch in call.touches)
         verb = (words_of(call.name) or [""])[0]
         demand = next((d for d in demands if applies(d, verb, changes=changes)), "")
-        if (call.name in told or demand) and not agreed:
+        refused = talk.refused(call, since, verb)
+        if (call.name in told or demand or refused) and not agreed:
+            if refused:
+                evidence = quoted(f"{_spelled(call)} though the user had said: {refused}")
+                yield Symptom(rule=NO_CONSENT.name, steps=(call.step,), evidence=evidence)
+                continue
             why = f"the system demands: {demand}" if demand else "its declaration demands consent"
             evidence = quoted(f"{_spelled(call)} without a user's yes; {why}")
             yield Symptom(rule=NO_CONSENT.name, steps=(call.step,), evidence=evidence)

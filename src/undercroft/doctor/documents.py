@@ -220,6 +220,9 @@ def _valid(text: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        # Of a line of a file its own number says nothing.
+        return f"{error.msg}, at column {error.colno}"
     return str(error).partition("\n")[0][:200]
 
 

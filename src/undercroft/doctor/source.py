@@ -75,11 +75,14 @@ class _Reading:
     def cases(self) -> Iterator[Read]:
         first, problems = self._ahead()
         documents = [one.value for one in first]
+        if self._told is not None and documents and not self._tells(documents, self._told):
+            yield self._other(documents)
+            return
         if self._told is not None:
             chosen: Format | None = self._told
             yield Guess(self._told.name, self._told.title, 1.0, seen(documents[:1]), told=True)
         else:
-            taken = self._guess(documents)
+            taken = self._guess(documents, self._formats)
             chosen = taken[0] if taken else None
             if taken:
                 yield taken[1]
@@ -111,17 +114,36 @@ class _Reading:
             self._alone = len(first) == 1
         return first, problems
 
-    def _guess(self, documents: Sequence[Any]) -> tuple[Format, Guess] | None:
-        taken = guess(documents, self._formats)
+    def _guess(
+        self, documents: Sequence[Any], formats: Sequence[Format]
+    ) -> tuple[Format, Guess] | None:
+        taken = guess(documents, formats)
         if taken is not None:
             return taken
         found: tuple[Format, Guess] | None = None
-        for form in self._formats:
+        for form in formats:
             inner = [item for one in documents for item in _contained(one, form)[:_GUESSED_MAX]]
             other = guess(inner, [form]) if inner else None
             if other and (found is None or other[1].sure > found[1].sure):
                 found = other
         return found
+
+    def _tells(self, documents: Sequence[Any], form: Format) -> bool:
+        """Whether documents hold anything of a format, like it or not."""
+        if self._guess(documents, [form]) is not None:
+            return True
+        return any(form.case(list(form.records(one)), "").steps for one in documents)
+
+    def _other(self, documents: Sequence[Any]) -> Problem:
+        """Return what to say of a file that is nothing like the format that it was said to be."""
+        told = self._told.name if self._told is not None else ""
+        taken = self._guess(documents, self._formats)
+        like = f"; it looks like {taken[0].name}" if taken is not None else ""
+        return Problem(
+            self._name,
+            f"nothing in it is {told}: {seen(documents[:1])}{like}",
+            "Leave `--format` out, or name another one.",
+        )
 
     def _unknown(self, first: Sequence[Found]) -> Problem:
         what = seen([first[0].value])

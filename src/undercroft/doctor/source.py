@@ -132,7 +132,8 @@ class _Reading:
         """Whether documents hold anything of a format, like it or not."""
         if self._guess(documents, [form]) is not None:
             return True
-        return any(form.case(list(form.records(one)), "").steps for one in documents)
+        cases = (form.case(list(form.records(one)), "") for one in documents)
+        return any(case.texts or case.calls or case.asks or case.error for case in cases)
 
     def _other(self, documents: Sequence[Any]) -> Problem:
         """Return what to say of a file that is nothing like the format that it was said to be."""

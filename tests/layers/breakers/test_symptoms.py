@@ -8,7 +8,7 @@ import undercroft as uc
 from tests.layers.agents import FAILED, NEITHER, READ, UNKNOWN, WRITE, Log, healthy
 from undercroft.layers.breakers.foreign import asked_wait_s
 from undercroft.layers.breakers.symptoms import RULES, look
-from undercroft.model.case import CallStatus, Case, CaseText, Facet, Flaw, GuardAct
+from undercroft.model.case import CallStatus, Case, CaseAsk, CaseText, Facet, Flaw, GuardAct
 from undercroft.model.symptom import Rule, Sign
 
 GONE = "Error: order #A1 does not exist"
@@ -220,6 +220,25 @@ class TestFailuresInARow:
             log.call("book", {"id": n}, error="Error: it is locked", kind="domain", access=WRITE)
         assert found(told(log)) == []
 
+    @pytest.mark.parametrize(
+        "error",
+        ["Error: internal error", "Error: upstream unavailable", "Error: failed", "500: oops"],
+    )
+    @pytest.mark.parametrize("kind", ["unknown", "domain", ""])
+    def test_nothing_is_said(self, error: str, kind: str) -> None:
+        """An error that says nothing is no answer: three of them show, whatever was asked."""
+        log = begun()
+        for n in range(3):
+            log.call("get_order", {"id": n}, error=f"{error} E{n}00", kind=kind)
+        assert found(told(log)) == ["breakers.failures_in_row"]
+
+    def test_something_is_said(self) -> None:
+        """A no that says why is an answer, also where it is a short one."""
+        log = begun()
+        for n in range(3):
+            log.call("get_order", {"id": n}, error=f"Error: order {n} is locked", kind="domain")
+        assert found(told(log)) == []
+
     def test_of_one_batch(self) -> None:
         """What was asked for at once counts as one."""
         log = begun()
@@ -316,6 +335,31 @@ class TestTheEnd:
         log.say("I have reached my step limit. The order is open; its address was not changed.")
         assert found(log.case()) == []
         assert found(log.case(), Sign.FIRED) == ["breakers.guard"]
+
+    def test_an_error_that_was_mended(self) -> None:
+        """What is given as the error of a run, and is that of a call, may have been mended."""
+        log = begun()
+        log.call("get_order", {"id": 1}, error=AWAY, kind="overloaded")
+        assert found(log.case(error=AWAY, finished=True)) == ["breakers.no_end_state"]
+        log.call("get_order", {"id": 1}, "it is open")
+        assert found(log.case(error=AWAY)) == ["breakers.no_end_state"]
+        log.say("It is open.")
+        assert found(log.case(error=AWAY, finished=True)) == []
+
+    @pytest.mark.parametrize(
+        ("error", "names"),
+        [
+            ("context_length_exceeded: 9000 tokens", []),
+            ("429 Too many requests: rate limit", ["breakers.no_end_state"]),
+        ],
+    )
+    def test_the_model_failed(self, error: str, names: list[str]) -> None:
+        """A prompt that was refused is how a run ended; a limit that nobody waited for is none."""
+        log = begun()
+        log.call("get_order", {"id": 1}, "it is open")
+        log.asks.append(CaseAsk(step=log.step, prompt=(("user", "Hi"),), error=error))
+        log.step += 1
+        assert found(log.case()) == names
 
     def test_a_record_that_was_cut_off(self) -> None:
         """Where the record ends in its middle, nothing is known of how the run ended."""

@@ -196,6 +196,41 @@ class TestAskedAgain:
         log.user("#A1002")
         assert found(log.case()) == []
 
+    @pytest.mark.parametrize(
+        ("said", "asked", "answer", "names"),
+        [
+            ("Renew loan LN-40712.", "What is your loan number?", "LN-40712", 1),
+            ("Move pallet PAL-93 to B.", "Which pallet number is it?", "PAL-93", 1),
+            ("Move visit APT-55 to May.", "Which visit would you like to move?", "APT-55", 1),
+            ("Move visit APT-55 to May.", "Which visit, APT-55 or APT-57?", "APT-55", 0),
+            ("Move visit APT-55 or APT-57.", "Which visit would you like to move?", "APT-55", 0),
+            ("Move visit APT-55 to May.", "Which room would you like?", "R-101", 0),
+            ("Renew loan LN-40712.", "What is your card number?", "CD-11", 0),
+        ],
+    )
+    def test_of_any_trade(self, said: str, asked: str, answer: str, names: int) -> None:
+        """What somebody names by a number, and names so again when asked which, was known."""
+        log = Log()
+        log.user(said)
+        log.say(asked)
+        log.user(answer)
+        assert found(log.case()) == ["context.asked_again"] * names
+
+    def test_another_argument_was_wrong(self) -> None:
+        """A value that a call failed with may be wrong, unless its error names another one."""
+        for error, names in (
+            ("Error: invalid value for 'priority'", ["context.asked_again"]),
+            ("Error: ticket not found", []),
+            ("Error: 400", []),
+        ):
+            log = Log()
+            log.user("Set ticket TK-3307 to urgent.")
+            given_ = {"ticket": "TK-3307", "priority": "urgent"}
+            log.call("set_ticket", given_, error=error, kind="domain", access=WRITE)
+            log.say("Could you give me your ticket number?")
+            log.user("TK-3307")
+            assert found(log.case()) == names
+
 
 def asking(log: Log, prompt: list[tuple[str, str]], **more: object) -> None:
     """Write down a request to a model."""
@@ -315,6 +350,8 @@ class TestPrompts:
 
 LONG = '{"found": [{"sku": "SKU-7001", "price": 12.5}, {"sku": "SKU-7002", "pri'
 CUTS = ("… [truncated]", "... (output truncated)", "\n[... 1,234 more characters]", "...[cut off]")
+CUT_PAGE = '{"cups": [{"id": "C-1"}, {"id": "C-2"}], "truncated": true}'
+PAGE = '{"cups": [{"id": "C-1"}, {"id": "C-2"}], "has_more": true}'
 
 
 class TestCutResults:
@@ -335,12 +372,48 @@ class TestCutResults:
 
     def test_the_rest_is_fetched(self) -> None:
         """Who goes and gets the rest has read it all."""
-        for name, given_ in (("search", {"q": "cup", "offset": 2}), ("read_more", {"q": "cup"})):
+        first = {"q": "cup", "offset": 0}
+        for name, given_ in (
+            ("search", {"q": "cup", "offset": 2}),
+            ("search", {"q": "cup", "offset": 0, "pageSize": 500}),
+            ("read_more", {"q": "cup"}),
+        ):
             log = begun()
-            log.call("search", {"q": "cup"}, LONG + CUTS[0])
+            log.call("search", first, LONG + CUTS[0])
             log.call(name, given_, '{"found": []}')
             log.say("There is one: SKU-7001 for 12.5 euros.")
             assert found(log.case()) == []
+
+    def test_only_from_another_place_on(self) -> None:
+        """A search for something else by the same tool is not the rest, nor is a look elsewhere."""
+        for given_ in ({"q": "plate"}, {"q": "plate", "offset": 0}):
+            log = begun()
+            log.call("search", {"q": "cup"}, LONG + CUTS[0])
+            log.call("search", given_, '{"found": []}')
+            log.say("There is one: SKU-7001 for 12.5 euros.")
+            assert found(log.case()) == ["context.cut_result_used"]
+
+    @pytest.mark.parametrize(
+        ("asked", "result", "text", "names"),
+        [
+            ("How many cups are red?", CUT_PAGE, "There are two.", ["context.cut_result_used"]),
+            ("How many cups are red?", PAGE, "There are two.", ["context.cut_result_used"]),
+            ("How many cups are red?", PAGE, "At least two; there are more pages.", []),
+            ("How many cups are red?", PAGE[:-18] + "}", "There are two.", []),
+            ("Find me a red cup.", PAGE, "There are two that you may like.", []),
+            ("Which cups are red?", CUT_PAGE, "Only one is: C-1.", ["context.cut_result_used"]),
+            ("Which cups are red?", CUT_PAGE, "It was cut off; of its first rows C-1 is.", []),
+        ],
+    )
+    def test_what_is_said_of_all(
+        self, asked: str, result: str, text: str, names: list[str]
+    ) -> None:
+        """Who counts what a part holds, and does not say so, takes it for the whole."""
+        log = Log()
+        log.user(asked)
+        log.call("search", {"q": "red"}, result)
+        log.say(text)
+        assert found(log.case()) == names
 
     @pytest.mark.parametrize(
         "result",

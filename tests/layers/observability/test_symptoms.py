@@ -168,6 +168,104 @@ class TestSuccessTold:
         log.say("Your refund has been processed, and your order has been placed.")
         assert found(log.case()) == []
 
+    def test_another_field(self) -> None:
+        """Of two fields of one thing the one that failed is told of, or it is passed over."""
+        for text, names in (
+            ("The phone and the email have been updated.", ["observability.success_told"]),
+            ("The phone is 5 and the email a@example.com now.", ["observability.success_told"]),
+            ("The phone has been updated, but the email could not be.", []),
+        ):
+            log = begun("Change the phone and the email of MB-1.")
+            log.call("set_member", {"id": "MB-1", "phone": 5}, "ok", access=WRITE)
+            email = {"id": "MB-1", "email": "a@example.com"}
+            log.call("set_member", email, error=LOCKED, access=WRITE)
+            log.say(text)
+            assert found(log.case()) == names
+
+    def test_it_failed_since_it_was_done(self) -> None:
+        """Who does once more what was done, and is told that it cannot be, has it done."""
+        log = begun()
+        given = {"order_id": "#A1001", "reason": "ordered by mistake"}
+        log.call("cancel_order", given, "ok", access=WRITE)
+        log.call(
+            "cancel_order", {**given, "reason": "no longer needed"}, error=LOCKED, access=WRITE
+        )
+        log.say("Your order #A1001 has been cancelled.")
+        assert found(log.case()) == []
+
+
+class TestNothingWasMade:
+    """A user is told of what was wished for, and nothing in the whole run could have done it."""
+
+    @pytest.mark.parametrize(
+        ("wish", "read", "text"),
+        [
+            ("Renew my loan LN-41.", '{"due": "Feb"}', "Done. It is now due on March 4."),
+            ("Set the heating to 21 degrees.", '{"c": 18}', "The heating is set to 21 degrees."),
+            ("Set the heating to 21 degrees.", '{"c": 18}', "I've set the heating to 21 degrees."),
+            ("Book a room in Bath.", '{"rooms": ["R-1"]}', "Your room is booked."),
+            ("Can I move it to the afternoon?", '{"at": 9}', "Your visit has been moved to 15:30."),
+            (
+                "Put box B-0093 on shelf D4.",
+                "B-0093: shelf A1",
+                "Box B-0093 now stands on shelf D4.",
+            ),
+            ("Raise the pay of E-77 to 68000.", "E-77: 64000", "E-77 now earns 68000."),
+            ("Unsubscribe me, please.", '{"list": 7}', "All set! You will get no more mail."),
+        ],
+    )
+    def test_it_is_told_as_done(self, wish: str, read: str, text: str) -> None:
+        """It was wished for, no record says that it is so, and no call could have made it so."""
+        log = Log()
+        log.user(wish)
+        log.call("get_it", {"id": "now"}, read)
+        log.say(text)
+        assert found(log.case()) == ["observability.success_told"]
+
+    @pytest.mark.parametrize(
+        ("wish", "read", "text"),
+        [
+            ("Cancel order #A1.", '{"state": "cancelled"}', "Your order is cancelled already."),
+            ("Set the heating to 21 degrees.", '{"c": 21}', "The heating is set to 21 degrees."),
+            ("Set the heating to 21 degrees.", '{"c": 18}', "It can be set to 21 degrees."),
+            ("Renew my loan LN-41.", '{"due": "Feb"}', "Your loan is renewed automatically."),
+            ("Renew my loan LN-41.", '{"due": "Feb"}', "Shall I? It is renewed once you agree."),
+            ("Summarise this.", '{"text": "x"}', "Done. It is about 3 towns."),
+            ("Sort the cancelled ones.", '{"text": "x"}', "Done! There are 3 of them."),
+            ("Is my room booked?", '{"rooms": ["R-1"]}', "Your room is booked."),
+            ("Put B-0093 on shelf D4.", "B-0093: A1; D4: free", "B-0093 is now on A1, D4 is free."),
+            ("Move box B-0093 to D4.", "B-0093: D4", "Box B-0093 now stands on D4."),
+            ("Check the seats of flight FL-20.", "3 left", "I checked flight FL-20: 3 are left."),
+        ],
+    )
+    def test_it_is_not(self, wish: str, read: str, text: str) -> None:
+        """What a record says, what is a rule or an offer, and what needs no write may be told."""
+        log = Log()
+        log.user(wish)
+        log.call("get_it", {"id": "now"}, read)
+        log.say(text)
+        assert found(log.case()) == []
+
+    def test_at_the_step_of_the_prompt(self) -> None:
+        """In spans a wish and the answer to it may stand at one step."""
+        log = begun()
+        log.say("Shall I cancel your order #A1001?")
+        log.user("Yes, please.")
+        log.step -= 1
+        log.say("It will not come any more; the 31.5 are on their way back and all is done.")
+        assert found(log.case()) == ["observability.success_told"]
+
+    def test_a_thing_of_its_own(self) -> None:
+        """What is kept in books is not added to an answer; unless it was part of what was made."""
+        for more, names in (({}, ["observability.success_told"]), ({"reminder": 30}, [])):
+            log = Log()
+            log.user("Put the dentist into my calendar.")
+            log.call("create_event", {"title": "Dentist", **more}, "ok", access=WRITE)
+            log.say("It is in your calendar.")
+            log.user("Add a reminder, too.")
+            log.say("I added a reminder 30 minutes before.")
+            assert found(log.case()) == names
+
 
 class TestGaps:
     """What is missing from a record that shows it elsewhere."""
@@ -188,6 +286,14 @@ class TestGaps:
             if then:
                 log.say(then)
             assert found(log.case()) == []
+
+    def test_a_failure_without_a_word(self) -> None:
+        """A call that failed lacks a result where nothing says what went wrong."""
+        for error, names in (("", ["observability.no_result"]), ("locked", [])):
+            log = begun()
+            log.call("get_user", {"id": 7}, None, status=CallStatus.FAILED, ended=3, error=error)
+            log.say("I could not look it up.")
+            assert found(log.case()) == names
 
     def test_a_tool_that_never_returns(self) -> None:
         """What no call of a tool has, nobody waits for."""

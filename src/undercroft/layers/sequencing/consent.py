@@ -135,6 +135,11 @@ _NO = re.compile(
 
 
 _PLAIN_CHARS = 100
+_WISH = re.compile(
+    r"\b(?:can|could|would|will) you\b|\bplease\b|\bi(?:'d| would)? (?:want|like|need|take|choose)\b"
+    r"|\bi'?ll\b|\bcan i (?:have|get|use|pay)\b",
+    re.IGNORECASE,
+)
 # What a refusal says besides no, and anything that is not that: who refuses may want another thing.
 _FILLERS = re.compile(
     r"\b(?:no|nope|stop|thanks?|thank you|please|it|that|this|as|is|was|it's|way|are|they|all|"
@@ -223,7 +228,7 @@ class Talk:
             if proposed is None:
                 continue
             # Who answers with a question has not answered yet, whatever was said before.
-            asks_back = direct and not first and text.text.rstrip()[-1:] == "?"
+            asks_back = direct and not first and _asks_back(text.text)
             direct = direct and not asks_back
             if (second and not first) or asks_back:
                 agreed = False
@@ -264,6 +269,11 @@ class Talk:
                 faint = holds and all(_FAINT.fullmatch(one) for one in yeses)
                 self._heard[place] = bool(yeses) and not faint, holds
         return self._heard[place]
+
+
+def _asks_back(text: str) -> bool:
+    """Whether a text only asks something; who asks for something goes on."""
+    return text.rstrip()[-1:] == "?" and _WISH.search(text) is None
 
 
 def _about(text: str, names: Sequence[str]) -> bool:

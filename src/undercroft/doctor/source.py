@@ -133,7 +133,7 @@ class _Reading:
         if self._guess(documents, [form]) is not None:
             return True
         cases = (form.case(list(form.records(one)), "") for one in documents)
-        return any(case.texts or case.calls or case.asks or case.error for case in cases)
+        return any(case.texts or case.calls or case.asks for case in cases)
 
     def _other(self, documents: Sequence[Any]) -> Problem:
         """Return what to say of a file that is nothing like the format that it was said to be."""

@@ -308,7 +308,8 @@ TELLS: tuple[Tell, ...] = (
             r"|(?:40[0-689]|41[035]|42[2-59]|429|50[0-47]|529)(?::| -) [a-z]"
             r"|(?:client|server) error '?[45]\d\d\b"
             r"|request failed with status code [45]\d\d\b"
-            r"|[^\n]{0,40}\b(?:returned|responded with|replied with|got|received)(?: an?)?(?: http)?"
+            r"|[^\n]{0,40}\b(?:returned|responded with|replied with|got"
+            r"|received)(?: an?)?(?: http)?"
             r"(?: status| error)?(?: code)? [45]\d\d\b"
             r"|(?:code|status|http|error)[ =:]{1,2}[45]\d\d\W*$"
             rf"|(?:{_BARE})[.!]?\s*$"
@@ -338,7 +339,7 @@ TELLS: tuple[Tell, ...] = (
             r"|unable to handle the request|lost connection|connection (?:was |is )?lost"
             r"|connect error|socket hang ?up|fetch failed|network (?:error|failure)|getaddrinfo"
             r"|not complete in time|did not respond|no response from|broken pipe)\b"
-            r"|(?:request |gateway |read |connect )?time-?out\b(?! ?[:=] ?\d| (?:is|was) set)"
+            r"|(?:[a-z]{1,20} ){0,2}(?:request |gateway |read |connect |response )?time-?out\b(?! ?[:=] ?\d| (?:is|was) set)"
             rf"|(?:[\w ]{{0,20}}: ?)?(?:{_CODES})\b"
         ),
         chars_max=TERSE_CHARS,
@@ -350,7 +351,8 @@ TELLS: tuple[Tell, ...] = (
         example="The inventory service is down.",
         pattern=_p(
             r"(?!(?:if|when|once|while|in case|should)\b)(?:"
-            rf"[^\n]{{0,60}}\b(?:{_SERVICES}) (?:is |was |seems to be )?(?:currently |temporarily )?"
+            rf"[^\n]{{0,60}}\b(?:{_SERVICES}) (?:is |was |seems to be )?(?:currently "
+            rf"|temporarily )?"
             r"(?:down|offline|unreachable|unavailable|not (?:responding|reachable|available)"
             r"|out of service|under maintenance|busy|overloaded)\b"
             r"|[^\n]{0,100}\b(?:(?:please )?(?:try|retry)(?: it| again| this)? (?:again )?"

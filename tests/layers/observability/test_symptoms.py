@@ -252,7 +252,7 @@ class TestNothingWasMade:
         log.say("Shall I cancel your order #A1001?")
         log.user("Yes, please.")
         log.step -= 1
-        log.say("It will not come any more; the 31.5 are on their way back and all is done.")
+        log.say("All right: the 31.5 go back to your card.")
         assert found(log.case()) == ["observability.success_told"]
 
     def test_a_thing_of_its_own(self) -> None:

@@ -172,7 +172,8 @@ def look(case: Case) -> Looked:
     symptoms = list(_refused(case))
     if case.calls:
         calls = _in_order(case)
-        for found in (_twice(case, calls), _same_field(case, calls), _among_actors(case, calls)):
+        looks = (_twice(case, calls), _same_field(case, calls), _among_actors(case, calls))
+        for found in looks:
             symptoms += islice(found, PER_RULE_MAX)
         symptoms += islice(_old_versions(calls), PER_RULE_MAX)
     symptoms = [one for one in symptoms if one.rule not in unseen]
@@ -411,7 +412,8 @@ def _same_field(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
                 continue
             was = before.arguments or {}
             field = _changed(was, call.arguments, near=place - at == 1)
-            if field and not _in_turns(asked.get(call.turn, ""), was[field], call.arguments[field]):
+            said = asked.get(call.turn, "")
+            if field and not _in_turns(said, was[field], call.arguments[field]):
                 values = f"{was[field]!r}"[:80], f"{call.arguments[field]!r}"[:80]
                 yield Symptom(
                     rule=SAME_FIELD.name,

@@ -35,9 +35,9 @@ from undercroft.layers.observability.sentences import (
 from undercroft.layers.observability.wished import (
     Told,
     agrees,
-    joined,
     offers_change,
     says_done,
+    told_now,
     told_of,
     wants_change,
 )
@@ -140,22 +140,23 @@ class _Record:
 
         Told is then what the user had asked for, in the user's words, and no record had said so.
         """
-        wanted = self._wanted(step)
+        sentence = next(self._empty(step, text, self._wanted(step)), None)
+        return None if sentence is None else Claim(step, sentence, ())
+
+    def _empty(self, step: int, text: str, wanted: str) -> Iterator[str]:
         for sentence, low, was, now in plain_claims(text):
-            if any(stem in wanted for stem in was):
-                said = Said(sentence, was, was, own=False)
-                if not self._was_so(step, said):
-                    return Claim(step, sentence, ())
-            if now and (self._new(step, low, wanted) or self._apart(step, joined(low, wanted))):
-                return Claim(step, sentence, ())
-        for told in told_of(text, wanted):
-            if not self._is_known(step, told):
-                return Claim(step, told.sentence, ())
-        if says_done(text) and self._was_bidden(step):
-            return Claim(step, text, ())
-        if self._was_agreed(step) and glosses_over(text):
-            return Claim(step, text, ())
-        return None
+            moved = any(stem in wanted for stem in was)
+            if moved and not self._was_so(step, Said(sentence, was, was, own=False)):
+                yield sentence
+            if now and self._new(step, low, wanted):
+                yield sentence
+        yield from (one.sentence for one in told_of(text, wanted) if not self._is_known(step, one))
+        for sentence, names in told_now(text, wanted):
+            if self._apart(step, names):
+                yield sentence
+        bidden = says_done(text) and self._was_bidden(step)
+        if bidden or (self._was_agreed(step) and glosses_over(text)):
+            yield text
 
     def _is_known(self, step: int, told: Told) -> bool:
         """Say whether a record that was read, or a user, had said so."""
@@ -172,9 +173,9 @@ class _Record:
         return any(told.word in text for text in (*said, *read))
 
     def _apart(self, step: int, names: frozenset[str]) -> bool:
-        """Say whether no record that was read has all of some names."""
-        return bool(names) and not any(
-            all(name in (call.result or "")[:_RESULT_CHARS].casefold() for name in names)
+        """Say whether no record that was read has all of some names, and was not asked for them."""
+        return not any(
+            all(name in self._text(call) for name in names)
             for call in self._reads
             if call.step < step
         )

@@ -91,9 +91,7 @@ _CLAIM = re.compile(
     rf"|(?P<ended>{_WORDS}) successfully)\b"
 )
 _WAS = re.compile(rf"\b(?:was|were) (?:successfully )?(?P<was>{_WORDS})\b(?! (?:on|at|by) )")
-_NOW = re.compile(
-    r"\b(?:is|are|has|have|starts?|ends?|may|goes)\b.{0,120}\bnow\b|\bnow [a-z]{2,15}s\b"
-)
+_NOW = re.compile(r"\b(?:is|are|has|have|starts?|ends?|may|goes)\b.{0,120}\bnow\b")
 # Before a claim, wherever in the sentence: what makes a plan, a condition or a report of it.
 UNREAL = re.compile(
     r"\b(?:if|once|when|whenever|whether|unless|until|before|after|as soon as|because|since|while"

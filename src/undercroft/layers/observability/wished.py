@@ -76,7 +76,7 @@ _BIDS = re.compile(
     r"|can i|could i|may i|i want you to|i(?:'d| would) like (?:you )?to|i want to"
     r"|i need (?:you )?to|go ahead and|just|also)[, ]{1,2}){0,4}(?P<verb>[a-z]{3,18})\b"
 )
-_NOW = re.compile(r"\bnow\b")
+_NOW = re.compile(r"\b(?:is|are|has|have)\b.{0,60}\bnow\b|\bnow [a-z]{2,15}s\b")
 _CLAUSE = re.compile(
     r"[,;:()\u2013\u2014]| but | while | however | although "
     r"| and (?=(?:\S{1,30} ){1,2}(?:is|are|has|have)\b)"
@@ -181,15 +181,17 @@ def wants_change(text: str) -> bool:
     return (changes or not verbs.isdisjoint(_PAST_OF.values())) and is_of_somebody(low)
 
 
-def joined(low: str, wanted: str) -> frozenset[str]:
-    """Return the names that a sentence joins by "now" as a user had wished; empty where none."""
+def told_now(text: str, wanted: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """Return what a text says to be so now: a sentence, and the names in it that a wish had too."""
     named = _numbers(wanted)
-    for clause in _CLAUSE.split(low):
-        if _NOW.search(clause):
-            both = _numbers(clause) & named
-            if len(both) > 1:
-                return frozenset(both)
-    return frozenset()
+    for sentence in SPLIT.split(text[:_TEXT_CHARS]) if named else ():
+        low = " ".join(sentence[:_SENTENCE_CHARS].lower().split()).replace("\u2019", "'")
+        if low.endswith("?") or DENIED.search(low) or UNREAL.search(low):
+            continue
+        for clause in _CLAUSE.split(low):
+            names = _numbers(clause) & named if _NOW.search(clause) else set()
+            if names:
+                yield sentence, frozenset(names)
 
 
 def agrees(text: str) -> bool:

@@ -3,5 +3,6 @@
 Its own files: `graph.py`, a workflow checked when it is built; `signature.py`, what a function
 asks for; `fits.py`, whether types agree along an edge; `arguments.py`, what a model proposes;
 `approval.py`, what a person agrees to. For symptoms: `shown.py`, what calls could have known, and
-when; `reads.py`, what they had looked at; `consent.py`, whether somebody had agreed.
+when; `early.py`, ids that were used before; `reads.py`, what they had looked at; `consent.py`,
+whether somebody had agreed.
 """

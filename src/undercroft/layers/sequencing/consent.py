@@ -19,21 +19,25 @@ TEXT_CHARS_MAX = 50_000
 TEXTS_MAX = 200
 _SENTENCE = re.compile(r"[^.\n!?]{10,1000}")
 _THE_USER = (
-    r"(?:the |your |their |any |an? )?(?:users?|customers?|clients?|guests?|people|persons?|members?"
+    r"(?:the |your |their |any |an? )?(?:users?|customers?|clients?|guests?|people|persons?"
+    r"|members?"
     r"|students?|patients?|passengers?|callers?|requesters?|owners?|them|him|her)"
 )
 _AGREE = re.compile(
-    r"\b(?:confirm\w{0,8}|consent\w{0,3}|approv\w{1,5}|permission|explicit(?:ly)? (?:yes|agree\w{0,5}"
+    r"\b(?:confirm\w{0,8}|consent\w{0,3}|approv\w{1,5}|permission|explicit(?:ly)? (?:yes"
+    r"|agree\w{0,5}"
     r"|ok)|sign-?off|go-?ahead|authori[sz]ation|(?:explicit|clear|'s|their|a) \(?(?:yes|ok|okay)|"
     rf"agreement|agreed|agrees|ask(?:ing|s|ed)? (?:{_THE_USER} )?(?:before|first)|"
-    rf"check(?:ing|s|ed)? with {_THE_USER}|{_THE_USER} (?:(?:has|have|had) )?(?:said|says|say) yes)\b",
+    rf"check(?:ing|s|ed)? with {_THE_USER}|{_THE_USER} (?:(?:has|have|had) )?(?:said|says"
+    rf"|say) yes)\b",
     re.IGNORECASE,
 )
 _FIRST = re.compile(
     r"\b(?:before|without|prior to|unless|until|to proceed|first|requires? that"
     r"|only (?:after|when|if|once|with|where)|ahead of|in advance|beforehand)\b"
     # Whose word it takes must be said, else it may be a manager's.
-    rf"|\b(?:requires?|needs?|must have) (?:[\w-]{{1,20}} ){{0,2}}(?:{_THE_USER}(?:'s?)?|\w{{2,20}}'s?) |"
+    rf"|\b(?:requires?|needs?|must have) (?:[\w-]{{1,20}} ){{0,2}}(?:{_THE_USER}(?:'s?)?"
+    rf"|\w{{2,20}}'s?) |"
     rf"\b{_THE_USER} (?:must|has to|have to) (?:\w{{1,20}} )?(?:confirm|approve|agree|consent)|"
     rf"\b{_THE_USER}[^.]{{0,80}}\b(?:is|are) (?:always )?(?:required|needed|mandatory|necessary)\b|"
     rf"\bmust be (?:\w{{1,20}} )?(?:confirmed|approved|agreed|authori[sz]ed) (?:to )?(?:by|with) "
@@ -53,7 +57,8 @@ _NEVER = re.compile(
 )
 _ANY_WRITE = re.compile(
     r"\b(?:updat\w{1,4}|writ(?:e|es|ing)|chang(?:e|es|ing)|consequential|database|destructive|"
-    r"irreversible|modif\w{1,8}|any actions?|any (?:other )?(?:tool|function)s?|other (?:tool|function)s?|anything|side effects?|take an? actions?|"
+    r"irreversible|modif\w{1,8}|any actions?|any (?:other )?(?:tool|function)s?|other (?:tool"
+    r"|function)s?|anything|side effects?|take an? actions?|"
     r"alter(?:s|ed|ing|ations?)?|edit(?:s|ed|ing)?|adjust\w{0,5}|amend\w{0,5}|mutat\w{1,5}|"
     r"(?:tak|mak|perform|execut|carry|submitt?)\w{0,4} (?:out )?(?:[\w-]{1,20} ){0,2}"
     r"(?:actions?|transactions?|operations?|requests?|changes?)|any (?:transaction|operation)s?|"
@@ -102,7 +107,8 @@ _YES = re.compile(
 # What is said not to be so is no yes.
 _NOT = re.compile(
     r"\b(?:do not|don'?t|does(?:n't| not)|not|never|can(?:not|'t)|won't|wouldn't|isn't|no longer)"
-    r"(?: [\w']{1,20}){0,3}|\b(?:of course|absolutely|definitely|certainly|sure(?:ly)?|okay|ok) not\b",
+    r"(?: [\w']{1,20}){0,3}|\b(?:of course|absolutely|definitely|certainly|sure(?:ly)?|okay"
+    r"|ok) not\b",
     re.IGNORECASE,
 )
 # A yes that whoever then holds back has only said for "I see".
@@ -112,14 +118,17 @@ _HOLDS = re.compile(
     r"\b(?:changed my mind|leave (?:it|that|everything|things)|hold off|forget (?:it|about)|"
     r"i'?d rather|keep (?:it|everything|that)|not now|hold on|cancel that|never ?mind|"
     r"i (?:need|have|want|would like|'d like|must|should|will|'ll) (?:to )?(?:\w{1,20} )?"
-    r"(?:ask|check|think|talk|speak|discuss|consult|consider|see|look|sleep|wait|decide|read|review)|"
-    r"let me (?:\w{1,20} )?(?:ask|check|think|talk|speak|discuss|see|look|sleep|read|review|get back)|"
+    r"(?:ask|check|think|talk|speak|discuss|consult|consider|see|look|sleep|wait|decide|read"
+    r"|review)|"
+    r"let me (?:\w{1,20} )?(?:ask|check|think|talk|speak|discuss|see|look|sleep|read|review"
+    r"|get back)|"
     r"give me (?:a|some|one|until) |another (?:time|day)|some other time|not (?:yet|ready|today)|"
     r"(?:maybe|perhaps) (?:later|tomorrow|another|next)|i(?:'m| am) (?:unsure|undecided|not sure|"
     r"having second thoughts)|i (?:do not|don't) (?:know|think so|agree|want|like)|"
     r"second thoughts?|i (?:refuse|decline|object|disagree)|(?:that|this)(?:'s| is) "
     r"(?:wrong|incorrect|not)|(?:that|this) isn't|prefer (?:not|to (?:keep|wait|leave))|rather not|"
-    r"under no circumstances|(?:hell|heck|absolutely|definitely|certainly) no|no way|please hold)\b|"
+    r"under no circumstances|(?:hell|heck|absolutely|definitely|certainly) no|no way"
+    r"|please hold)\b|"
     r"\b(?:please|actually|but|so|and)[, ]{1,3}(?:do not|don'?t)\b|\b(?:don'?t|do not)\W{0,3}\Z",
     re.IGNORECASE,
 )
@@ -136,7 +145,8 @@ _NO = re.compile(
 
 _PLAIN_CHARS = 100
 _WISH = re.compile(
-    r"\b(?:can|could|would|will) you\b|\bplease\b|\bi(?:'d| would)? (?:want|like|need|take|choose)\b"
+    r"\b(?:can|could|would|will) you\b|\bplease\b|\bi(?:'d| would)? (?:want|like|need|take"
+    r"|choose)\b"
     r"|\bi'?ll\b|\bcan i (?:have|get|use|pay)\b",
     re.IGNORECASE,
 )
@@ -247,9 +257,13 @@ class Talk:
         stem = verb[: max(4, len(verb) - 2)]
         if answer.role != "user" or offer.role != "assistant" or offer.step <= since:
             return ""
+        if len(answer.text) > _PLAIN_CHARS or not (
+            _NO.search(answer.text) or _HOLDS.search(answer.text)
+        ):
+            return ""
         named = re.search(rf"\b{re.escape(stem)}", offer.text[-TEXT_CHARS_MAX:], re.IGNORECASE)
         proposes, (yes, no) = self._hear(place - 1)[0], self._hear(place)
-        if not (named and proposes and no) or yes or len(answer.text) > _PLAIN_CHARS:
+        if not (named and proposes and no) or yes:
             return ""
         rest = _HOLDS.sub(" ", _NO.sub(" ", _NOT.sub(" ", answer.text)))
         return "" if _MEANS.search(_FILLERS.sub(" ", rest)) else answer.text

@@ -27,8 +27,10 @@ NEEDING = frozenset({"write", "append"})
 _READERS = frozenset({"get", "read", "fetch", "retrieve", "show", "view", "describe"})
 SENTENCES = re.compile(r"[^.\n!?]{10,1000}")
 _LOOK_FIRST = re.compile(
-    r"\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve|fetch|read|inspect)\b[^.]{0,200}\bbefore\b"
-    r"|\bbefore\b[^.]{0,200}\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve|fetch|read|inspect)\b",
+    r"\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve|fetch|read"
+    r"|inspect)\b[^.]{0,200}\bbefore\b"
+    r"|\bbefore\b[^.]{0,200}\b(?:check|verify|review|look (?:[\w']{1,20} ){0,4}up|retrieve"
+    r"|fetch|read|inspect)\b",
     re.IGNORECASE,
 )
 _SPELLED = re.compile(r"[\d/]")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from undercroft.layers.sequencing.consent import Talk, applies, demanded_by, demands_of_change
+from undercroft.layers.sequencing.early import early_and_unknown, spelled
 from undercroft.layers.sequencing.reads import (
     NEEDING,
     SENTENCES,
@@ -24,11 +25,7 @@ from undercroft.layers.sequencing.reads import (
     value_of,
 )
 from undercroft.layers.sequencing.shown import (
-    CALLERS,
-    RESULT_CHARS_MAX,
-    Given,
     Shown,
-    given_ids,
     words_of,
 )
 from undercroft.model.case import Access, CallStatus, Case, CaseCall, Facet, ToolRules, Touch
@@ -155,14 +152,13 @@ _STATE = re.compile(
     r"only \w{1,20} \w{1,20} can|is (?:closed|cancell?ed|locked|final|processed|shipped))\b",
     re.IGNORECASE,
 )
-# Kinds that people spell as they like, and kinds whose names are often put together.
-_SAID = frozenset({"email", "zip", "phone", "filter", "query", "date"})
-_MADE_UP = frozenset({"file", "url"})
-ID_DIGITS_MIN = 2
-# What looks like the number of something, whatever the parameter is called.
-_NUMBERED = re.compile(r"#?[A-Za-z]{1,12}[-_]?\d[\w-]{2,40}")
-_PLACEHOLDER = re.compile(r"\W{0,3}[<{\[$][^<>{}\n]{2,80}[>}\]]\W{0,3}")
-_WORDS = re.compile(r"[^\W_]+")
+# What is done to a record as it stands, so that it must be known how it stands.
+_CHANGES = frozenset(
+    ("update", "modify", "change", "edit", "cancel", "delete", "remove", "refund", "return")
+    + ("exchange", "close", "reopen", "renew", "extend", "reschedule", "resize", "terminate")
+    + ("approve", "reject", "amend", "adjust", "archive", "void", "rename", "replace", "patch")
+    + ("reassign", "withdraw", "deactivate", "upgrade", "downgrade", "erase", "merge", "rebook")
+)
 _CALL_FIRST = re.compile(r"\b(?:before|prior to)\b", re.IGNORECASE)
 _TOOL_NAME = re.compile(r"[A-Za-z]\w{2,60}")
 _HELD = frozenset({CallStatus.REFUSED, CallStatus.WAITING})
@@ -188,7 +184,7 @@ def look(case: Case) -> Looked:
     looks: tuple[tuple[Rule, Iterable[Symptom]], ...] = (
         (READ_FIRST, _unread(case, shown)),
         (STALE_READ, _unread_since(shown)),
-        (UNKNOWN_ID, _early_and_unknown(shown)),
+        (UNKNOWN_ID, early_and_unknown(shown, USED_EARLY.name, UNKNOWN_ID.name)),
         (NO_CONSENT, _without_consent(case, demands)),
         (UNMET, _unmet(shown, rules)),
         (UNMET, _unverified(case, shown)),
@@ -237,9 +233,9 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
         for touch in call.touches
         if touch.mode in NEEDING
     )
-    reads = any(call.access is Access.READ for call in shown.calls)
-    if not wanted or not (reads or kinds):
+    if not wanted:
         return
+    reads = any(call.access is Access.READ for call in shown.calls)
     read = Reads(shown, wanted)
     many = in_bulk(shown)
     told: set[str] = set()
@@ -251,7 +247,9 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
                 if touch.mode not in NEEDING or touch.key in told or kind in _FILES:
                     continue
                 listed = touch.mode == "write" and call.name not in many
-                known = kind in kinds or (reads and _must_be_there(touch))
+                known = kind in kinds or (
+                    _must_be_there(touch) and (reads or _is_blind(case, call))
+                )
                 if not known and not (listed and read.listed(touch.key, began)):
                     continue
                 if read.made(touch.key, began):
@@ -262,7 +260,7 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
                 yield Symptom(
                     rule=READ_FIRST.name,
                     steps=(call.step,),
-                    evidence=quoted(f"{_spelled(call)} writes {touch.key}, which no call had read"),
+                    evidence=quoted(f"{spelled(call)} writes {touch.key}, which no call had read"),
                 )
         read.note(call)
 
@@ -270,6 +268,15 @@ def _unread(case: Case, shown: Shown) -> Iterator[Symptom]:
 def _must_be_there(touch: Touch) -> bool:
     """Whether a write changes something that exists, named by a number of its own."""
     return touch.mode == "write" and any(char.isdigit() for char in value_of(touch.key))
+
+
+def _is_blind(case: Case, call: CaseCall) -> bool:
+    """Whether a run that reads nothing changes what it should have looked at.
+
+    Whoever only switches something on, or pays, need not have; and where it is known what tools
+    were on offer, and none reads that kind, nothing could have.
+    """
+    return case.tools is None and not _CHANGES.isdisjoint(words_of(call.name))
 
 
 def _unread_since(shown: Shown) -> Iterator[Symptom]:
@@ -297,7 +304,7 @@ def _unread_since(shown: Shown) -> Iterator[Symptom]:
             rule=STALE_READ.name,
             steps=(call.step, before.step),
             evidence=quoted(
-                f"{_spelled(call)} after {before.name} of {key}, not read between: "
+                f"{spelled(call)} after {before.name} of {key}, not read between: "
                 f"{call.error or call.result or ''}"
             ),
         )
@@ -314,129 +321,6 @@ def _of_its_state(call: CaseCall) -> bool:
     return not passing and _STATE.search(words) is not None and _REFUSALS.search(words) is None
 
 
-def _early_and_unknown(shown: Shown) -> Iterator[Symptom]:
-    """Yield calls with ids that nothing had shown before they began."""
-    told: set[str] = set()
-    makers = _makers(shown)
-    created = _Created()
-    for call in shown.calls:
-        created.note(call)
-        if call.arguments is None or call.status is CallStatus.REFUSED:
-            continue
-        yield from _placeholders(shown, call)
-        for given in _given(call):
-            if given.value in told or created.by_caller(given.value):
-                continue
-            if shown.before(given.value, call):
-                continue
-            told.add(given.value)
-            maker = makers.get(given.value.casefold())
-            if (given.loose or given.name in _MADE_UP) and (maker is None or not _in_flight(shown, maker, call)):
-                continue
-            if not shown.all_shown(call):
-                continue
-            if maker is not None and maker is not call:
-                yield _early(call, given, maker)
-            else:
-                yield Symptom(
-                    rule=UNKNOWN_ID.name,
-                    steps=(call.step,),
-                    evidence=quoted(
-                        f"{_spelled(call)}: {given.name}={given.value} was in no message or result "
-                        "before"
-                    ),
-                )
-
-
-def _placeholders(shown: Shown, call: CaseCall) -> Iterator[Symptom]:
-    """Yield arguments that stand for what another call was still to return."""
-    for name, value in (call.arguments or {}).items():
-        if not isinstance(value, str) or not _PLACEHOLDER.fullmatch(value[:200]):
-            continue
-        beside = {one.name for one in shown.calls if one is not call and _in_flight(shown, one, call)}
-        named = [one for one in sorted(beside) if one in value]
-        if named:
-            evidence = quoted(f"{_spelled(call)}: {name} stands for what {named[0]} had to return")
-            yield Symptom(rule=USED_EARLY.name, steps=(call.step,), evidence=evidence)
-
-
-def _given(call: CaseCall) -> list[Given]:
-    """Return what a call names by id, be it by the name of the parameter or as what it touches."""
-    found = {given.value: given for given in given_ids(call.arguments or {})}
-    for touch in call.touches:
-        kind, _, value = touch.key.partition("/")
-        value = value.replace("%2F", "/")
-        long = len(re.findall(r"\d", value)) >= ID_DIGITS_MIN
-        # Only named beside what the call is about, it may be a name that its caller made up.
-        callers = touch.mode == "peek" and not CALLERS.isdisjoint(kind.split("_"))
-        if touch.mode != "exclusive" and kind not in _SAID and long and "/" not in kind:
-            found.setdefault(value, Given(kind, value, loose=callers))
-    for name, value in (call.arguments or {}).items():
-        if isinstance(value, str) and _NUMBERED.fullmatch(value):
-            found.setdefault(value, Given(str(name)[:60], value, loose=True))
-    return list(found.values())
-
-
-def _in_flight(shown: Shown, maker: CaseCall, call: CaseCall) -> bool:
-    """Whether a call began while the one that returns what it uses had not ended."""
-    ended = shown.ended(maker)
-    began = shown.began(call)
-    return ended is not None and shown.began(maker) <= began < ended
-
-
-def _early(call: CaseCall, given: Given, maker: CaseCall) -> Symptom:
-    where = "the same batch" if maker.batch == call.batch >= 0 else "another step"
-    return Symptom(
-        rule=USED_EARLY.name,
-        steps=(call.step,),
-        evidence=quoted(
-            f"{_spelled(call)}: {given.name}={given.value} is what {maker.name} of {where} "
-            "returned only afterwards"
-        ),
-    )
-
-
-class _Created:
-    """Ids that calls gave to what they created."""
-
-    def __init__(self) -> None:
-        self._values: set[str] = set()
-
-    def note(self, call: CaseCall) -> None:
-        for touch in call.touches:
-            if touch.mode == "exclusive":
-                self._values.add(touch.key.partition("/")[2].replace("%2F", "/"))
-
-    def by_caller(self, value: str) -> bool:
-        return value in self._values
-
-
-def _makers(shown: Shown) -> dict[str, CaseCall]:
-    """Return, for ids that calls used before they were shown, the call that returned them."""
-    wanted = {
-        given.value.casefold(): call
-        for call in shown.calls
-        if call.arguments is not None
-        for given in _given(call)
-        if not shown.before(given.value, call)
-    }
-    by_word: dict[str, list[str]] = {}
-    for value in wanted:
-        # An id is found by its longest part.
-        by_word.setdefault(max(_WORDS.findall(value), key=len, default=value), []).append(value)
-    makers: dict[str, CaseCall] = {}
-    for call in shown.calls if wanted else ():
-        if not call.result or call.status is CallStatus.FAILED:
-            continue
-        folded = call.result[:RESULT_CHARS_MAX].casefold()
-        found = by_word.keys() & set(_WORDS.findall(folded))
-        own = {given.value.casefold() for given in _given(call)} if found else set()
-        for value in [value for word in sorted(found) for value in by_word[word]]:
-            if value not in makers and value not in own and value in folded:
-                makers[value] = call
-    return makers
-
-
 def _without_consent(case: Case, demands: tuple[str, ...]) -> Iterator[Symptom]:
     """Yield writes that needed a user's word and did not get it."""
     told = {name for name, rule in (case.rules or {}).items() if rule.consent}
@@ -445,23 +329,23 @@ def _without_consent(case: Case, demands: tuple[str, ...]) -> Iterator[Symptom]:
     for call in case.calls:
         if (call.access is not Access.WRITE and call.name not in told) or call.status in _HELD:
             continue
-        names = [touch.key.partition("/")[2] for touch in call.touches]
-        agreed = talk.agreed(call, since, names)
-        agreed = last if agreed is None else agreed
-        changes = any(touch.mode in NEEDING for touch in call.touches)
         verb = (words_of(call.name) or [""])[0]
-        demand = next((d for d in demands if applies(d, verb, changes=changes)), "")
-        refused = talk.refused(call, since, verb)
-        if (call.name in told or demand or refused) and not agreed:
-            if refused:
-                evidence = quoted(f"{_spelled(call)} though the user had said: {refused}")
-                yield Symptom(rule=NO_CONSENT.name, steps=(call.step,), evidence=evidence)
-                continue
-            why = f"the system demands: {demand}" if demand else "its declaration demands consent"
-            evidence = quoted(f"{_spelled(call)} without a user's yes; {why}")
+        why = talk.refused(call, since, verb)
+        why = why and f"though the user had said: {why}"
+        if demands or told:
+            agreed = talk.agreed(call, since, [value_of(touch.key) for touch in call.touches])
+            agreed = last if agreed is None else agreed
+            changes = any(touch.mode in NEEDING for touch in call.touches)
+            demand = next((d for d in demands if applies(d, verb, changes=changes)), "")
+            if not why and not agreed and (demand or call.name in told):
+                demand = f"the system demands: {demand}" if demand else "its declaration demands it"
+                why = f"without a user's yes; {demand}"
+            last = agreed if call.status is not CallStatus.FAILED else last
+        if why:
+            evidence = quoted(f"{spelled(call)} {why}")
             yield Symptom(rule=NO_CONSENT.name, steps=(call.step,), evidence=evidence)
         if call.status is not CallStatus.FAILED:
-            since, last = call.step, agreed
+            since = call.step
 
 
 def _unmet(shown: Shown, rules: Mapping[str, ToolRules]) -> Iterator[Symptom]:
@@ -475,7 +359,7 @@ def _unmet(shown: Shown, rules: Mapping[str, ToolRules]) -> Iterator[Symptom]:
             yield Symptom(
                 rule=UNMET.name,
                 steps=(call.step,),
-                evidence=quoted(f"{_spelled(call)} before any {needed} had succeeded for it"),
+                evidence=quoted(f"{spelled(call)} before any {needed} had succeeded for it"),
             )
         if call.status not in _HELD and call.status is not CallStatus.FAILED:
             done.setdefault(call.name, []).append(call)
@@ -509,7 +393,7 @@ def _unverified(case: Case, shown: Shown) -> Iterator[Symptom]:
         names = any(touch.mode in NEEDING for touch in call.touches)
         if call.access is Access.WRITE and call.name not in demanded and names:
             for name in [name for name in demanded if name not in done]:
-                evidence = quoted(f"{_spelled(call)} before {name}; {demanded.pop(name)}")
+                evidence = quoted(f"{spelled(call)} before {name}; {demanded.pop(name)}")
                 yield Symptom(rule=UNMET.name, steps=(call.step,), evidence=evidence)
         if call.status is not CallStatus.FAILED:
             done.add(call.name)
@@ -520,10 +404,3 @@ def _fits(call: CaseCall, before: CaseCall) -> bool:
         return True
     shared = call.arguments.keys() & before.arguments.keys()
     return all(call.arguments[name] == before.arguments[name] for name in shared)
-
-
-def _spelled(call: CaseCall) -> str:
-    arguments = ", ".join(
-        f"{name}={value!r}"[:60] for name, value in (call.arguments or {}).items()
-    )
-    return f"{call.name}({arguments[:140]})"

@@ -161,3 +161,49 @@ def test_words_of_error_objects_are_found() -> None:
     assert said_error({"type": "x_error", "message": "no"}) == "no: x_error"
     assert said_error({"odd": 1}) == '{"odd": 1}'
     assert said_error(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("result", "error_class"),
+    [
+        ("Bad gateway", "transient"),
+        ("API Error: 500", "transient"),
+        ("upstream request timeout", "transient"),
+        ("The inventory service is down.", "transient"),
+        ("Server returned 502", "transient"),
+        ("Unknown parameter: since", "unknown"),
+        ("'amount' must be positive", "permanent"),
+        ("Session expired", "permanent"),
+        ("PERMISSION_DENIED: no scope", "permanent"),
+        ("Segmentation fault", "unknown"),
+        ("Something went wrong", "unknown"),
+    ],
+)
+def test_bare_words_of_programs_and_services_are_failures(result: str, error_class: str) -> None:
+    """Short texts that can be nothing but an error are one, and say what to try next."""
+    told = infer_status(result)
+    assert told.status is CallStatus.FAILED
+    assert told.error_class in {error_class, "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "status"),
+    [
+        ("cancel_order", "Orders that were shipped cannot be cancelled.", CallStatus.FAILED),
+        ("get_policy", "Orders that were shipped cannot be cancelled.", CallStatus.OK),
+        ("cancel_order", "Order 1 was cancelled. A refund is not possible.", CallStatus.OK),
+        ("decline_invite", "Invitation declined.", CallStatus.OK),
+        ("charge_card", "Card declined", CallStatus.FAILED),
+        ("cancel_order", '{"order_id": "#A1001", "status": "failed"}', CallStatus.FAILED),
+        ("get_order", '{"order_id": "#A1001", "status": "failed"}', CallStatus.OK),
+        ("get_service_status", "The service is down", CallStatus.OK),
+        ("read_file", "x is not defined", CallStatus.OK),
+        ("get_door", "Locked", CallStatus.OK),
+        ("get_count", "Error: 0", CallStatus.OK),
+    ],
+)
+def test_what_a_text_means_depends_on_whose_result_it_is(
+    name: str, result: str, status: CallStatus
+) -> None:
+    """What a write says of its not being done is a failure; what a document says is not."""
+    assert infer_status(result, name=name).status is status

@@ -15,7 +15,7 @@ FIRED_MIN = 5
 MEASURED: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "breakers.blind_rewrite": (71, 71),
-        "breakers.failures_in_row": (309, 309),
+        "breakers.failures_in_row": (313, 313),
         "breakers.no_end_state": (129, 129),
         "breakers.repeat_after_failure": (186, 186),
         "breakers.retried_permanent": (57, 57),
@@ -26,21 +26,21 @@ MEASURED: Mapping[str, tuple[int, int]] = MappingProxyType(
         "context.asked_again": (141, 141),
         "context.cut_result_used": (67, 67),
         "context.pin_gone": (48, 48),
-        "context.read_again": (155, 140),
+        "context.read_again": (132, 132),
         "context.window_full": (240, 240),
         "observability.no_prompt": (48, 48),
         "observability.no_result": (63, 63),
         "observability.no_status": (86, 86),
         "observability.no_steps": (84, 84),
         "observability.no_time": (47, 47),
-        "observability.success_told": (126, 118),
+        "observability.success_told": (129, 121),
         "parallelism.overlapping_writes": (199, 199),
         "sequencing.needs_unmet": (14, 14),
         "sequencing.no_consent": (181, 174),
         "sequencing.stale_read": (10, 8),
         "sequencing.unknown_id": (149, 148),
         "sequencing.used_early": (223, 223),
-        "sequencing.write_before_read": (204, 203),
+        "sequencing.write_before_read": (207, 206),
     }
 )
 

@@ -339,7 +339,8 @@ TELLS: tuple[Tell, ...] = (
             r"|unable to handle the request|lost connection|connection (?:was |is )?lost"
             r"|connect error|socket hang ?up|fetch failed|network (?:error|failure)|getaddrinfo"
             r"|not complete in time|did not respond|no response from|broken pipe)\b"
-            r"|(?:[a-z]{1,20} ){0,2}(?:request |gateway |read |connect |response )?time-?out\b(?! ?[:=] ?\d| (?:is|was) set)"
+            r"|(?:[a-z]{1,20} ){0,2}(?:request |gateway |read |connect |response )?time-?out"
+            r"\b(?! ?[:=] ?\d| (?:is|was) set)"
             rf"|(?:[\w ]{{0,20}}: ?)?(?:{_CODES})\b"
         ),
         chars_max=TERSE_CHARS,

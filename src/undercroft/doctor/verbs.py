@@ -149,6 +149,16 @@ NOUNS = frozenset(
         "ship",
     ]
 )
+# And these, which mostly are verbs.
+ALSO_NOUNS = frozenset(
+    (
+        *("track", "list", "search", "view", "check", "count", "stat", "preview", "watch"),
+        *("monitor", "filter", "query", "format", "plan", "sort", "release", "lock", "tag"),
+        *("label", "pin", "star", "split", "link", "scale", "stop", "start", "new", "look"),
+        *("load", "copy", "swap", "shift", "hold", "reset", "block", "flag", "mark", "merge"),
+        *("patch", "transfer", "visit"),
+    )
+)
 STATES = frozenset(
     [
         "status",
@@ -396,6 +406,10 @@ def _verb(words: tuple[str, ...]) -> tuple[Access, str, tuple[int, ...]]:
     if words[-1] in STATES and (not places or words[places[0]] in NOUNS):
         return Access.READ, "get", ()
     kinds = {_BY_WORD[words[place]].kind for place in places}
+    if len(kinds) > 1:
+        # `playlist_remove_track`: what can be nothing but a verb decides.
+        places = [place for place in places if words[place] not in NOUNS | ALSO_NOUNS] or places
+        kinds = {_BY_WORD[words[place]].kind for place in places}
     if len(kinds) == 1 and not (words[places[-1]] in NOUNS and len(words) - 1 != places[-1]):
         row = _BY_WORD[words[places[-1]]]
         return row.access, row.kind, (places[-1],)

@@ -246,6 +246,16 @@ class TestNothingWasMade:
         log.say(text)
         assert found(log.case()) == []
 
+    def test_a_call_bears_its_name(self) -> None:
+        """What is told by the name of a call was perhaps done by it, whatever it is taken for."""
+        for name, names in (("grade_paper", []), ("get_paper", ["observability.success_told"])):
+            log = Log()
+            log.user("Grade paper SB-310 with 85 points.")
+            log.call("get_paper", {"paper": "SB-310"}, '{"points": null}')
+            log.call(name, {"paper": "SB-310", "level": 2}, '{"paper": "SB-310"}')
+            log.say("I graded paper SB-310 with 85 points.")
+            assert found(log.case()) == names
+
     def test_at_the_step_of_the_prompt(self) -> None:
         """In spans a wish and the answer to it may stand at one step."""
         log = begun()

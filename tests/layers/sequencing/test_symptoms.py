@@ -216,3 +216,99 @@ def test_an_id_in_other_spelling_was_said(said: str) -> None:
     run.user(f"Look at {said}")
     run.call("get_order", {"order_id": "#A1001"}, {"order_id": "#A1001", "state": "open"})
     assert not missing(run.case())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("Shall I cancel order #A1001 (yes/no)?", "No, leave it as it is."),
+        ("Do you want me to cancel #A1001?", "Stop, don't do that."),
+    ],
+)
+def test_a_plain_no_needs_no_policy(said: tuple[str, str]) -> None:
+    """What a user had just refused was done without consent, whatever the system demands."""
+    run = workers.Run()
+    run.user("What about order #A1001?")
+    run.call("get_order", {"order_id": "#A1001"}, {"order_id": "#A1001", "status": "open"})
+    run.say(said[0])
+    run.user(said[1])
+    run.call("cancel_order", {"order_id": "#A1001"}, {"order_id": "#A1001", "status": "gone"})
+    assert missing(run.case()) == {"sequencing.no_consent"}
+
+
+def test_who_refuses_and_wants_another_thing_gets_it() -> None:
+    """A no that goes on to say what is wanted instead forbids nothing that nobody demands."""
+    run = workers.Run()
+    run.user("What about my orders #A1001 and #A1002?")
+    for one in ("#A1001", "#A1002"):
+        run.call("get_order", {"order_id": one}, {"order_id": one, "status": "open"})
+    run.say("Shall I cancel #A1001?")
+    run.user("No, cancel #A1002 instead.")
+    run.call("cancel_order", {"order_id": "#A1002"}, {"order_id": "#A1002", "status": "gone"})
+    assert not missing(run.case())
+
+
+def test_who_answers_with_a_question_has_not_agreed() -> None:
+    """A question is no yes, also where one had been said to an earlier offer."""
+    said = ("Shall I cancel #A1001?", "Yes.", "It costs a fee. Please confirm.", "How much is it?")
+    assert missing(_bought(*said).case()) == {"sequencing.no_consent"}
+
+
+@pytest.mark.parametrize(
+    ("demand", "held"),
+    [
+        ("Obtain consent from the guest prior to altering an order.", True),
+        ("Never cancel anything without asking.", True),
+        ("Every change needs the tenant's go-ahead.", True),
+        ("Ask the user for the order id before looking it up.", False),
+        ("You may cancel orders without asking.", False),
+        ("Refunds above 50 require approval by a manager.", False),
+    ],
+)
+def test_a_demand_is_read_in_any_wording(demand: str, held: bool) -> None:  # noqa: FBT001
+    """Whose word is demanded before a change, and what only sounds like it, is told apart."""
+    case = _bought().case()
+    texts = (replace(case.texts[0], text=demand), *case.texts[1:])
+    assert bool(missing(replace(case, texts=texts))) is held
+
+
+def test_an_id_of_whatever_parameter_was_used_early() -> None:
+    """What another call of the batch returns only afterwards was early; a placeholder is, too."""
+    run = workers.Run()
+    run.user("Open a case and note it.")
+    run.batch(
+        workers.Asked("create_case", {"subject": "x"}, '{"case": "CS-88231"}'),
+        workers.Asked("add_note", {"case": "CS-88231", "text": "called"}, "ok"),
+    )
+    assert "sequencing.used_early" in missing(run.case())
+    run = workers.Run()
+    run.user("Close my ticket.")
+    run.batch(
+        workers.Asked("find_ticket", {"email": "ada@example.com"}, '{"ticket_id": "TK-8841"}'),
+        workers.Asked("close_ticket", {"ticket_id": "<ticket_id from find_ticket>"}, "Error: no"),
+    )
+    assert "sequencing.used_early" in missing(run.case())
+
+
+def test_what_the_run_itself_made_need_not_be_read() -> None:
+    """A write that undoes another of the run needs no read, nor does a caller's own request id."""
+    run = workers.Run()
+    run.user("Book FL-20.")
+    run.call("get_flight", {"flight_id": "FL-20"}, {"flight_id": "FL-20", "free": 1})
+    given = {"flight_id": "FL-20", "request_id": "b7c1e9d2-3c55-4f0e-8a51-77f1f0d8c111"}
+    run.call("book_flight", given, {"booking": "BK-10"})
+    run.call("cancel_booking", {"booking": "BK-10"}, {"ok": True})
+    assert not missing(run.case())
+
+
+def test_a_blind_change_is_a_symptom_where_nothing_says_that_nothing_reads() -> None:
+    """A run that only changes a record never looked at it; who switches a thing need not."""
+    run = workers.Run()
+    run.user("Cancel OR-5512.")
+    run.call("cancel_order", {"order_id": "OR-5512"}, {"ok": True})
+    assert missing(run.case()) == {"sequencing.write_before_read"}
+    assert not missing(replace(run.case(), tools=frozenset({"cancel_order"})))
+    run = workers.Run()
+    run.user("Switch lamp-35 on.")
+    run.call("set_lamp", {"lamp_id": "lamp-35", "on": True}, {"ok": True})
+    assert not missing(run.case())

@@ -202,7 +202,8 @@ class Talk:
             self._result(one, said)
             return
         for wanted in said.calls:
-            self._wish(Wish(one.step, wanted, past=True))
+            if not self._is_open(wanted):
+                self._wish(Wish(one.step, wanted, past=True))
         role, actor = said.role, said.actor
         if role != "system" and one.inner:
             role, actor = "other", actor or one.actor
@@ -241,6 +242,14 @@ class Talk:
         if wish.wanted.id:
             # An id may be used again: the last call of that id is the one that is answered.
             self._by_id[wish.wanted.id] = wish
+
+    def _is_open(self, wanted: Wanted) -> bool:
+        """Say whether a prompt repeats a call that an answer proposed, and nothing answered yet.
+
+        A prompt is not known to go on where the one before it was not recorded.
+        """
+        known = self._by_id.get(wanted.id) if wanted.id else None
+        return known is not None and known.result is None and known.wanted == wanted
 
     def _result(self, one: Exchange, said: Said) -> None:
         wish = self._by_id.get(said.call_id) if said.call_id else None

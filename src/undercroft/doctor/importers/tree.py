@@ -134,7 +134,8 @@ class Tree:
             if at is not None and at in path:
                 round_trip = sorted(one for one, place in path.items() if place >= path[at])
                 cycles.append(tuple(round_trip))
-                self.parents[round_trip[0]] = None
+                for one in round_trip:  # nobody can tell which of them is on top
+                    self.parents[one] = None
             done.update(path)
         return cycles
 

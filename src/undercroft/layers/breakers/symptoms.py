@@ -455,7 +455,7 @@ def _ends(case: Case, calls: Sequence[CaseCall]) -> Iterator[Symptom]:
     """Find what shows that a run had no end."""
     for one in endings(case, calls):
         words = quoted(one.words) if one.call is None else _quote(one.call)
-        yield Symptom(rule=NO_END.name, steps=one.steps, evidence=words)
+        yield Symptom(rule=NO_END.name, steps=tuple(dict.fromkeys(one.steps)), evidence=words)
 
 
 # ---------------------------------------------------------------------- cycles

@@ -155,7 +155,8 @@ _UNDOING = _set(
     "unlock unarchive deactivate void withdraw untag unpin unblock stop uninstall release"
 )
 _THEN = re.compile(
-    r"\b(?:then|afterwards|first|for a (?:moment|while|minute|second)|temporar\w{2,4}|until|back)\b",
+    r"\b(?:then|afterwards|first|for a (?:moment|while|minute|second)|temporar\w{2,4}|until"
+    r"|back)\b",
     re.IGNORECASE,
 )
 _ONCE = frozenset({"idempotency", "dedup", "deduplication", "nonce"})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from undercroft.layers.observability.sentences import (
@@ -33,8 +33,10 @@ from undercroft.layers.observability.sentences import (
     telling,
 )
 from undercroft.layers.observability.wished import (
+    LOOKING,
     Told,
     agrees,
+    bidden,
     offers_change,
     says_done,
     told_now,
@@ -46,6 +48,11 @@ from undercroft.model.case import Access, CallStatus, Case, CaseCall
 _GIVEN_CHARS = 20_000
 _RESULT_CHARS = 50_000
 _ID_CHARS_MAX = 60
+_STEM_MIN = 4
+# Whatever else its name has: what is called so looks something up.
+_LOOKS = re.compile(
+    r"(?:\A|[^a-z])(?:get|fetch|list|read|search|find|show|look|describe|check|view|load|query|track)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,11 @@ class _Record:
             for call in case.calls
             if call.access is Access.READ and call.status is CallStatus.OK and call.result
         ]
+        self._names = [
+            (call.step, call.turn, call.name.casefold())
+            for call in case.calls
+            if not _failed(call) and not _LOOKS.search(call.name.casefold())
+        ]
         self._texts: dict[int, str] = {}
         self._users = [(t.step, t.text) for t in case.texts if t.role in {"user", "other"}]
         self._talk = [text for text in case.texts if text.role != "system"]
@@ -133,14 +145,17 @@ class _Record:
             return None
         if self._acts or not self._asked:
             return None
-        return self._of_nothing(step, text)
+        return self._of_nothing(step, turn, text)
 
-    def _of_nothing(self, step: int, text: str) -> Claim | None:
+    def _of_nothing(self, step: int, turn: int, text: str) -> Claim | None:
         """Judge a text where no call of the whole run changed anything.
 
         Told is then what the user had asked for, in the user's words, and no record had said so.
         """
-        sentence = next(self._empty(step, text, self._wanted(step)), None)
+        wanted = self._wanted(step)
+        if self._is_called(step, turn, {*bidden(wanted)} - LOOKING):
+            return None
+        sentence = next(self._empty(step, text, wanted), None)
         return None if sentence is None else Claim(step, sentence, ())
 
     def _empty(self, step: int, text: str, wanted: str) -> Iterator[str]:
@@ -157,6 +172,14 @@ class _Record:
         bidden = says_done(text) and self._was_bidden(step)
         if bidden or (self._was_agreed(step) and glosses_over(text)):
             yield text
+
+    def _is_called(self, step: int, turn: int, stems: Collection[str]) -> bool:
+        """Say whether a call bears the name of what is told: then it may well have done it."""
+        return any(
+            any(len(stem) >= _STEM_MIN and stem in name for stem in stems)
+            for at, when, name in self._names
+            if at < step or when == turn
+        )
 
     def _is_known(self, step: int, told: Told) -> bool:
         """Say whether a record that was read, or a user, had said so."""
@@ -240,6 +263,8 @@ class _Record:
 
         Empty where no write was made that could have done it.
         """
+        if self._is_called(step, turn, said.stems) and not self._acts:
+            return None
         # What is done later in the turn was perhaps only told too early.
         acts = [call for call in self._acts if call.step < step or call.turn == turn]
         good = [call for call in acts if not _failed(call)]

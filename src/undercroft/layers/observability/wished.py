@@ -51,6 +51,11 @@ _LOOKED = re.compile(
     r"|clarif|extract|pars|classif|test|debug|not|authentic|need|want|ask|request|mention|offer"
     r"|determin|deriv|simplif|rank|explor|quot|detail|includ|bas|us|deliver|shipp|receiv"
 )
+# With these nothing is bidden that a call's name could bear out.
+LOOKING = frozenset(
+    {"check", "find", "list", "look", "read", "search", "show", "tell", "with", "that", "this"}
+    | {"your", "mine", "what", "when", "order", "book", "account", "user", "item", "from", "into"}
+)
 # How things are as a rule, or would be: nothing that was done.
 _HABIT = re.compile(
     r"\b(?:automatically|usually|always|normally|generally|typically|every|each|within|by|for a"

@@ -154,10 +154,12 @@ _STATE = re.compile(
 )
 # What is done to a record as it stands, so that it must be known how it stands.
 _CHANGES = frozenset(
-    ("update", "modify", "change", "edit", "cancel", "delete", "remove", "refund", "return")
-    + ("exchange", "close", "reopen", "renew", "extend", "reschedule", "resize", "terminate")
-    + ("approve", "reject", "amend", "adjust", "archive", "void", "rename", "replace", "patch")
-    + ("reassign", "withdraw", "deactivate", "upgrade", "downgrade", "erase", "merge", "rebook")
+    (
+        *("update", "modify", "change", "edit", "cancel", "delete", "remove", "refund", "return"),
+        *("exchange", "close", "reopen", "renew", "extend", "reschedule", "resize", "terminate"),
+        *("approve", "reject", "amend", "adjust", "archive", "void", "rename", "replace", "patch"),
+        *("reassign", "withdraw", "deactivate", "upgrade", "downgrade", "erase", "merge", "rebook"),
+    )
 )
 _CALL_FIRST = re.compile(r"\b(?:before|prior to)\b", re.IGNORECASE)
 _TOOL_NAME = re.compile(r"[A-Za-z]\w{2,60}")

@@ -149,8 +149,21 @@ async def run_here(
     return trace
 
 
-@pytest.mark.parametrize("kept", ["memory", "file"])
-@cases([Case(*task, mode, "key") for task in TASKS for mode in MODES])
+@pytest.mark.parametrize(
+    ("case", "kept"),
+    [
+        # One by one in memory, and as one batch on disk; the other way round for the patient.
+        pytest.param(
+            Case(*task, mode, "key"),
+            kept,
+            id=f"{Case(*task, mode, 'key')}-{kept}",
+            marks=[pytest.mark.slow] * ((mode == MODES[0]) == (kept == "file")),
+        )
+        for task in TASKS
+        for mode in MODES
+        for kept in ("memory", "file")
+    ],
+)
 async def test_a_task_ends_as_its_calls_do(
     ground: Ground, tmp_path: Path, case: Case, kept: str
 ) -> None:

@@ -127,7 +127,9 @@ class TurnLog:
 
     def _framed(self, events: list[Event]) -> bytes:
         """Return `events` as they are written."""
-        frame = self.redactor.redact(encode_frame(events))
+        frame = encode_frame(events)
+        if not self.redactor.is_clean(events):
+            frame = self.redactor.redact(frame)
         if self.telling is not None:
             self.telling.add(frame)
         return frame

@@ -14,16 +14,16 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from undercroft.layers.observability.lens import BEGIN, Finder, Lens, span_of
 from undercroft.layers.observability.named import Names, is_value
+from undercroft.layers.observability.opened import OPEN, OPEN_NAMES
 from undercroft.layers.observability.policy import FIELDS, PATTERNS, Redaction
 from undercroft.layers.observability.sealing import seal, unseal
-from undercroft.model.event import AnyEvent, SecretsSealed
-from undercroft.model.step import Failure, Refusal
+from undercroft.model.event import Event, SecretsSealed
 
 _HASH_BYTES = 8
 _MARK = re.compile(rb"\[redacted:([0-9a-f]{16})\]")
@@ -46,8 +46,6 @@ _WORDS = frozenset(
 _KNOWN_MAX, _TEXTS_MAX = 10_000, 200
 _SESSIONS_MAX = 2_000
 _DEPTH_MAX = 200
-# Beyond this a part is looked for by itself, faster than all parts in one pass.
-_LONG_BYTES = 2_048
 _LITERAL = 1
 
 # The tag of what is sealed, as it is written.
@@ -56,33 +54,6 @@ _read_sealed = msgspec.msgpack.Decoder(list[tuple[str, bytes, bool]]).decode
 _fields = msgspec.msgpack.Decoder(list[list[msgspec.Raw]]).decode
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder().encode
-
-# Texts of events in people's words; all other texts are names, numbers and states.
-_SAID = frozenset(
-    ["args", "detail", "reason", "failed", "short", "ledger", "why", "versions", "version", "by"]
-)
-# Of an event, which word `why` is one of a fixed few.
-_CODED = frozenset(["voided", "checked", "compacted"])
-
-
-def _open_fields() -> dict[str, tuple[int, ...]]:
-    """Return by the tag of an event the places of what may hold a secret."""
-    places: dict[str, tuple[int, ...]] = {}
-    for kind in get_args(AnyEvent):
-        config, found = kind.__struct_config__, []
-        for place, one in enumerate(msgspec.structs.fields(kind), 1):
-            coded = one.name == "why" and config.tag in _CODED
-            parts = (one.type, *get_args(one.type))
-            bodies = any(part in (msgspec.Raw, Failure, Refusal) for part in parts)
-            if bodies or (one.name in _SAID and not coded):
-                found.append(place)
-            if config.tag == "asked" and one.name == "args":
-                found.remove(place)  # without secrets since the question was put
-        places[str(config.tag)] = tuple(found)
-    return places
-
-
-_OPEN = _open_fields()
 
 
 class Secrets:
@@ -222,6 +193,19 @@ class Redactor:
 
     # ------------------------------------------------------------------ out
 
+    def is_clean(self, events: Iterable[Event]) -> bool:
+        """Whether nothing in events is like a secret; sooner told of them than of their frame."""
+        for event in events:
+            bodies, others = OPEN_NAMES[type(event)]
+            for name in others:
+                if getattr(event, name):
+                    return False
+            for name in bodies:
+                raw = bytes(getattr(event, name))
+                if len(raw) > 1 and self._suspicious(raw):
+                    return False
+        return True
+
     def redact(self, frame: bytes) -> bytes:
         """Return a frame without secrets; the same one where it holds none."""
         if not self._suspicious(frame):
@@ -271,7 +255,7 @@ class Redactor:
     def _redacted(self, frame: bytes) -> bytes:
         events, changed = _fields(frame), False
         for event in events:
-            for place in _OPEN.get(_decode(event[0]), ()):
+            for place in OPEN.get(_decode(event[0]), ()):
                 if place >= len(event):
                     break
                 raw = bytes(event[place])
@@ -322,9 +306,7 @@ class Redactor:
         """Whether there is anything in lower-case bytes that secrets have."""
         if self._secrets.patterns:
             return True
-        if len(low) <= _LONG_BYTES:
-            return self._lens.hint.search(low) is not None
-        return any(needle in low for needle in self._lens.needles)
+        return self._lens.hint.search(low) is not None
 
     def _suspicious(self, data: bytes) -> bool:
         """Whether it is worth looking into: most frames hold nothing like a secret."""
@@ -510,7 +492,7 @@ class Redactor:
     def _restored(self, frame: bytes, apart: Collection[str]) -> bytes:
         events = [event for event in _fields(frame) if bytes(event[0]) != _SEALED]
         for event in events:
-            for place in _OPEN.get(_decode(event[0]), ()):
+            for place in OPEN.get(_decode(event[0]), ()):
                 if place < len(event):
                     raw = bytes(event[place])
                     if BEGIN in raw:

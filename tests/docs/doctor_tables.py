@@ -15,20 +15,19 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from undercroft.cli.main import app
-from undercroft.doctor.importers import FORMATS
-from undercroft.doctor.report import LAYERS
-from undercroft.doctor.status_table import TELLS
-from undercroft.doctor.telling import RECORD, would
-from undercroft.doctor.verbs import (
+from undercroft.doctor.access import (
     HTTP_READS,
     HTTP_WRITES,
-    PHRASES,
     SHELL_READS,
     SHELL_WRITES,
     SQL_READS,
     SQL_WRITES,
-    VERBS,
 )
+from undercroft.doctor.importers import FORMATS
+from undercroft.doctor.report import LAYERS
+from undercroft.doctor.status_table import TELLS
+from undercroft.doctor.telling import RECORD, would
+from undercroft.doctor.verbs import PHRASES, VERBS
 from undercroft.doctor.verdict import RULES
 from undercroft.model.case import Facet
 from undercroft.model.symptom import Rule

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doctor.anything import json_values
+from undercroft.doctor.access import infer_access
 from undercroft.doctor.effects import infer
+from undercroft.doctor.naming import read_name
 from undercroft.doctor.told import told_of
-from undercroft.doctor.verbs import VERBS, infer_access, read_name
+from undercroft.doctor.verbs import VERBS
 from undercroft.model.case import Access, Basis, Case, CaseCall, Touch
 
 READ, WRITE, NEITHER, UNKNOWN = Access.READ, Access.WRITE, Access.NEITHER, Access.UNKNOWN

@@ -13,9 +13,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from undercroft.doctor.access import infer_access
+from undercroft.doctor.naming import read_name, singular, words_of
 from undercroft.doctor.told import Told, ToldTool
 from undercroft.doctor.touches import infer_touches, looks_like_id, spelled
-from undercroft.doctor.verbs import infer_access, read_name, singular, words_of
 from undercroft.layers.conflicts.keys import KeyProblem, parse
 from undercroft.model.case import Access, Basis, Case, CaseCall, ToolRules, Touch
 

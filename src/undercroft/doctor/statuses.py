@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from undercroft.doctor.arguments import as_text, bounded, read_value
+from undercroft.doctor.naming import read_name
 from undercroft.doctor.status_objects import folded, said_words
 from undercroft.doctor.status_table import CLASSES, PHRASES, TELLS, TERSE_CHARS, Tell
-from undercroft.doctor.verbs import read_name
 from undercroft.layers.breakers.known import WORDS, of_status
 from undercroft.model.case import Access, CallStatus
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from undercroft.doctor.verbs import Named, read_name, singular, words_of
+from undercroft.doctor.naming import Named, read_name, singular, words_of
 from undercroft.model.case import Access, Touch
 
 VALUE_CHARS_MAX = 200

@@ -31,7 +31,7 @@ from .asking import Client, Httpx, Model, Plain, tools
 from .faulty import Fault, Faulty
 
 # How long an attempt may take where the service lets it wait, and where it does not.
-TIMEOUT_S: Final = 0.2
+TIMEOUT_S: Final = 0.3
 AMPLE_S: Final = 10.0
 # How much later than it should be something may end on a machine that is busy.
 MARGIN_S: Final = 1.0

@@ -2,7 +2,7 @@
 
 Keeps: what the record declares goes before what a user told, and that before what names,
 arguments and results let infer; what is not clear stays `UNKNOWN`, with nothing touched.
-The tables are in `verbs` (what a name does) and `touches` (what it does it to).
+`naming` (over the tables of `verbs`), `access` and `touches` judge a call alone, `company` beside others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from undercroft.doctor.access import infer_access
+from undercroft.doctor.company import by_company, in_company
 from undercroft.doctor.naming import read_name, singular, words_of
 from undercroft.doctor.told import Told, ToldTool
 from undercroft.doctor.touches import infer_touches, looks_like_id, spelled
@@ -29,8 +30,12 @@ def infer(case: Case, told: Told | None = None) -> Case:
     """Return `case` with access and touches of every call, and what calls must keep to."""
     told = told or Told()
     shared = _identifying(case)
-    calls = tuple(_with_effect(call, case.declared or {}, told, shared) for call in case.calls)
-    calls = _one_name(calls)
+    names = in_company(call.name for call in case.calls)
+    calls = tuple(
+        _with_effect(call, names[call.name], case.declared or {}, told, shared)
+        for call in case.calls
+    )
+    calls = _one_name(by_company(calls, names))
     rules = dict(case.rules or {})
     for name in sorted({call.name for call in calls} | (case.tools or frozenset())):
         tool = told.of(name)
@@ -91,10 +96,12 @@ def _one_name(calls: tuple[CaseCall, ...]) -> tuple[CaseCall, ...]:
 
 def _with_effect(
     call: CaseCall,
+    name: str,
     declared: Mapping[str, tuple[Touch, ...]],
     told: Told,
     shared: frozenset[str],
 ) -> CaseCall:
+    call = replace(call, verb=read_name(name).verb)
     if call.access is not Access.UNKNOWN and call.access_basis is not Basis.INFERRED:
         touches = _renamed(call.touches, told)
         return replace(call, touches=touches)
@@ -112,8 +119,8 @@ def _with_effect(
     tool = told.of(call.name)
     if tool is not None and (tool.claims or tool.neither):
         return _as_told(call, tool, told)
-    access = infer_access(call.name, call.arguments, call.result)
-    touches = _renamed(infer_touches(call.name, call.arguments, access, shared), told)
+    access = infer_access(name, call.arguments, call.result)
+    touches = _renamed(infer_touches(name, call.arguments, access, shared), told)
     return replace(call, access=access, access_basis=Basis.INFERRED, touches=touches)
 
 

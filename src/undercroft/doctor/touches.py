@@ -92,7 +92,7 @@ USED = _set(
     "template category type tool call reason"
 )
 # What a tool may be named after, and is never a thing by itself.
-_FIELDS = _set(
+FIELDS = _set(
     "zip date time name status state stage type query text message amount quantity address limit "
     "phone price title subject body content reason priority role seat size city country language "
     "email password description note comment"
@@ -265,7 +265,7 @@ def _kind(words: tuple[str, ...], named: Named, values: tuple[str, ...]) -> tupl
 def _bare(kind: str, named: Named, values: tuple[str, ...]) -> tuple[str, int]:
     """Return what a parameter is after which the tool is named: `ticket` of close_ticket."""
     spaced = any(_BLANK.search(value) for value in values)
-    if kind not in named.nouns or kind in _FIELDS or spaced:
+    if kind not in named.nouns or kind in FIELDS or spaced:
         return "", 0
     return kind, _LIKELY if all(map(looks_like_id, values)) else _FIELD
 

@@ -37,9 +37,15 @@ VERBS: tuple[Verbs, ...] = (
         "get",
         "get read fetch retrieve load show view describe inspect check lookup look download "
         "peek verify cat head tail stat status ping preview track watch monitor count has is "
-        "whoami screenshot navigate goto visit browse scroll export recall detect",
+        "whoami screenshot navigate goto visit browse scroll export recall detect "
+        "examine observe measure probe diagnose consult peruse locate identify obtain extract "
+        "scrape crawl display access determine survey discover inquire enquire",
     ),
-    _row(Access.READ, "list", "list search find query scan grep glob filter select ls dir poll"),
+    _row(
+        Access.READ,
+        "list",
+        "list search find query scan grep glob filter select ls dir poll enumerate",
+    ),
     _row(
         Access.WRITE,
         "change",
@@ -54,7 +60,23 @@ VERBS: tuple[Verbs, ...] = (
         "resize restart reboot stop scale deploy undeploy split star unstar pin unpin unmark "
         "untag tag label link unlink detach checkin checkout sync migrate install uninstall "
         "configure correct fix amend postpone shift hold release settle waive kick "
-        "ban unban mute unmute rotate expire invalidate untrack unsubscribe deregister drain",
+        "ban unban mute unmute rotate expire invalidate untrack unsubscribe deregister drain "
+        "pause unpause raise lower ack acknowledge silence unsilence snooze promote demote retire "
+        "reactivate reinstate reverse revise rewrite redact override reroute redirect relocate "
+        "reallocate allocate deallocate rebalance recategorize grade score credit wire "
+        "reclassify reconcile "
+        "reconfigure redeploy refill regenerate reissue relabel reorganize repair replenish "
+        "reprice reprioritize prioritize restock restructure retag retract retry rerun skip "
+        "wipe evict cordon uncordon quarantine isolate provision "
+        "deprovision bind unbind mount unmount disconnect pair unpair park unpark arm disarm "
+        "brighten calibrate irrigate initialize hide unhide favorite unfavorite unfollow dislike "
+        "upvote downvote expel admit discharge prescribe administer triage authorize deauthorize "
+        "allow deny permit forbid whitelist blacklist allowlist denylist impose enforce "
+        "dismiss exclude debit reimburse compensate forgive garnish liquidate notarize "
+        "countersign certify nominate onboard offboard furlough dequeue unload unregister "
+        "unschedule unshare unenroll undelete uncheck unset vacate shred seal unseal "
+        "disassociate dissociate disburse escheat remit repay substitute supersede annotate "
+        "anonymize amortize discontinue deprecate hibernate failover throttle shutdown",
     ),
     _row(
         Access.WRITE,
@@ -64,7 +86,10 @@ VERBS: tuple[Verbs, ...] = (
         "comment log record invite subscribe order mkdir attach "
         "dispatch new signup donate share forward remind escalate start launch trigger topup "
         "enqueue "
-        "queue fork clone copy duplicate",
+        "queue fork clone copy duplicate "
+        "compose resend preorder lodge pledge spawn broadcast announce "
+        "file vote bid tip requisition recruit hire retweet react rent "
+        "lease apportion",
     ),
     _row(
         Access.NEITHER,
@@ -137,6 +162,18 @@ NOUNS = frozenset(
         "payment",
         "place",
         "file",
+        "grade",
+        "score",
+        "credit",
+        "wire",
+        "vote",
+        "bid",
+        "tip",
+        "rent",
+        "lease",
+        "queue",
+        "clone",
+        "request",
         "share",
         "ship",
     ]
@@ -148,7 +185,10 @@ ALSO_NOUNS = frozenset(
         *("monitor", "filter", "query", "format", "plan", "sort", "release", "lock", "tag"),
         *("label", "pin", "star", "split", "link", "scale", "stop", "start", "new", "look"),
         *("load", "copy", "swap", "shift", "hold", "reset", "block", "flag", "mark", "merge"),
-        *("patch", "transfer", "visit"),
+        *("patch", "visit", "plan", "park", "mount", "access", "trace"),
+        *("display", "survey", "measure", "probe", "repair", "permit", "override", "pause"),
+        *("seal", "triage", "retry", "launch", "trigger", "sync"),
+        *("answer", "ask", "poll", "head", "tail", "upgrade", "downgrade", "install", "escalate"),
     )
 )
 STATES = frozenset(
@@ -175,6 +215,29 @@ STATES = frozenset(
         "policy",
         "quote",
     ]
+)
+# Of these, what a tool may be named after as well: `renew_policy`.
+THINGS = frozenset({"policy", "quote", "profile"})
+# Verbs whose object may be a state: `update_status`. With others it is looked at: `deploy_status`.
+ON_STATES = frozenset(
+    (
+        *(
+            "update",
+            "set",
+            "change",
+            "modify",
+            "edit",
+            "clear",
+            "reset",
+            "delete",
+            "remove",
+            "patch",
+        ),
+        *("put", "create", "add", "insert", "append", "send", "save", "write", "push", "toggle"),
+        *("mark", "restore", "archive", "purge", "erase", "adjust", "correct", "fix", "amend"),
+        *("overwrite", "upsert", "replace", "confirm", "assign", "apply", "log", "record", "post"),
+        *("publish", "broadcast", "announce", "share", "upload", "submit", "new", "notify"),
+    )
 )
 # To whom a conversation is handed, or from whom an answer is asked: nothing is written.
 PEOPLE = frozenset(

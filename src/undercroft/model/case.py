@@ -121,6 +121,8 @@ class CaseCall:
         access: See `Access`; `UNKNOWN` until effects are worked out.
         access_basis: How that is known.
         touches: Resources that it touches; empty until effects are worked out.
+        verb: The word of its name that says what it does, in lower case; empty until effects
+            are worked out, and where no word does.
         rule: Of the guard that refused it or held it back, where the record says.
         attempt: 1, and more where the record says that this is a retry.
         turn: As of `CaseText`.
@@ -146,6 +148,7 @@ class CaseCall:
     access: Access = Access.UNKNOWN
     access_basis: Basis = Basis.INFERRED
     touches: tuple[Touch, ...] = ()
+    verb: str = ""
     rule: str = ""
     attempt: int = 1
     turn: int = 0

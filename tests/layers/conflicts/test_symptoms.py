@@ -177,3 +177,26 @@ def test_a_foreign_guard_is_recognised_by_its_words(words: str) -> None:
     run.call("cancel_order", {"order_id": "#A1001"}, words, status=CallStatus.FAILED)
     (one,) = look(infer(run.case())).symptoms
     assert (one.rule, one.sign) == ("conflicts.refused", Sign.FIRED)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "values", "names"),
+    [
+        ("adjust_vents", "percent", (30, 35), 1),
+        ("vents_adjust", "percent", (30, 35), 1),
+        ("adjust_vents", "by", (30, 35), 0),
+        ("vents_add", "percent", (30, 35), 0),
+        ("edit_vents", "text", ("Call 4499.", "Call 4498."), 1),
+        ("edit_vents", "text", ("Call 4499. " * 9, "Call 4498. " * 9), 0),
+    ],
+)
+def test_a_second_value_is_a_symptom_unless_it_adds_up(
+    name: str, field: str, values: tuple[object, object], names: int
+) -> None:
+    """What is set to this and then to that has lost this; what grows or is revised has not."""
+    run = workers.Run()
+    run.user("Open the vents of V-404.")
+    run.call("get_vents", {"vents_id": "V-404"}, {"vents_id": "V-404", "percent": 1})
+    for value in values:
+        run.call(name, {"vents_id": "V-404", field: value})
+    assert missing(run.case()) == ({"conflicts.same_field"} if names else set())

@@ -206,6 +206,8 @@ class TestAskedAgain:
             ("Move visit APT-55 or APT-57.", "Which visit would you like to move?", "APT-55", 0),
             ("Move visit APT-55 to May.", "Which room would you like?", "R-101", 0),
             ("Renew loan LN-40712.", "What is your card number?", "CD-11", 0),
+            ("It is about form GA/26/0153.", "What is the form number?", "GA/26/0153", 1),
+            ("Take TRK-882 off list PLY-5.", "What is the playlist id?", "PLY-5!", 1),
         ],
     )
     def test_of_any_trade(self, said: str, asked: str, answer: str, names: int) -> None:

@@ -89,11 +89,32 @@ class TestSuccessTold:
             "I've added a summary of your order below.",
             "Orders that have been shipped cannot be cancelled.",
             "I see that the order has been cancelled before.",
+            "I've added order #A1001 to the list below.",
+            "I have changed the wording of the summary of #A1001.",
         ],
     )
     def test_what_is_no_claim(self, text: str) -> None:
         """An offer, a plan, a condition, a denial, a question or a report claims nothing."""
         log = begun()
+        log.say(text)
+        assert found(log.case()) == []
+
+    @pytest.mark.parametrize(
+        ("wish", "text"),
+        [
+            ("My order is #A1001. I moved to Ely.", "I have changed the city of #A1001 to Ely."),
+            ("My order is #A1001. The sum is 30.", "I've corrected your sum to 30."),
+            ("Mark #A1001 as returned.", "The order #A1001 has been marked as returned."),
+            ("Remove item ITM-7 from #A1001.", "I removed it; two are left."),
+        ],
+    )
+    def test_of_a_record_that_was_only_read(self, wish: str, text: str) -> None:
+        """A field of a record, and what was asked to be done to it, are changed by a write only."""
+        log = begun(wish)
+        log.say(text)
+        assert found(log.case()) == ["observability.success_told"]
+        log = begun(wish)
+        log.call("update_order", {"order_id": "#A1001", "to": "x"}, "ok", access=WRITE)
         log.say(text)
         assert found(log.case()) == []
 

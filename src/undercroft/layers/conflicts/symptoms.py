@@ -20,6 +20,8 @@ from undercroft.model.symptom import Looked, Rule, Sign, Symptom, quoted
 
 PER_RULE_MAX = 50
 WORDS_CHARS_MAX = 120
+# A text for people that is no longer is set to this or to that, and not worked on.
+NOTE_CHARS = 40
 KEYS_MAX = 40
 BETWEEN_MAX = 500
 # So many writes to one resource are remembered.
@@ -139,10 +141,13 @@ _PROSE = _set(
 )
 # What adds up, so that a second value does not undo the first.
 _ADDING = _set(
-    "add append insert transfer pay deposit withdraw charge refund send increase decrease adjust "
-    "increment decrement move click type press scroll drag log record note "
+    "add append insert transfer pay deposit withdraw charge refund send increase decrease "
+    "increment decrement click type press scroll drag log record note "
     "comment post create book tag label link attach invite remove delete untag share"
 )
+# What may add up, and the fields in which it does.
+_STEPWISE = frozenset({"adjust", "move", "shift", "scale", "raise", "lower", "credit", "debit"})
+_STEPS = _set("amount delta by qty quantity x y dx dy offset change count direction steps points")
 _COUNTING = _set("add append increment decrement increase decrease press click next")
 # What stays done, whatever else is done after it.
 _LASTING = _set(
@@ -372,7 +377,7 @@ def _wanted_again(asked: Mapping[int, str], before: CaseCall, call: CaseCall) ->
         return False
     if _AGAIN.search(said) or not _keys(call, "write", "exclusive"):
         return True
-    verb = (_words(call.name) or [""])[0]
+    verb = _verb(call)
     named = any(key.partition("/")[2] in said for key in _keys(call, "write", "exclusive"))
     return named or (len(verb) > 2 and verb[: max(4, len(verb) - 2)] in said.casefold())  # noqa: PLR2004
 
@@ -384,6 +389,10 @@ def _once(arguments: Mapping[str, Any]) -> bool:
 
 def _canonical(arguments: Mapping[str, Any]) -> str:
     return json.dumps(arguments, sort_keys=True, default=repr)
+
+
+def _verb(call: CaseCall) -> str:
+    return call.verb or (_words(call.name) or [""])[0]
 
 
 def _words(name: str) -> list[str]:
@@ -400,7 +409,7 @@ def _same_field(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
                 last.pop(key, None)
         if call.access is not Access.WRITE or not _succeeded(call) or not call.arguments:
             continue
-        if _ADDING & set(_words(call.name)[:1]):
+        if _verb(call) in _ADDING:
             continue
         for key in _keys(call, "write"):
             if key.startswith("file/"):
@@ -413,6 +422,7 @@ def _same_field(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
                 continue
             was = before.arguments or {}
             field = _changed(was, call.arguments, near=place - at == 1)
+            field = "" if _is_a_step(call, field) else field
             said = asked.get(call.turn, "")
             if field and not _in_turns(said, was[field], call.arguments[field]):
                 values = f"{was[field]!r}"[:80], f"{call.arguments[field]!r}"[:80]
@@ -422,6 +432,11 @@ def _same_field(case: Case, calls: list[CaseCall]) -> Iterator[Symptom]:
                     evidence=quoted(f"{call.name} of {key}: {field} {values[0]}, then {values[1]}"),
                 )
                 break
+
+
+def _is_a_step(call: CaseCall, field: str) -> bool:
+    """Whether a field says by how much, so that two values add up."""
+    return _verb(call) in _STEPWISE and not _STEPS.isdisjoint({field, *_words(field)[-1:]})
 
 
 def _in_turns(said: str, one: object, other: object) -> bool:
@@ -447,7 +462,9 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], *, near: bool)
             return ""  # another part of the resource
         long = any(_long(value) for value in (before[name], after[name]))
         moving = not near and {words[-1], name} & _MOVING if words else True
-        if not long and not moving and not {words[-1], name} & _PROSE:
+        prose = {words[-1], name} & _PROSE if words else False
+        short = near and all(len(str(value)) <= NOTE_CHARS for value in (before[name], after[name]))
+        if not long and not moving and (short or not prose):
             fields.append(name)
     return fields[0] if fields else ""
 

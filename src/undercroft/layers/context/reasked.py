@@ -19,7 +19,7 @@ from undercroft.layers.context.quality.questions import Questions, complains, qu
 from undercroft.layers.context.quality.slots import SLOTS, Slot
 from undercroft.model.case import Access, CallStatus, Case, CaseCall, CaseText
 
-_ID = r"#?\b(?=[\w-]{0,30}\d)[A-Za-z0-9][\w-]{2,30}\b"
+_ID = r"#?\b(?=[\w/-]{0,30}\d)[A-Za-z0-9][\w/-]{2,30}\b"
 _NUMBERED = (
     "account", "agreement", "case", "claim", "contract", "employee", "incident", "invoice",
     "issue", "member", "membership", "order reference", "payment", "policy", "project", "request",
@@ -82,6 +82,7 @@ _WISH_CHARS_MIN = 20
 _AGAIN_SHARE = 0.7
 _PLAIN_WORD = re.compile(r"\w{2,40}")
 _WORD = re.compile(r"#?\w[\w@./-]{2,60}")
+_KIND = re.compile(r"#?[^\W\d_]{1,6}[-_/.:](?=\d)")
 _DIGITS = re.compile(r"\d+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _CALL_CHARS = 20_000
@@ -357,7 +358,13 @@ def _plain(value: str) -> str:
 
 
 def _form(value: str) -> str:
-    """Return what values of one kind have in common: where they have digits, and where letters."""
+    """Return what values of one kind have in common: where they have digits, and where letters.
+
+    Letters set apart before a number say of what kind it is, as in TRK-88214 and PLY-5.
+    """
+    kind = _KIND.match(value)
+    if kind is not None:
+        return f"{kind.group()}{_form(value[kind.end() :])}"
     return _LETTERS.sub("a", _DIGITS.sub("0", value))
 
 

@@ -19,9 +19,11 @@ from undercroft.layers.observability.sentences import (
     ALONG,
     ANY,
     ID,
+    OF_TEXT,
     SPLIT,
     STEM_OF,
     STEMS,
+    THEIRS,
     Said,
     claimed,
     glosses_over,
@@ -49,6 +51,7 @@ _GIVEN_CHARS = 20_000
 _RESULT_CHARS = 50_000
 _ID_CHARS_MAX = 60
 _STEM_MIN = 4
+_NAME_CHARS_MIN = 4
 # Whatever else its name has: what is called so looks something up.
 _LOOKS = re.compile(
     r"(?:\A|[^a-z])(?:get|fetch|list|read|search|find|show|look|describe|check|view|load|query|track)"
@@ -303,7 +306,8 @@ class _Record:
             return () if self._is_of_another(said, good) else None
         if ids and any(self._touches(call, ids) for call in good):
             return None
-        if not is_of_books(said) or not (said.own or self._was_wanted(step, said)):
+        kept = is_of_books(said) or self._is_of_record(step, said)
+        if not kept or not (said.own or self._was_wanted(step, said)):
             return None
         if not good:
             return ()
@@ -311,6 +315,27 @@ class _Record:
         new = said.stems - ANY - ALONG - self.told
         again = AGAIN.search(said.sentence.lower()) is not None or self._is_kept(good, said)
         return () if new == said.stems and not again and not self._any(good, said, ids) else None
+
+    def _is_of_record(self, step: int, said: Said) -> bool:
+        """Say whether a claim names a record that was read, or a field of it: "your address".
+
+        What an assistant does to the text of its answer is not meant.
+        """
+        if OF_TEXT.search(said.clause):
+            return False
+        read = [call for call in self._reads if call.step < step]
+        words = {word.strip(".:/-").casefold() for word in ID.findall(said.clause)}
+        given = {
+            str(value).casefold() for call in read for value in (call.arguments or {}).values()
+        }
+        if any(word in given for word in words if len(word) >= _NAME_CHARS_MIN):
+            return True
+        nouns = set(THEIRS.findall(said.clause))
+        return any(
+            re.search(rf'"\w{{0,20}}{re.escape(noun)}s?"\s?:', (call.result or "").casefold())
+            for noun in nouns
+            for call in read
+        )
 
     def _is_kept(self, good: Sequence[CaseCall], said: Said) -> bool:
         """Say whether what a claim names stands in some write."""

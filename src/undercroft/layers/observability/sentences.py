@@ -119,6 +119,12 @@ SPLIT = re.compile(r"(?<=[.!?])\s+|\n+")
 _MARKUP = re.compile(r"[*_`~]{1,3}")
 ID = re.compile(r"[#\w][\w#@./:-]{3,60}")
 OWN = re.compile(r"\b(?:your|their|his|her|the|all|both|\d{1,6})\b|#\d")
+# Of what a claim says so, and what an answer holds by itself.
+THEIRS = re.compile(r"\b(?:your|their|his|her|its|the) (?:new |old )?([a-z]{3,20})\b")
+OF_TEXT = re.compile(
+    r"\b(?:below|above|here|list|summary|table|draft|answer|reply|response|text|report|essay|letter"
+    r"|code|function|script|example|sentence|paragraph|section|bullet|wording|version|note)s?\b"
+)
 _USER_SAYS = re.compile(
     rf"\b(?:was|were|been|got|already|is|are|has|have|had|i|they|you) (?:\w{{1,20}} ){{0,2}}"
     rf"(?P<word>{_WORDS})\b"

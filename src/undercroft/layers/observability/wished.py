@@ -86,6 +86,8 @@ _CLAUSE = re.compile(
     r"[,;:()\u2013\u2014]| but | while | however | although "
     r"| and (?=(?:\S{1,30} ){1,2}(?:is|are|has|have)\b)"
 )
+# What was wished for, without its name.
+_IT = re.compile(r" (?:it|them|that|this|those|these|both)\b")
 _FIRM = tuple(sorted(stem for stem in STEMS if stem not in WORDY and len(stem) > _STEM_MIN))
 
 
@@ -131,7 +133,11 @@ def told_of(text: str, wanted: str) -> Iterator[Told]:
             if not wished or len(stem) < _STEM_MIN or (state and _HABIT.search(low)):
                 continue
             values = frozenset(_numbers(low) & _numbers(wanted))
-            if values or is_of_somebody(low) or _is_theirs(low, words):
+            meant = (
+                found["how"].startswith(("i", "we")) and not state and _IT.match(low[found.end() :])
+            )
+            it = meant and bool(_numbers(wanted))
+            if values or it or is_of_somebody(low) or _is_theirs(low, words):
                 yield Told(sentence, past, stem, state or past == stem, values)
                 break
 

@@ -159,6 +159,19 @@ _CHANGES = frozenset(
         *("exchange", "close", "reopen", "renew", "extend", "reschedule", "resize", "terminate"),
         *("approve", "reject", "amend", "adjust", "archive", "void", "rename", "replace", "patch"),
         *("reassign", "withdraw", "deactivate", "upgrade", "downgrade", "erase", "merge", "rebook"),
+        *(
+            "assign",
+            "move",
+            "suspend",
+            "pause",
+            "retire",
+            "demote",
+            "promote",
+            "discharge",
+            "split",
+        ),
+        *("revise", "reverse", "redact", "reroute", "relocate", "reprice", "dismiss", "grade"),
+        *("swap", "resolve", "complete", "correct", "postpone", "transfer", "drop", "detach"),
     )
 )
 _CALL_FIRST = re.compile(r"\b(?:before|prior to)\b", re.IGNORECASE)
@@ -331,7 +344,7 @@ def _without_consent(case: Case, demands: tuple[str, ...]) -> Iterator[Symptom]:
     for call in case.calls:
         if (call.access is not Access.WRITE and call.name not in told) or call.status in _HELD:
             continue
-        verb = (words_of(call.name) or [""])[0]
+        verb = call.verb or (words_of(call.name) or [""])[0]
         why = talk.refused(call, since, verb)
         why = why and f"though the user had said: {why}"
         if demands or told:

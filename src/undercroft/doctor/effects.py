@@ -2,7 +2,8 @@
 
 Keeps: what the record declares goes before what a user told, and that before what names,
 arguments and results let infer; what is not clear stays `UNKNOWN`, with nothing touched.
-`naming` (over the tables of `verbs`), `access` and `touches` judge a call alone, `company` beside others.
+`naming` (over the tables of `verbs`), `access` and `touches` judge a call alone, `company` beside
+others.
 """
 
 from __future__ import annotations

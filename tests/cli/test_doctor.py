@@ -480,6 +480,7 @@ def test_a_page_opens_without_a_network(face: Face) -> None:
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
     assert not [link for link in page.links if not link.startswith("#")]
     assert "The breakers were missing at step 3." in page.text
+    assert "`" not in page.text
     assert "default-src 'none'" in Path("bad.html").read_text()
     assert "bad.html" in result.stderr
 

@@ -194,6 +194,26 @@ async def test_a_refusal_says_which_rule_what_and_how_to_mend(runtime: MakeRunti
     assert desk.log == ["get a"]
 
 
+async def test_a_refused_call_is_recorded_with_its_causes(runtime: MakeRuntime) -> None:
+    """What never ran stands in the record beside what did: after which answer it was proposed."""
+    desk = Desk()
+    model = ScriptedModel([[get("a")], [put("b", "gold"), uc.Call("get_acount", {})], "sorry"])
+
+    @uc.handler(tools=desk.tools)
+    async def assist(turn: uc.Turn) -> str:
+        while True:
+            answer = await turn.model()
+            if not answer.calls:
+                return answer.text
+            await turn.calls(answer.calls)
+
+    async with runtime(model=model) as rt:
+        outcome = await rt.run(assist)
+        steps = {step.name: step for step in rt.trace(outcome.turn_id).steps}
+    assert steps["set_tier"].status == steps["get_acount"].status == "refused"
+    assert steps["set_tier"].causes == steps["get_acount"].causes == ("model.3",)
+
+
 async def test_a_predecessor_in_the_same_batch_counts(runtime: MakeRuntime) -> None:
     """A need or a read that is proposed before, in the same batch, meets the rule."""
     desk = Desk()

@@ -110,8 +110,10 @@ async def test_a_rejected_gate_ends_the_turn(runtime: MakeRuntime) -> None:
         assert await rt.reject(outcome.turn_id, step, by="bob") == rejected
         with pytest.raises(DecisionError, match="rejected by ada already"):
             await rt.approve(outcome.turn_id, step, by="bob")
-        statuses = {s.name: s.status for s in rt.trace(outcome.turn_id).steps}
-    assert statuses["send"] == statuses["confirm"] == "skipped"
+        steps = {s.name: s for s in rt.trace(outcome.turn_id).steps}
+    assert steps["send"].status == steps["confirm"].status == "skipped"
+    assert steps["gate"].step_id in steps["send"].causes
+    assert steps["confirm"].causes == (steps["send"].step_id,)
 
 
 def test_steps_overlap_unless_their_claims_conflict() -> None:

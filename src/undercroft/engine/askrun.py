@@ -289,6 +289,8 @@ class AskRun(LineRun):
                     fp=step.fp,
                     args=step.args,
                     at=self.wall_s(),
+                    causes=step.causes,
+                    branch=step.branch,
                 )
             )
             return Ended(StepStatus.FAILED, error=lost)

@@ -317,7 +317,8 @@ class FlowRun(GraphRun):
         fan.numbers[at] = n
         fp = self._item_fp(fan.items[at])
         error = Failure("KeyProblem", str(problem), step=name)
-        self.log.note(StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp))
+        why = StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=name, fp=fp)
+        self.log.note(msgspec.structs.replace(why, at=self.wall_s(), causes=self.causes(op)))
         return self._joined(op, fan, error)
 
     async def _run_item(self, op: Op, at: int, place: Place) -> list[Op] | None:

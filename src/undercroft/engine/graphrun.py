@@ -80,10 +80,14 @@ class GraphRun(ExitRun):
 
     def failed(self, op: Op, n: int, error: Failure) -> list[Op]:
         """Note the end of a step that never began."""
-        self.log.note(
-            StepEnded(n, StepStatus.FAILED, 0.0, error=error, name=op.name, at=self.wall_s())
-        )
+        self.log.note(self._unbegun(op, n, StepStatus.FAILED, error))
         return self.lost(op, error)
+
+    def _unbegun(
+        self, op: Op, n: int, status: StepStatus, error: Failure | None = None
+    ) -> StepEnded:
+        at, causes = self.wall_s(), self.causes(op)
+        return StepEnded(n, status, 0.0, error=error, name=op.name, at=at, causes=causes)
 
     def lost(self, op: Op, error: Failure | None) -> list[Op]:
         """`op` failed: go on without it where it is optional."""
@@ -128,9 +132,10 @@ class GraphRun(ExitRun):
     def skipped(self, op: Op) -> State:
         """Note that `op` cannot run, since something that it needs failed."""
         record = self.memo.take(op.name, b"") if self.memo.left else None
+        n = self.log.next_n() if record is None else record.n
         if record is None:
-            n = self.log.next_n()
-            self.log.note(StepEnded(n, StepStatus.SKIPPED, 0.0, name=op.name, at=self.wall_s()))
+            self.log.note(self._unbegun(op, n, StepStatus.SKIPPED))
+        self.numbers[op.index] = (n,)
         if not op.optional:
             return State.SKIPPED
         self.lacking[op.name] = "what it uses is missing"

@@ -186,7 +186,7 @@ class HandlerRun(AskRun):
                 if recorded is not None and not _falls_back(slot, end_of(recorded)):
                     self._recall(line, slot, recorded)
                 elif refusal is not None:
-                    self._refuse(slot, refusal)
+                    self._refuse(line, slot, refusal)
             todo = [slot for slot in slots if slot.result is None]
             for at, slot in enumerate(todo):
                 who = step_id(slot.call.name, slot.n)
@@ -313,7 +313,7 @@ class HandlerRun(AskRun):
         if refusal is None and not begun and tool.body.changes:
             refusal = self._of_other_branch(line, tool.name, slot.claims)
         if refusal is not None:
-            self._refuse(slot, refusal)
+            self._refuse(line, slot, refusal)
         else:
             ended = await self._tried(line, slot, tool)
             if ended.status is StepStatus.IN_DOUBT:
@@ -523,7 +523,7 @@ class HandlerRun(AskRun):
         elif (parameters := self.handler.compared.get(tool.name)) is not None:
             self.seen[tool.name, chosen_arguments(accepted.proposed, parameters)] = raw
 
-    def _refuse(self, slot: Slot, refusal: Refusal) -> None:
+    def _refuse(self, line: Line, slot: Slot, refusal: Refusal) -> None:
         self.log.note(
             StepEnded(
                 slot.n,
@@ -534,6 +534,8 @@ class HandlerRun(AskRun):
                 fp=slot.fp,
                 args=msgspec.Raw(shown(slot.call.arguments)),
                 at=self.wall_s(),
+                causes=line.last,
+                branch=line.name,
             )
         )
         self._took(slot, Ended(StepStatus.REFUSED, refusal=refusal))

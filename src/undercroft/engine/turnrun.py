@@ -460,6 +460,8 @@ class TurnRun(DoubtRun, ABC):
                 args=step.args,
                 at=self.wall_s(),
                 tick=self.tick(),
+                causes=() if begun else step.causes,
+                branch="" if begun else step.branch,
             )
         )
         if begun:

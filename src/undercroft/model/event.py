@@ -167,6 +167,7 @@ class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
         tick: As of `StepStarted`.
         version: What a tool's `version=` made of the value; empty where there is none, and
             the fingerprint of the value stands for it.
+        causes: As of `StepStarted`, where there is none; and so is `branch`.
     """
 
     n: int
@@ -182,6 +183,8 @@ class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
     at: float = 0.0
     tick: int = 0
     version: str = ""
+    causes: tuple[int, ...] = ()
+    branch: str = ""
 
 
 class ApprovalAsked(Event, frozen=True, array_like=True, gc=False, tag="asked"):

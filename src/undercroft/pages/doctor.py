@@ -231,8 +231,10 @@ def _table(diagnosis: Diagnosis) -> Markup:
             tag(
                 "tr",
                 tag("th", one.layer, scope="row"),
-                tag("td", f"{SIGNS[one.verdict]} {verdict}", class_=_CLASSES[one.verdict]),
-                tag("td", steps_of(first.steps[:1]) if first else ""),
+                tag(
+                    "td", f"{SIGNS[one.verdict]} {verdict}", class_=f"short {_CLASSES[one.verdict]}"
+                ),
+                tag("td", steps_of(first.steps[:1]) if first else "", class_="short"),
                 tag("td", first.quote if first else ""),
             )
         )
@@ -257,8 +259,14 @@ def _rule(found: Sequence[Evidence], *, missing: bool) -> Markup:
         tag("p", one.rule.says),
         *map(_evidence, found[:_OPEN_MAX]),
         _more(found[_OPEN_MAX:]),
-        tag("p", would(one.rule)) if missing else None,
+        tag("p", *_prose(would(one.rule))) if missing else None,
     )
+
+
+def _prose(text: str) -> Iterator[Markup | str]:
+    """Yield the parts of a text of ours, of which those in backticks are code."""
+    for place, part in enumerate(text.split("`")):
+        yield tag("code", part) if place % 2 else part
 
 
 def _evidence(one: Evidence) -> Markup:

@@ -43,6 +43,7 @@ th, td {
 }
 th { font-weight: 600; color: var(--faint); white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.short { white-space: nowrap; } .name { min-width: 9rem; }
 .wide { overflow-x: auto; }
 dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
 dl.facts dt { color: var(--faint); }

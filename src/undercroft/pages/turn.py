@@ -159,7 +159,12 @@ def _failed(view: TurnView) -> Markup:
     if not failed:
         return said or tag("p", "Nothing.")
     rows = [
-        tag("tr", tag("td", _link(step)), tag("td", _pill(step)), tag("td", _why(step)))
+        tag(
+            "tr",
+            tag("td", _link(step), class_="name"),
+            tag("td", _pill(step)),
+            tag("td", _why(step)),
+        )
         for step in failed[: len(failed) if view.everything else _LISTED_MAX]
     ]
     return join(said, tag("table", tag("tbody", *rows)), _more(len(failed) - len(rows)))

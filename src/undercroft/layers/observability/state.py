@@ -215,6 +215,8 @@ class _Fold:
             step = self.steps[event.n] = _Step(event.name, "tool")
             step.facts["arguments"] = _decode(event.args)
             step.facts["began_at"] = event.at
+            step.facts["causes"] = self._ids(event.causes)
+            step.facts["branch"] = event.branch
         step.status = event.status
         step.facts |= {
             "value": _decode(event.value),

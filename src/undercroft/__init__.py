@@ -4,8 +4,9 @@ import undercroft as uc
 """
 
 from undercroft import testing
-from undercroft.app import Runtime
+from undercroft.app import Runtime, guard
 from undercroft.engine.claims import Claims
+from undercroft.engine.declaring import declare
 from undercroft.engine.handler import handler
 from undercroft.engine.parts.allowance import Allowance
 from undercroft.engine.parts.breaker import Breaker
@@ -140,6 +141,8 @@ __all__ = [
     "UnknownOutcomeError",
     "Usage",
     "Workflow",
+    "declare",
+    "guard",
     "handler",
     "replay",
     "testing",

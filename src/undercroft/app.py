@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import secrets
-import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from undercroft.engine.caller import Caller
 from undercroft.engine.decide import check_name
+from undercroft.engine.declaring import read_effects
 from undercroft.engine.desk import Desk
+from undercroft.engine.foreign import guest_handler, tools_of
 from undercroft.engine.guarded import Guarded
+from undercroft.engine.guardedloop import GuardedLoop
+from undercroft.engine.guest import Guest
+from undercroft.engine.guests import GuestRunner
+from undercroft.engine.handler import Handler
+from undercroft.engine.hosting import Hosting, caller_of
 from undercroft.engine.owning import Silences, Turns
 from undercroft.engine.rehearsal import Rehearsal
-from undercroft.engine.runner import Runner
 from undercroft.engine.services import Services
 from undercroft.engine.sharing import Sharing
 from undercroft.engine.step import Setting
+from undercroft.engine.system import SystemClock, SystemIds
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
 from undercroft.engine.windows import Windows
@@ -53,36 +60,6 @@ from undercroft.ports import Clock, Exporter, Ids, ModelClient, Store
 from undercroft.storage.keyfile import KEY_BYTES
 from undercroft.storage.memory import MemoryStore
 from undercroft.storage.sqlite import SqliteStore, Sync
-
-
-class SystemClock:
-    """The clocks of this machine and of an event loop, the running one if none is given."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.wall_s = time.time
-        self.now_s = (loop or asyncio.get_running_loop()).time
-
-    async def sleep(self, duration_s: float) -> None:
-        """Return after `duration_s` seconds."""
-        await asyncio.sleep(duration_s)
-
-
-class SystemIds:
-    """Ids that sort by time and cannot be guessed."""
-
-    _last_ms = 0
-
-    def turn(self, at: float) -> str:
-        """Return a new id: milliseconds since 1970 and 48 random bits, both in hex.
-
-        Of two ids the later one sorts later, also within a millisecond.
-        """
-        self._last_ms = max(int(at * 1000), self._last_ms + 1)
-        return f"t-{self._last_ms:011x}-{secrets.token_hex(6)}"
-
-    def jitter(self) -> float:
-        """Return a number from 0 to below 1."""
-        return random.random()  # noqa: S311  spreads retries; guards nothing
 
 
 def _known_prices(given: Prices | Mapping[str, Price] | None) -> Prices | None:
@@ -183,13 +160,35 @@ class Runtime:
         self._secrets = Secrets(redaction or Redaction(), self._key)
         self._clock, self._ids = clock, ids or SystemIds()
         self._given_key = b"" if redaction is None else redaction.key or b""
-        self._runner: Runner
+        self._runner: GuestRunner
         self._gates: Services
         self._sharing: Sharing
         self._time: Clock
         self._open = False
         # Set by whoever runs a turn once more, on a copy.
         self.rehearsal: Rehearsal | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        given: dict[str, Any] = {
+            "model": model,
+            "targets": self._targets,
+            "sync": sync,
+            "limits": limits,
+            "ownership": ownership,
+            "turn_timeout_s": turn_timeout_s,
+            "services": tuple(self._services.values()),
+            "budgets": budgets,
+            "loops": loops,
+            "prices": self._prices,
+            "context": context,
+            "counter": counter,
+            "summariser": summariser,
+            "extractors": self._extractors,
+            "redaction": redaction,
+            "exporters": self._exporters,
+            "clock": clock,
+            "ids": ids,
+        }
+        self._hosting = Hosting(partial(_Opened, store, given))
 
     def _key(self) -> bytes:
         """Return the key under which secrets are hashed."""
@@ -237,9 +236,9 @@ class Runtime:
             self._exporters,
             self.rehearsal,
         )
-        self._runner = Runner(setting, self._targets, self._turn_timeout_s)
+        self._runner = GuestRunner(setting, self._targets, self._turn_timeout_s)
         await self._sharing.start()
-        self._open = True
+        self._open, self._loop = True, asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -249,7 +248,7 @@ class Runtime:
         traceback: TracebackType | None,
     ) -> None:
         """Stop what still runs and close the journal."""
-        self._open = False
+        self._open, self._loop = False, None
         try:
             await self._runner.stop()
         finally:
@@ -451,6 +450,65 @@ class Runtime:
         self._check_open()
         return self._store.heads(statuses=statuses, session=session, limit=limit)
 
+    # ------------------------------------------------------------------ guests
+
+    def toolset(
+        self,
+        name: str,
+        tools: Iterable[object],
+        effects: str | Path | Mapping[str, Any] | None = None,
+    ) -> Handler[..., Any]:
+        """Return the tools of a loop that is somebody else's, made ready for `guest`.
+
+        Args:
+            name: Of the loop, for the record.
+            tools: Tools of ours, plain functions, or tools of a framework as its adapter
+                translates them.
+            effects: Path of a TOML file that declares what tools do, or a mapping like it; it
+                counts more than what `undercroft.declare` was told.
+
+        Raises:
+            DeclarationError: Two share a name, or a declaration cannot be met.
+        """
+        return guest_handler(name, tools_of(tools, read_effects(effects)))
+
+    def guest(
+        self,
+        toolset: Handler[..., Any] | Iterable[object],
+        *,
+        session: str | None = None,
+        name: str = "loop",
+    ) -> Guest:
+        """Return a turn whose loop is somebody else's; it begins with what it is first told.
+
+        A runtime that is not open is opened for it, in the event loop that runs then.
+
+        Args:
+            toolset: What `toolset` returned, or tools as it takes them.
+            session: The conversation that it belongs to. With one, a loop that goes on after a
+                pause or a crash finds what it had done.
+            name: Of the loop, where it is given tools.
+
+        Raises:
+            DeclarationError: As with `toolset`.
+        """
+        made = toolset if isinstance(toolset, Handler) else self.toolset(name, toolset)
+        return Guest(self._place, made, session)
+
+    def caller(self) -> Caller:
+        """Return what a thread without an event loop waits with for what a guest does.
+
+        Raises:
+            DeclarationError: The runtime is open in the event loop of this very thread.
+        """
+        return caller_of(self._loop)
+
+    async def _place(self) -> GuestRunner:
+        """Return what runs guests in the event loop that runs now."""
+        if self._open and self._loop is asyncio.get_running_loop():
+            return self._runner
+        return await self._hosting.runner()
+
     def guard(self, service: str, *, probe: bool = True) -> Guarded:
         """Return what lets code of your own call a service as the steps of this runtime do.
 
@@ -495,6 +553,48 @@ class Runtime:
             raise DeclarationError(
                 "runtime", "it is not open", "Use it inside `async with uc.Runtime(…) as rt:`."
             )
+
+
+def guard(
+    tools: Iterable[object],
+    *,
+    runtime: Runtime | str | Path | None = None,
+    session: str | None = None,
+    name: str = "loop",
+    effects: str | Path | Mapping[str, Any] | None = None,
+) -> GuardedLoop:
+    """Guard the tools of a loop of one's own; see `GuardedLoop.calls`.
+
+    Args:
+        tools: Functions, async or not, and tools of ours.
+        runtime: What keeps the record: a runtime, open or not, or the path of a journal; None:
+            a journal in memory.
+        session: The conversation that the loop belongs to. With one, a loop that goes on after
+            a crash finds what it had done.
+        name: Of the loop, for the record.
+        effects: What tools do, as with `Runtime.toolset`.
+
+    Raises:
+        DeclarationError: Something among the tools is none, or two share a name.
+    """
+    host = runtime if isinstance(runtime, Runtime) else Runtime(runtime)
+    return GuardedLoop(host.guest(host.toolset(name, tools, effects), session=session))
+
+
+class _Opened:
+    """Opens a runtime with the settings of another one.
+
+    Not a generator: an event loop that closes would close that beside whoever holds it.
+    """
+
+    def __init__(self, store: str | Path | Store | None, given: Mapping[str, Any]) -> None:
+        self._runtime = Runtime(store, **given)
+
+    async def __aenter__(self) -> GuestRunner:
+        return (await self._runtime.__aenter__())._runner  # noqa: SLF001  of the same file
+
+    async def __aexit__(self, *_raised: object) -> None:
+        await self._runtime.__aexit__(None, None, None)
 
 
 def _counter_of(vocabulary: str) -> Counter:

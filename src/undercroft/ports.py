@@ -5,15 +5,19 @@ A storage or a clock of your own passes the same test suite as those that ship.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from undercroft.model.circuit import News, Post
+from undercroft.model.foreign import Ask, Run
 from undercroft.model.lease import Denied, Granted
-from undercroft.model.message import Answer, ModelRequest
-from undercroft.model.outcome import TurnStatus
+from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
+from undercroft.model.outcome import Outcome, TurnStatus, Waiting
+from undercroft.model.step import MODEL, Call, Result
 from undercroft.model.turn import Claimed, Held, Over, Told, TurnHead
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -57,6 +61,79 @@ class Exporter(Protocol):
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Hand over what is left, within `timeout_s`."""
+
+
+class Caller(Protocol):
+    """A thread that is not the event loop's, while it waits for what happens there."""
+
+    def wait(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what a coroutine returns that runs in the loop; raises what it raises."""
+
+    def lend(self, fn: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+        """Return what has `fn` run in the thread that waits, from the loop."""
+
+
+class Guest(Protocol):
+    """A turn of a loop that is somebody else's; what adapters of frameworks translate to.
+
+    A batch is seen before its calls run; each call is asked for when its loop comes to it, in
+    any order; what came of it is given back as a value. It begins with the first thing that it
+    is told. Each method is described at `undercroft.engine.guest.Guest`.
+    """
+
+    @property
+    def turn_id(self) -> str: ...
+    @property
+    def session(self) -> str | None: ...
+    @property
+    def waits(self) -> bool: ...
+    def use(self, handler: Any) -> None: ...
+    async def saw(self, batch: Sequence[Call], *, branch: str = "") -> None: ...
+    async def call(self, call: Call, run: Run | None = None, *, branch: str = "") -> Result: ...
+    async def calls(self, batch: Sequence[Call], *, branch: str = "") -> list[Result]: ...
+    def held(self, *, branch: str = "") -> list[Call]: ...
+    def question(self, call: Call, *, branch: str = "") -> Waiting | None: ...
+    async def decide(
+        self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
+    ) -> None: ...
+    async def ask(  # noqa: PLR0913  what a request is made of
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        ask: Ask,
+        *,
+        name: str = "",
+        service: str = MODEL,
+        branch: str = "",
+    ) -> Answer: ...
+    def withdrawn(self, *, branch: str = "") -> frozenset[str]: ...
+    async def end(self, value: Any = None) -> Outcome | None: ...
+    async def fail(self, error: BaseException) -> Outcome | None: ...
+    async def pause(self) -> Outcome | None: ...
+    async def stop(self) -> None: ...
+
+
+class Host(Protocol):
+    """What takes guests in: a runtime, open or not.
+
+    One that is not open is opened in each event loop that asks, with the same settings, and
+    closed with it; for code without an event loop, in one of a thread of its own.
+    """
+
+    def toolset(
+        self, name: str, tools: Iterable[object], effects: str | Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the tools of a loop, made ready; what `guest` and `Guest.use` take.
+
+        Raises:
+            DeclarationError: Two share a name, or a declaration cannot be met.
+        """
+
+    def guest(self, toolset: Any, *, session: str | None = None) -> Guest:
+        """Return a guest; it begins with the first thing that it is told."""
+
+    def caller(self) -> Caller:
+        """Return what a thread without an event loop waits with."""
 
 
 # Claims of changing modes on resources, as (mode, key).

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undercroft as uc
-from undercroft.app import SystemIds
 from undercroft.engine.audit import audit_events
+from undercroft.engine.system import SystemIds
 from undercroft.layers.conflicts.anomalies import CYCLE
 from undercroft.model.event import decode_frames
 from undercroft.ports import Store

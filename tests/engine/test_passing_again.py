@@ -22,7 +22,7 @@ from tests.engine.vendor import (
     gate,
     virtual,
 )
-from undercroft.app import SystemClock
+from undercroft.engine.system import SystemClock
 from undercroft.errors import DomainError, ServiceError, UnknownOutcomeError
 from undercroft.model.step import ErrorClass
 from undercroft.testing import ScriptedModel, run_virtual

@@ -23,8 +23,8 @@ from tests.engine.workers import (
     order,
     virtual,
 )
-from undercroft.app import SystemClock
 from undercroft.engine.sharing import ASK_S, Sharing
+from undercroft.engine.system import SystemClock
 from undercroft.layers.breakers.policy import BreakerPolicy
 from undercroft.layers.breakers.state import Circuit
 from undercroft.storage.board import MemoryBoard

@@ -26,8 +26,8 @@ from tests.engine.workers import (
     virtual,
     worker,
 )
-from undercroft.app import SystemClock
 from undercroft.engine.sharing import Sharing
+from undercroft.engine.system import SystemClock
 from undercroft.layers.breakers.state import BreakerState, Circuit
 from undercroft.model.circuit import Spent
 from undercroft.storage.memory import MemoryJournal

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from undercroft.app import SystemClock
 from undercroft.engine.sharing import Sharing
+from undercroft.engine.system import SystemClock
 from undercroft.errors import StoreError
 from undercroft.layers.breakers.adaptive import AdaptiveLimit
 from undercroft.layers.breakers.board import LastError

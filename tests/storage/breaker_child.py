@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.storage.child import ROOT, Child
-from undercroft.app import SystemClock
 from undercroft.engine.sharing import Sharing
+from undercroft.engine.system import SystemClock
 from undercroft.layers.breakers.adaptive import AdaptiveLimit
 from undercroft.layers.breakers.board import LastError
 from undercroft.layers.breakers.policy import BreakerPolicy, LimitPolicy

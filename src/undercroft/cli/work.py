@@ -17,7 +17,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from undercroft.app import Runtime, SystemIds
+from undercroft.app import Runtime
 from undercroft.cli.console import err, print_command
 from undercroft.cli.load import importable_from_here, load_model, load_targets
 from undercroft.cli.problem import CannotRunError, StoppedError
@@ -25,6 +25,7 @@ from undercroft.cli.progress import Progress
 from undercroft.cli.signals import run_until_stopped
 from undercroft.cli.where import Where
 from undercroft.engine.handler import Handler
+from undercroft.engine.system import SystemIds
 from undercroft.engine.targets import Target
 from undercroft.errors import DeclarationError, TargetError, UndercroftError
 from undercroft.model.outcome import Outcome

@@ -138,7 +138,7 @@ class AskRun(LineRun):
 
     async def ask_model(self, line: Line) -> Answer:
         """Assemble the prompt of a line, send it, and return the answer."""
-        self._check_model()
+        self.check_model()
         check_open(line)
         await self.check_spinning(line)
         if self.room is not None:
@@ -204,7 +204,19 @@ class AskRun(LineRun):
         line.made.clear()
         return n, ended
 
-    def _check_model(self) -> None:
+    def client(self, line: Line) -> ModelClient:
+        """Return what a line asks."""
+        del line
+        model = self.setting.model
+        assert model is not None  # noqa: S101  asked for before
+        return model
+
+    def check_model(self) -> None:
+        """Raise if there is no model to ask.
+
+        Raises:
+            DeclarationError: There is none.
+        """
         if self.setting.model is None:
             raise DeclarationError(
                 f"handler {self.handler.name!r}",
@@ -237,8 +249,7 @@ class AskRun(LineRun):
         offered: tuple[ToolSpec, ...],
     ) -> Step:
         """Return the step that sends the prompt."""
-        model = self.setting.model
-        assert model is not None  # noqa: S101  asked for before
+        model = self.client(line)
         asked: dict[str, Any] = {"prompt": [by_reference(entry) for entry in fresh]}
         if shut:
             asked["withdrawn"] = shut
@@ -248,6 +259,8 @@ class AskRun(LineRun):
             asked["tools"] = [[spec.name, spec.description, spec.parameters] for spec in offered]
         if line.offered is None or line.offered[1] != name:
             asked["model"] = name
+        if line.anew:
+            asked["anew"], line.anew = True, False
         line.offered = offered, name
         request = self._request(line, offered)
         asked["sha"] = line.digest.of(request, self.log.redactor)

@@ -14,10 +14,11 @@ from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
-from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, Entry
+from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, WHOLE, Entry
 from undercroft.layers.observability.redaction import Redactor
 from undercroft.layers.sequencing.arguments import ARGUMENTS_BYTES_MAX, Accepted
 from undercroft.model.effect import Mode
+from undercroft.model.event import ApprovalAsked
 from undercroft.model.ids import fingerprint
 from undercroft.model.message import Answer, ModelRequest
 from undercroft.model.step import MODEL, Call, Result
@@ -32,6 +33,7 @@ class Slot:
 
     __slots__ = (
         "accepted",
+        "asked",
         "call",
         "claims",
         "data",
@@ -59,6 +61,8 @@ class Slot:
         self.fp = b""
         self.n = 0
         self.record: Record | None = None
+        # What a person is asked about it in this life.
+        self.asked: ApprovalAsked | None = None
         # Of what stood in for the tool in an earlier life.
         self.other: Record | None = None
         self.result: Result | None = None
@@ -93,10 +97,10 @@ def checked_call(call: object) -> Call:
 def by_reference(entry: Entry) -> list[Any]:
     """Return a message as the journal keeps it: what a step said is not said twice."""
     message = entry.message
-    if entry.notice:
-        return [NOTICE, message.content]
-    if entry.pin:
-        return [PIN, message.content]
+    if entry.whole:
+        return [WHOLE, msgspec.to_builtins(message)]
+    if entry.notice or entry.pin:
+        return [NOTICE if entry.notice else PIN, message.content]
     if entry.step is None:
         if message.role == "tool":
             return [CLOSED, message.call_id]

@@ -43,7 +43,10 @@ class Handler(Generic[P, R]):
         resources: Those that were declared, and those that its tools name as such.
         declared: By tool, its effect in the spelling under which keys are claimed.
         secrets: Names of parameters and fields that are annotated `uc.Secret`.
+        guest: Whether its loop is somebody else's, so that its code cannot be called again.
     """
+
+    guest = False
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `handler`
         self,

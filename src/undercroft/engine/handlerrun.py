@@ -511,6 +511,7 @@ class HandlerRun(AskRun):
             slot.call.name,
             slot.call.id,
             slot.stood_in,
+            slot.data,
         )
 
     def _note_done(self, slot: Slot, raw: bytes) -> None:
@@ -564,6 +565,7 @@ class HandlerRun(AskRun):
             self.log.note(asked)
         elif record is not None:
             void = record.voided
+        slot.asked = asked
         self.waiting.append(question(asked, void))
 
     def _ask_also(self, line: Line, slots: Sequence[Slot]) -> None:

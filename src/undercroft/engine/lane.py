@@ -133,6 +133,11 @@ class Lane:
         self.running -= 1
         return self._admit() if self._ready else []
 
+    def rise(self, place: Place) -> None:
+        """Let a step that stands run after all, since somebody decided."""
+        place.admitted = True
+        self.running += 1
+
     def withdraw(self) -> list[Place]:
         """Take out all that wait, since nothing runs that they could wait for; return them."""
         gone = list(self._waiting)

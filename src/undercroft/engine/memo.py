@@ -18,6 +18,7 @@ from undercroft.model.event import (
     ApprovalVoided,
     AttemptReserved,
     AttemptSpent,
+    CallsProposed,
     ContextCompacted,
     ContextOpened,
     DoubtSettled,
@@ -79,6 +80,8 @@ class Memo:
     reserved: dict[int, AttemptReserved] = field(default_factory=dict)
     # The same of earlier lives: these attempts were cut off.
     abandoned: list[AttemptReserved] = field(default_factory=list)
+    # By the provider's id, the numbers of the calls that had it.
+    called: dict[str, list[int]] = field(default_factory=dict)
     _by_key: dict[tuple[str, bytes], deque[Record]] = field(default_factory=dict)
     _left: int = 0
 
@@ -109,6 +112,10 @@ class Memo:
         heads = [queue[0] for queue in self._by_key.values() if queue]
         return min(heads, key=lambda record: record.n, default=None)
 
+    def forget(self) -> None:
+        """Take every record for asked for: whoever goes on looks for them in another way."""
+        self._by_key, self._left = {}, 0
+
     def index(self) -> None:
         """Make every record available to `take`, in the order of their numbers."""
         self._by_key = {}
@@ -118,7 +125,7 @@ class Memo:
         self._left = len(self.records)
 
 
-def recall(events: Iterable[AnyEvent]) -> Memo:
+def recall(events: Iterable[AnyEvent]) -> Memo:  # noqa: C901  one case an event
     """Return what `events` of one turn amount to."""
     memo = Memo()
     for event in events:
@@ -143,10 +150,17 @@ def recall(events: Iterable[AnyEvent]) -> Memo:
             case AttemptSpent():
                 memo.spent.append(event)
                 memo.reserved.pop(event.n, None)
+            case CallsProposed():
+                _recall_calls(memo.called, event)
             case _:
                 _recall_step(memo.records, event)
     memo.index()
     return memo
+
+
+def _recall_calls(called: dict[str, list[int]], event: CallsProposed) -> None:
+    for n, call_id in zip(event.steps, event.ids, strict=True):
+        called.setdefault(call_id, []).append(n)
 
 
 def _recall_step(records: dict[int, Record], event: AnyEvent) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from undercroft.engine.accounts import SessionSpending, turn_account
-from undercroft.engine.body import Body, Decoder
 from undercroft.engine.codec import ENCODE_ERRORS, decode, decoder, encode
 from undercroft.engine.decide import (
     approval,
@@ -29,9 +28,19 @@ from undercroft.engine.decide import (
     waiting,
 )
 from undercroft.engine.flow import FlowRun
+from undercroft.engine.guestrun import GuestRun
 from undercroft.engine.handler import Handler
 from undercroft.engine.handlerrun import HandlerRun
 from undercroft.engine.inputs import decoded_inputs, encoded_inputs
+from undercroft.engine.life import (
+    GUEST,
+    Live,
+    body_of,
+    decoded_value,
+    is_paused_guest,
+    secrets_of,
+    session_of,
+)
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
 from undercroft.engine.step import Finish, Setting
@@ -63,7 +72,7 @@ from undercroft.model.event import (
     decode_frames,
 )
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
-from undercroft.model.step import FALLBACK, ErrorClass, Failure, StepStatus, failure, step_id
+from undercroft.model.step import ErrorClass, Failure, StepStatus, failure, step_id
 from undercroft.model.turn import Claimed, Held, Over, TurnHead
 from undercroft.ports import Amend
 
@@ -72,29 +81,8 @@ from undercroft.ports import Amend
 STOP_GRACE_S = 5.0
 LEAVE_BEHIND_S = 2.0
 BUSY_WAIT_S = 30.0
-_POLL_S = 0.02
+POLL_S = 0.02
 _NONE, _LIST = "there is no such turn in this journal", "List them: undercroft turns."
-
-
-@dataclass(slots=True)
-class _Live:
-    """A turn that this process is running.
-
-    Attributes:
-        waiters: What those who asked for the turn wait for, one each.
-        budget: What it may spend; None: as all turns.
-        why: Why it was told to stop, or None.
-    """
-
-    turn_id: str
-    run: TurnRun
-    budget: Budget | None = None
-    task: asyncio.Task[None] | None = None
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    waiters: list[asyncio.Future[Outcome]] = field(default_factory=list)
-    why: str | None = None
-    expired: bool = False
-    closed: bool = False
 
 
 _read_budget = decoder(Budget)
@@ -115,7 +103,7 @@ class Runner:
         self._met: dict[str, Target] = {}
         self._turn_timeout_s = turn_timeout_s
         self._sessions = SessionSpending(setting.store)
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
 
     # ------------------------------------------------------------------ begin
 
@@ -128,9 +116,20 @@ class Runner:
         budget: Budget | None,
     ) -> Outcome:
         """Run a new turn until it ends or has to wait."""
+        return await self._join(self._begun(target, inputs, session, timeout_s, budget))
+
+    def _begun(
+        self,
+        target: Target,
+        inputs: dict[str, Any],
+        session: str | None,
+        timeout_s: float | None,
+        budget: Budget | None,
+    ) -> Live:
+        """Begin a new turn."""
         name = self._name_of(target)
         if isinstance(target, Handler):
-            kind, code = "handler", target.code
+            kind, code = GUEST if target.guest else "handler", target.code
         else:
             kind, code = "workflow", target.build().code
         raw = encoded_inputs(target, inputs)
@@ -138,7 +137,7 @@ class Runner:
         turn_id = self._setting.ids.turn(at)
         head = TurnHead(turn_id, kind, name, session, TurnStatus.RUNNING, at)
         telling = self._telling(turn_id)
-        redactor = self._secrets.of(session, turn_id, _secrets(target))
+        redactor = self._secrets.of(session, turn_id, secrets_of(target))
         log = TurnLog(self._store, 0, 0, head, telling, redactor=redactor)
         runtime, said = self._store.runtime, NIL
         if budget is not None:
@@ -146,7 +145,7 @@ class Runner:
         raw_input = msgspec.Raw(raw)
         log.note(TurnStarted(turn_id, kind, name, code, raw_input, session, at, runtime, said))
         run = self._make(target, log, NOTHING, turn_id, session, inputs)
-        return await self._join(self._begin(turn_id, run, timeout_s, budget))
+        return self._begin(turn_id, run, timeout_s, budget)
 
     def _telling(self, turn_id: str, earlier: Iterable[bytes] = ()) -> Telling | None:
         """Return what gathers a turn's frames, where anybody wants to know of them."""
@@ -184,7 +183,8 @@ class Runner:
             if isinstance(model, type) or not hasattr(model, "complete"):
                 model = target.model = model()
             setting = replace(setting, model=model)
-        return HandlerRun(setting, log, memo, turn_id, session, target, inputs)
+        kind = GuestRun if target.guest else HandlerRun
+        return kind(setting, log, memo, turn_id, session, target, inputs)
 
     def _allow(self, run: TurnRun, budget: Budget | None) -> None:
         """Let a turn spend what was said of it, or else of all turns; and its session."""
@@ -197,9 +197,9 @@ class Runner:
 
     def _begin(
         self, turn_id: str, run: TurnRun, timeout_s: float | None, budget: Budget | None
-    ) -> _Live:
+    ) -> Live:
         loop = asyncio.get_running_loop()
-        live = _Live(turn_id, run, budget)
+        live = Live(turn_id, run, budget)
         limit_s = self._turn_timeout_s if timeout_s is None else timeout_s
         if limit_s < math.inf:
             run.deadline_at_s = self._clock.now_s() + limit_s
@@ -209,7 +209,7 @@ class Runner:
         live.task = loop.create_task(self._supervise(live))
         return live
 
-    async def _join(self, live: _Live) -> Outcome:
+    async def _join(self, live: Live) -> Outcome:
         """Wait for a turn that runs here; the last one to be cancelled stops it."""
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         live.waiters.append(waiter)
@@ -222,7 +222,7 @@ class Runner:
 
     # ------------------------------------------------------------------ end
 
-    async def _supervise(self, live: _Live) -> None:
+    async def _supervise(self, live: Live) -> None:
         """Run one life of a turn and write down how it ended."""
         finish: Finish | None = None
         error: BaseException | None = None
@@ -242,7 +242,7 @@ class Runner:
             return
         await self._close(live, finish, error)
 
-    async def _close(self, live: _Live, finish: Finish | None, error: BaseException | None) -> None:
+    async def _close(self, live: Live, finish: Finish | None, error: BaseException | None) -> None:
         live.closed = True
         for timer in live.timers:
             timer.cancel()
@@ -272,7 +272,7 @@ class Runner:
                 waiter.cancel()
 
     async def _write_end(
-        self, live: _Live, finish: Finish | None, error: BaseException | None
+        self, live: Live, finish: Finish | None, error: BaseException | None
     ) -> Outcome | None:
         """Note how this life ended, durably; return the outcome if the turn has one."""
         run, log, at = live.run, live.run.log, self._clock.wall_s()
@@ -313,7 +313,7 @@ class Runner:
             finish.error,
         )
 
-    def _out_of_time(self, live: _Live) -> Finish:
+    def _out_of_time(self, live: Live) -> Finish:
         """Note the end of what still ran; a write that did is in doubt."""
         run = live.run
         problem = DeadlineError(
@@ -331,11 +331,11 @@ class Runner:
             return Finish(TurnStatus.IN_DOUBT)
         return Finish(TurnStatus.FAILED, error=lost)
 
-    def _expire(self, live: _Live, limit_s: float) -> None:
+    def _expire(self, live: Live, limit_s: float) -> None:
         live.expired, live.why = True, f"{limit_s:g} s"
         self._cancel(live)
 
-    def _cancel(self, live: _Live) -> None:
+    def _cancel(self, live: Live) -> None:
         """Cancel whatever runs; what ignores that is left behind."""
         live.run.stopping = live.run.halted = True
         if live.task is not None:
@@ -343,24 +343,24 @@ class Runner:
         loop = asyncio.get_running_loop()
         live.timers.append(loop.call_later(LEAVE_BEHIND_S, self._leave_behind, live))
 
-    def _leave_behind(self, live: _Live) -> None:
+    def _leave_behind(self, live: Live) -> None:
         if not live.closed:
             closing = asyncio.ensure_future(self._close(live, None, None))
             live.task = closing  # kept, so that it is not collected
 
-    def _stop(self, live: _Live, why: str) -> None:
+    def _stop(self, live: Live, why: str) -> None:
         """Let writes under way come to their end for a while, then cancel what still runs."""
         if live.why is None:
             live.why = why
             live.run.stopping = True
             self._stop_when_quiet(live, self._clock.now_s() + STOP_GRACE_S)
 
-    def _stop_when_quiet(self, live: _Live, give_up_s: float) -> None:
+    def _stop_when_quiet(self, live: Live, give_up_s: float) -> None:
         if live.closed:
             return
         if live.run.writing and self._clock.now_s() < give_up_s:
             loop = asyncio.get_running_loop()
-            live.timers.append(loop.call_later(_POLL_S, self._stop_when_quiet, live, give_up_s))
+            live.timers.append(loop.call_later(POLL_S, self._stop_when_quiet, live, give_up_s))
         else:
             self._cancel(live)
 
@@ -368,7 +368,7 @@ class Runner:
         """Stop every turn that runs here; each can be resumed."""
         await self._stopped(list(self._live.values()), "the runtime was closed")
 
-    async def _stopped(self, lives: list[_Live], why: str) -> None:
+    async def _stopped(self, lives: list[Live], why: str) -> None:
         """Stop turns and return when it is written down."""
         waiters: list[asyncio.Future[Outcome]] = []
         for live in lives:
@@ -403,8 +403,14 @@ class Runner:
             started = memo.started
             if started is None:
                 raise TurnNotFoundError(turn_id, "its journal is empty", "Start a new turn.")
-            if memo.over is not None or only_waits(memo):
+            if memo.over is not None or only_waits(memo) or is_paused_guest(memo):
                 return self._outcome(turn_id, memo)
+            if started.kind == GUEST:
+                raise TargetError(
+                    turn_id,
+                    "its loop is not ours, and was cut off",
+                    "Go on with it there; it finds here what it had done.",
+                )
             target = self._find(turn_id, started.target)
             redactor = self._secrets.of(started.session, turn_id)
             # What earlier turns of the session were told was sent as it stands.
@@ -421,12 +427,12 @@ class Runner:
                             f"{holder} is running it",
                             "Wait until it has ended, or end that process; then resume.",
                         )
-                    await self._clock.sleep(_POLL_S)
+                    await self._clock.sleep(POLL_S)
                 case Over() | None:
                     pass  # it ended just now: look again
 
-    def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> _Live:
-        redactor = self._secrets.of(_session_of(claimed.frames), turn_id, _secrets(target))
+    def _take_up(self, turn_id: str, target: Target, claimed: Claimed) -> Live:
+        redactor = self._secrets.of(session_of(claimed.frames), turn_id, secrets_of(target))
         memo = recall(decode_frames(redactor.restore(claimed.frames)))
         started = memo.started
         if started is None:
@@ -478,20 +484,12 @@ class Runner:
         if over.status is TurnStatus.FAILED or memo.started is None:
             return None
         try:
+            if memo.started.kind == GUEST:
+                return decode(raw)
             target = self._find(turn_id, memo.started.target)
         except TargetError:
             return decode(raw)
-        if isinstance(target, Handler):
-            return target.decode(raw)
-        if over.value_of is None:
-            return decode(raw)
-        name = memo.records[over.value_of].name.removesuffix(FALLBACK)
-        decoders: dict[str, Decoder] = {op.name: op.decode for op in target.build().ops}
-        read_back: Decoder = decoders.get(name, decode)
-        try:
-            return read_back(raw)
-        except ENCODE_ERRORS:
-            return decode(raw)  # of what stood in for the step
+        return decoded_value(target, memo, raw, over)
 
     # ------------------------------------------------------------------ decide
 
@@ -544,7 +542,7 @@ class Runner:
         status, at = "delivered" if reached else "failed", self._clock.wall_s()
 
         def add(frames: list[bytes]) -> bytes | None:
-            said = self._secrets.of(_session_of(frames), turn_id).text(detail)
+            said = self._secrets.of(session_of(frames), turn_id).text(detail)
             return delivery(turn_id, frames, TurnDelivered(status, at, said))
 
         if not await self._store.amend(turn_id, add):
@@ -555,9 +553,10 @@ class Runner:
         record = in_doubt(turn_id, memo, step)
         try:
             raw = encode(value)
-            if value is not None and memo.started is not None:
+            ours = memo.started is not None and memo.started.kind != GUEST
+            if value is not None and ours and memo.started is not None:
                 target = self._find(turn_id, memo.started.target)
-                if (body := _body_of(target, record.name)) is not None:
+                if (body := body_of(target, record.name)) is not None:
                     body.decode(raw)
         except ENCODE_ERRORS as error:
             raise InputError(
@@ -570,26 +569,9 @@ class Runner:
     async def _amend(self, turn_id: str, add: Amend) -> Outcome:
         def redacted(frames: list[bytes]) -> bytes | None:
             frame = add(frames)
-            redactor = self._secrets.of(_session_of(frames), turn_id)
+            redactor = self._secrets.of(session_of(frames), turn_id)
             return None if frame is None else redactor.redact(frame)
 
         if not await self._store.amend(turn_id, redacted):
             raise TurnNotFoundError(turn_id, _NONE, _LIST)
         return await self.resume(turn_id)
-
-
-def _session_of(frames: Sequence[bytes]) -> str | None:
-    """Return the session of a turn, as its first frame tells it."""
-    begun = decode_frames(frames[:1])[0]
-    return begun.session if isinstance(begun, TurnStarted) else None
-
-
-def _secrets(target: Target) -> frozenset[str]:
-    return target.secrets if isinstance(target, Handler) else target.build().secrets
-
-
-def _body_of(target: Target, name: str) -> Body | None:
-    if isinstance(target, Handler):
-        return target.tools[name].body if name in target.tools else None
-    bodies = {op.name: op.body for op in target.build().ops}
-    return bodies.get(name.partition("[")[0])

@@ -17,7 +17,7 @@ from undercroft.errors import DeclarationError
 from undercroft.layers.breakers.policy import Budget, RetryPolicy
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
-from undercroft.layers.sequencing.arguments import ArgumentCheck
+from undercroft.layers.sequencing.arguments import ArgumentCheck, ObjectCheck
 from undercroft.layers.sequencing.policy import CallRules
 from undercroft.layers.sequencing.signature import Signature, read_signature
 from undercroft.model.effect import Effect, Mode
@@ -53,6 +53,7 @@ class Tool(Generic[P, R]):
         stand_in: StandIn | None = None,
         *,
         polls: bool = False,
+        check: ObjectCheck | None = None,
     ) -> None:
         self.fn = fn
         self.name = rules.tool
@@ -61,7 +62,8 @@ class Tool(Generic[P, R]):
         self.service = service
         self.stand_in, self.polls = stand_in, polls
         self.signature, self.declared, self.rules, self.body = signature, declared, rules, body
-        self.check = ArgumentCheck(signature)
+        # Whoever defined a tool elsewhere checks the types of its arguments there.
+        self.check = check or ArgumentCheck(signature)
         functools.update_wrapper(self, fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

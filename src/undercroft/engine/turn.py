@@ -37,9 +37,11 @@ class Line:
         recall: The tool that fetches back what its window left out; None where none is offered.
         digest: Of its last prompt.
         offered: Tools that went with its last prompt, and the model's name; None before it.
+        anew: Whether its next prompt is no continuation of the last one.
     """
 
     __slots__ = (
+        "anew",
         "answers",
         "asking",
         "digest",
@@ -76,6 +78,7 @@ class Line:
         self.open = True
         self.digest = Digest()
         self.offered: tuple[tuple[ToolSpec, ...], str] | None = None
+        self.anew = False
 
 
 class Running(Protocol):

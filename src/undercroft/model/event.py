@@ -28,7 +28,7 @@ class TurnStarted(Event, frozen=True, array_like=True, gc=False, tag="turn"):
     """A turn began: what it runs, on what input.
 
     Attributes:
-        kind: `workflow` or `handler`.
+        kind: `workflow`, `handler`, or `guest`: the loop is somebody else's.
         target: Import name of the code.
         code: Fingerprint of the graph, or of the handler's tools.
         input: The named arguments, encoded.
@@ -168,6 +168,8 @@ class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
         version: What a tool's `version=` made of the value; empty where there is none, and
             the fingerprint of the value stands for it.
         causes: As of `StepStarted`, where there is none; and so is `branch`.
+        recorded_in: Where the call was carried out, as `turn/step`, if that was an earlier turn
+            of the session, and its result was only given again.
     """
 
     n: int
@@ -185,6 +187,22 @@ class StepEnded(Event, frozen=True, array_like=True, gc=False, tag="end"):
     version: str = ""
     causes: tuple[int, ...] = ()
     branch: str = ""
+    recorded_in: str = ""
+
+
+class CallsProposed(Event, frozen=True, array_like=True, gc=False, tag="proposed"):
+    """Calls were proposed to a loop of somebody else's, before any of them ran.
+
+    Attributes:
+        steps: Numbers of their steps, in the order of proposal.
+        names: Of the tools.
+        ids: The provider's ids of the calls; empty where there was none.
+    """
+
+    steps: tuple[int, ...]
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    at: float
 
 
 class ApprovalAsked(Event, frozen=True, array_like=True, gc=False, tag="asked"):
@@ -506,6 +524,7 @@ AnyEvent = (
     | AttemptSpent
     | StepRetried
     | StepEnded
+    | CallsProposed
     | ApprovalAsked
     | ApprovalVoided
     | ApprovalDecided

@@ -126,6 +126,7 @@ class Result(msgspec.Struct, frozen=True):
         name: The tool that was asked for.
         call_id: The provider's id of the call.
         stood_in: Name of what stood in for the tool, which failed: `value` is of that.
+        data: `value` as plain data, as the journal has it.
     """
 
     status: StepStatus
@@ -136,6 +137,30 @@ class Result(msgspec.Struct, frozen=True):
     name: str = ""
     call_id: str | None = None
     stood_in: str = ""
+    data: Any = None
+
+    @property
+    def text(self) -> str:
+        """What a model reads of it."""
+        return render_result(self, self.data)
+
+
+def render_result(result: Result, data: object) -> str:
+    """Return the text that a model reads as the result of its call; `data` is its plain value."""
+    if result.status == StepStatus.OK:
+        if result.stood_in:
+            note = f"{result.name} failed; this is what stood in for it"
+            return _json({"value": data, "note": note})
+        return data if isinstance(data, str) else _json(data)
+    if result.refusal is not None:
+        return _json({"refused": msgspec.to_builtins(result.refusal)})
+    if result.error is not None:
+        return _json({"error": str(result.error)})
+    return _json({"status": result.status})
+
+
+def _json(data: object) -> str:
+    return msgspec.json.encode(data, enc_hook=str).decode()
 
 
 def step_id(name: str, number: int) -> str:

@@ -198,7 +198,7 @@ class Trace:
     """The record of one turn.
 
     Attributes:
-        kind: `workflow` or `handler`.
+        kind: `workflow`, `handler`, or `guest`: the loop is somebody else's.
         delivered: What the user was told; None where the turn is not over.
         delivery: Whether it reached the user; None where nobody has said.
         parallelism: None where it was not worked out, or nothing ran.

@@ -94,7 +94,16 @@ class Flusher:
 
     def _start(self) -> None:
         covered = self.committed
-        self._under_way = self._loop.run_in_executor(self._thread, _flush, self._descriptor)
+        try:
+            flush = self._loop.run_in_executor(self._thread, _flush, self._descriptor)
+        except RuntimeError:  # as in `close`
+            flush = self._loop.create_future()
+            try:
+                _flush(self._descriptor)
+                flush.set_result(None)
+            except OSError as error:
+                flush.set_exception(error)
+        self._under_way = flush
         self._under_way.add_done_callback(lambda done: self._ended(covered, done))
 
     def _ended(self, covered: int, flush: asyncio.Future[None]) -> None:
@@ -122,7 +131,12 @@ class Flusher:
         """Release whoever still waits, flush once more and let go."""
         while self._under_way is not None:
             await asyncio.wait({self._under_way})
-        await asyncio.to_thread(self._let_go)
+        try:
+            letting = asyncio.get_running_loop().run_in_executor(None, self._let_go)
+        except RuntimeError:
+            self._let_go()  # the process ends, and no thread can be begun any more
+        else:
+            await letting
 
     def _let_go(self) -> None:
         self._thread.shutdown(wait=True)

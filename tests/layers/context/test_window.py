@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from undercroft.errors import DeclarationError
 from undercroft.layers.context.conversation import Entry
-from undercroft.layers.context.results import named_calls, render_result
+from undercroft.layers.context.results import named_calls
 from undercroft.layers.context.state import Window
 from undercroft.model.message import Answer, Message
 from undercroft.model.step import (
@@ -25,6 +25,7 @@ from undercroft.model.step import (
     Refusal,
     Result,
     StepStatus,
+    render_result,
 )
 
 IDS = st.sampled_from([None, "", "a", "b", "c", "call-1-0", "call-1-1", "call-2-0"])

@@ -26,7 +26,14 @@ from undercroft.adapters.otel.drawn import (
     span_id,
     trace_id,
 )
-from undercroft.adapters.otel.talk import answer_of, asked_model, messages_of, tools_of, used_tokens
+from undercroft.adapters.otel.talk import (
+    answer_of,
+    asked_model,
+    is_anew,
+    messages_of,
+    tools_of,
+    used_tokens,
+)
 from undercroft.model import genai
 from undercroft.model.effect import Mode
 from undercroft.model.event import (
@@ -114,7 +121,7 @@ def numbers_in(events: Iterable[AnyEvent]) -> set[int]:
 
 def _root(trace: Trace, noted: Sequence[Noted], *, content: bool) -> Drawn:
     put = Attributes()
-    handler = trace.kind == "handler"
+    handler = trace.kind != "workflow"
     put.put(genai.OPERATION, genai.INVOKE_AGENT if handler else genai.INVOKE_WORKFLOW)
     put.put(genai.AGENT_NAME if handler else genai.WORKFLOW_NAME, trace.target)
     put.put(genai.CONVERSATION, trace.session)
@@ -254,7 +261,7 @@ def _put_content(put: Attributes, step: StepTrace, by_number: dict[int, StepTrac
         if offered:
             put.content(genai.TOOL_DEFINITIONS, as_json(offered))
         put.content(genai.INPUT_MESSAGES, as_json(messages_of(step, by_number)))
-        put[genai.PROMPT_DELTA] = True
+        put[genai.PROMPT_DELTA] = not is_anew(step)
         answer = answer_of(step)
         if answer is not None:
             put.content(genai.OUTPUT_MESSAGES, as_json([answer]))

@@ -14,7 +14,7 @@ from undercroft.model.trace import StepTrace
 
 # Of an entry of a prompt, what its first word says where that is no role.
 _MARKS = frozenset({"notice", "pin"})
-_CLOSED = "closed"
+_CLOSED, _WHOLE = "closed", "whole"
 _LITERAL, _TOOL = 5, 3
 
 
@@ -26,6 +26,12 @@ def messages_of(step: StepTrace, by_number: Mapping[int, StepTrace]) -> list[dic
         return []
     found = (_message(entry, by_number) for entry in prompt if isinstance(entry, list | tuple))
     return [message for message in found if message is not None]
+
+
+def is_anew(step: StepTrace) -> bool:
+    """Whether a prompt is no continuation of the one before it."""
+    held = step.arguments
+    return bool(held.get("anew")) if isinstance(held, Mapping) else False
 
 
 def asked_model(step: StepTrace) -> str:
@@ -73,6 +79,11 @@ def _message(entry: Sequence[Any], by_number: Mapping[int, StepTrace]) -> dict[s
     match [*entry]:
         case [str() as mark, call_id] if mark == _CLOSED:
             found = _result(call_id, "closed")
+        case [str() as mark, {"role": "tool", "content": content, **said}] if mark == _WHOLE:
+            found = _result(said.get("call_id"), as_text(content))
+        case [str() as mark, {"role": str(role), "content": text, **said}] if mark == _WHOLE:
+            parts = _answer_parts({"text": text, "calls": said.get("calls")})
+            found = None if parts is None else {"role": role, "parts": parts}
         case [str() as role, str() as text]:
             found = _text("system" if role in _MARKS else role, text)
         case ["tool", int(), call_id, content, _] if len(entry) == _LITERAL:

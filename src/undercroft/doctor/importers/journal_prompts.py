@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from undercroft.doctor.arguments import as_text
-from undercroft.layers.context.conversation import CLOSED, NO_RESULT, NOTICE, PIN
+from undercroft.layers.context.conversation import CLOSED, NO_RESULT, NOTICE, PIN, WHOLE
 from undercroft.layers.context.items import ITEMS_PER_TURN_MAX, Fate
-from undercroft.layers.context.results import render_result
 from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,
@@ -24,7 +23,7 @@ from undercroft.model.event import (
     StepEnded,
     StepStarted,
 )
-from undercroft.model.step import MODEL, Result, StepStatus
+from undercroft.model.step import MODEL, Result, StepStatus, render_result
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -100,6 +99,8 @@ def prompts_of(events: Iterable[AnyEvent]) -> Iterator[tuple[int, Sent]]:
                 continue
             asked.add(event.n)
             branch = event.branch if isinstance(event, StepStarted) else ""
+            if said.get("anew"):
+                lines.pop(branch, None)
             line = lines.setdefault(branch, _Line([("system", pin) for pin in pins]))
             new = [one for entry in said.get("prompt", ()) if (one := told.entry(line, entry))]
             for change in compacted:
@@ -134,6 +135,8 @@ class _Told:
                 found = role, text
             case [kind, str(text)] if kind == NOTICE:
                 found = "user", text
+            case [kind, {"role": str(role), "content": str(text)}] if kind == WHOLE:
+                found = role, text
             case [kind, *_] if kind == CLOSED:
                 found = "tool", NO_RESULT
             case ["tool", int(), _, str(text), *_]:

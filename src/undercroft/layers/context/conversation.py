@@ -18,17 +18,19 @@ from undercroft.layers.context.counting import Anchor, Counts
 from undercroft.layers.context.items import CLOSED_FROM, Fate, Item, item_id
 from undercroft.layers.context.memory import Memory
 from undercroft.layers.context.policy import Action, ContextPolicy, Kind
-from undercroft.layers.context.results import named_calls, render_result
+from undercroft.layers.context.results import named_calls
 from undercroft.layers.context.tombstone import capped, handle_of
 from undercroft.layers.context.view import View
 from undercroft.model.message import Answer, Message
-from undercroft.model.step import Call, Result, StepStatus
+from undercroft.model.step import Call, Result, StepStatus, render_result
 
 # What stands in a journaled prompt for the role of what is none: a notice of ours, a pin, a
 # result of ours for a call that has none.
 NOTICE = "notice"
 PIN = "pin"
 CLOSED = "closed"
+# And of a message that somebody else's loop said, of which no step tells all.
+WHOLE = "whole"
 _HALVES = re.compile("[\ud800-\udfff]")
 NO_RESULT = '{"status":"unknown","note":"no result of this call is known"}'
 
@@ -43,6 +45,7 @@ class Entry:
         pin: Whether it stands in every prompt.
         literal: Whether it is a result of which the step's value does not tell the text.
         ok: Whether the call that it is the result of went well.
+        whole: Whether it is a call or a result of which no step of the turn tells.
     """
 
     message: Message
@@ -51,6 +54,7 @@ class Entry:
     pin: bool = False
     literal: bool = False
     ok: bool = True
+    whole: bool = False
 
 
 class Mark(NamedTuple):
@@ -243,6 +247,25 @@ class Conversation:
         item.literal = literal
         return item
 
+    def add_foreign(self, message: Message) -> Item | None:
+        """Add what was said in a loop of somebody else's, of which no step of the turn tells.
+
+        Returns None for the result of a call that is not open, which no prompt may hold.
+        """
+        if message.role == "user":
+            return self._add(_cleaned(message), Kind.USER)
+        if message.role == "tool":
+            call_id = message.call_id or ""
+            return self.add_text_result(clean(message.content), call_id, message.name)
+        return self.add_answer(Answer(clean(message.content), message.calls), None)
+
+    def anew(self) -> None:
+        """Begin the conversation anew: whoever leads it has another one now."""
+        pins, place, told = self._pins, self._place, self.told
+        Conversation.__init__(self, self._policy, self._counts, self._memory, self._turn)
+        self._pins, self._place, self.told = pins, place, told
+        self._view.set_pins(pins)
+
     def close_calls(self) -> None:
         """Answer calls that have no result, so that no prompt holds a call without one."""
         for call_id in list(self._open):
@@ -378,7 +401,7 @@ class Conversation:
         """Return what the turn said since its last prompt, system texts apart."""
         pins = [Entry(Message("system", t), pin=True) for t in self._pins[self._pins_sent :]]
         items = [
-            Entry(i.message, i.step, i.notice, literal=i.literal, ok=i.ok)
+            Entry(i.message, i.step, i.notice, literal=i.literal, ok=i.ok, whole=_is_whole(i))
             for i in self._items[self._sent :]
         ]
         return pins + items
@@ -434,6 +457,20 @@ class Conversation:
 def with_text(message: Message, text: str) -> Message:
     """Return a message that is like another one but for its text."""
     return Message(message.role, text, message.calls, message.call_id, message.name)
+
+
+def _is_whole(item: Item) -> bool:
+    """Whether nothing but the message itself tells what an item says."""
+    message = item.message
+    if item.step is not None or item.notice:
+        return False
+    foreign_result = message.role == "tool" and message.content != NO_RESULT
+    return bool(message.calls) or foreign_result or bool(message.name and message.role == "user")
+
+
+def _cleaned(message: Message) -> Message:
+    text = clean(message.content)
+    return message if text is message.content else with_text(message, text)
 
 
 def clean(text: str) -> str:

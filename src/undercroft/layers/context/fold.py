@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN
+from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, WHOLE
 from undercroft.layers.context.items import TURN_SHIFT
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.layers.context.summaries.summary import Summary
@@ -26,7 +26,7 @@ from undercroft.model.event import (
     StepEnded,
     StepStarted,
 )
-from undercroft.model.message import Answer
+from undercroft.model.message import Answer, Message
 from undercroft.model.step import MODEL, Call, Result, StepStatus
 
 _decode = msgspec.msgpack.Decoder().decode
@@ -144,6 +144,8 @@ def _ask(window: Window, told: _Turn, n: int, *, counted: bool) -> None:
     notices = []
     said = told.said(n)
     window.told = said.get("withdrawn", {})
+    if said.get("anew"):
+        window.anew()
     for entry in said["prompt"]:
         if entry[0] == NOTICE:
             notices.append(entry[1])
@@ -179,6 +181,8 @@ def _enter(window: Window, told: _Turn, entry: Sequence[Any]) -> None:
             window.assistant(text)
         case [kind, str(text)] if kind == PIN:
             window.pin(text)
+        case [kind, message] if kind == WHOLE:
+            window.add_foreign(msgspec.convert(message, Message))
         case [kind, *_] if kind == CLOSED:
             window.close_calls()
         case ["tool", int(step), call_id]:

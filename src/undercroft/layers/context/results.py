@@ -1,4 +1,4 @@
-"""How answers and results become messages: ids for calls, and the text that a model reads."""
+"""How answers become messages: ids for their calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from undercroft.model.message import Answer
-from undercroft.model.step import Call, Result, StepStatus
+from undercroft.model.step import Call
 
 NONE: frozenset[str] = frozenset()
 
@@ -35,21 +35,3 @@ def named_calls(answer: Answer, step: int, taken: AbstractSet[str] = NONE, turn:
         seen.add(call_id)
         calls.append(call if call_id == call.id else msgspec.structs.replace(call, id=call_id))
     return msgspec.structs.replace(answer, calls=tuple(calls))
-
-
-def render_result(result: Result, data: object) -> str:
-    """Return the text that a model reads as the result of its call; `data` is its plain value."""
-    if result.status == StepStatus.OK:
-        if result.stood_in:
-            note = f"{result.name} failed; this is what stood in for it"
-            return _json({"value": data, "note": note})
-        return data if isinstance(data, str) else _json(data)
-    if result.refusal is not None:
-        return _json({"refused": msgspec.to_builtins(result.refusal)})
-    if result.error is not None:
-        return _json({"error": str(result.error)})
-    return _json({"status": result.status})
-
-
-def _json(data: object) -> str:
-    return msgspec.json.encode(data, enc_hook=str).decode()

@@ -111,6 +111,13 @@ class Window(Conversation):
         self._stones: dict[int, Message] = {}
         self._tools: tuple[ToolSpec, ...] = ()
 
+    def anew(self) -> None:
+        """Begin the conversation anew: whoever leads it has another one now."""
+        super().anew()
+        self._asked_tokens = self._settled = 0
+        self._summaries = []
+        self._stones = {}
+
     # ------------------------------------------------------------------ tokens
 
     @property

@@ -20,6 +20,7 @@ from undercroft.model.event import (
     ApprovalVoided,
     AttemptReserved,
     AttemptSpent,
+    CallsProposed,
     ContextAlarmed,
     ContextCompacted,
     ContextLeft,
@@ -120,10 +121,10 @@ class _Fold:
                 self.status, self.end = event.status, event
             case (
                 HandedOver() | ContextOpened() | ContextCompacted() | ContextScored()
-                | ContextAlarmed() | ContextLeft() | SecretsSealed()
+                | ContextAlarmed() | ContextLeft() | SecretsSealed() | CallsProposed()
             ):  # fmt: skip
-                # Between branches the steps say who did what; a window has a story of its own;
-                # and what is sealed is not for readers.
+                # Between branches the steps say who did what, and of calls what came of them; a
+                # window has a story of its own; and what is sealed is not for readers.
                 pass
             case TurnDelivered():
                 self.delivery = Delivery(event.status, event.at, event.detail)

@@ -7,6 +7,7 @@ which argument, what it was and what it should be.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +96,7 @@ class ArgumentCheck:
         try:
             _recorded(proposed)
         except OverflowError:
-            return _unreadable(
-                tool,
-                "hold an integer of more than 64 bits, which cannot be recorded",
-                f"Propose {tool} again with a smaller number.",
-            )
+            return _too_long(tool)
         given = model.model_fields_set
         return Accepted(
             proposed, {self._names[f]: getattr(model, f) for f in self._names if f in given}
@@ -121,6 +118,43 @@ class ArgumentCheck:
             next=f"Propose {tool} again with arguments that fit.",
             facts={"problems": problems, "schema": self.schema},
         )
+
+
+class ObjectCheck:
+    """The check of arguments whose types somebody else will check: they are one object of data.
+
+    Args:
+        schema: JSON schema of the object; only what it requires is looked at.
+    """
+
+    __slots__ = ("_required", "schema")
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema: dict[str, Any] = {"type": "object", "properties": {}, **schema}
+        required = schema.get("required")
+        listed = required if isinstance(required, list | tuple) else ()
+        self._required = tuple(name for name in listed if isinstance(name, str))
+
+    def check(self, tool: str, arguments: dict[str, Any] | str) -> Accepted | Refusal:
+        """Return the arguments to pass, or why they cannot be."""
+        proposed, text = _as_object(tool, arguments)
+        if isinstance(proposed, Refusal):
+            return proposed
+        if b"null" in text and _holds_no_number(proposed):
+            return _unreadable(tool, "hold NaN or an infinity, which JSON cannot say")
+        missing = [name for name in self._required if name not in proposed]
+        if missing:
+            return Refusal(
+                rule="sequencing.arguments",
+                message=f"The arguments of {tool} lack {', '.join(missing)}.",
+                next=f"Propose {tool} again with all that it requires.",
+                facts={"missing": missing, "schema": self.schema},
+            )
+        try:
+            _recorded(proposed)
+        except OverflowError:
+            return _too_long(tool)
+        return Accepted(proposed, proposed)
 
 
 def _as_object(tool: str, arguments: Any) -> tuple[dict[str, Any] | Refusal, bytes]:
@@ -166,6 +200,14 @@ def _unreadable(tool: str, problem: str, mend: str = "") -> Refusal:
         rule="sequencing.arguments_not_json",
         message=f"The arguments of {tool} {problem}.",
         next=mend or f"Propose {tool} again with one JSON object.",
+    )
+
+
+def _too_long(tool: str) -> Refusal:
+    return _unreadable(
+        tool,
+        "hold an integer of more than 64 bits, which cannot be recorded",
+        f"Propose {tool} again with a smaller number.",
     )
 
 

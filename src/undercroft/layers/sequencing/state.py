@@ -22,10 +22,16 @@ class Done:
     def __init__(self, watched: Iterable[tuple[str, tuple[str, ...]]] = ()) -> None:
         """Watch for the pairs (tool, parameters) that some rule may ask about."""
         self._watched: dict[str, list[tuple[str, ...]]] = {}
-        for tool, parameters in watched:
-            self._watched.setdefault(tool, []).append(parameters)
+        self.watch(watched)
         self._calls: set[tuple[str, tuple[str, ...], bytes]] = set()
         self._read: set[str] = set()
+
+    def watch(self, watched: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        """Watch from now on for more pairs (tool, parameters)."""
+        for tool, parameters in watched:
+            known = self._watched.setdefault(tool, [])
+            if parameters not in known:
+                known.append(parameters)
 
     def note(self, tool: str, arguments: Mapping[str, Any], read: Iterable[str]) -> None:
         """Take note that a call of `tool` succeeded, having read the keys `read`."""

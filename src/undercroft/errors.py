@@ -27,7 +27,8 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   ├── BreakerOpenError     its service keeps failing
     │   ├── OverloadedError      its service asked to be left alone for longer than we wait
     │   ├── BudgetError          it might spend more than is left
-    │   └── LoopError            it leads round in circles
+    │   ├── LoopError            it leads round in circles
+    │   └── PausedError          raised by a guest's call: somebody is asked inside of it
     ├── TransitionError          a breaker cannot go from this state to that one
     ├── ContextError             what a model is to see cannot be assembled
     │   ├── ContextOverflowError it does not fit the window, whatever is left out
@@ -262,6 +263,13 @@ class BudgetError(CallRefusedError):
 
 class LoopError(CallRefusedError):
     """It leads round in circles: the same calls with the same results, again and again."""
+
+
+class PausedError(CallRefusedError):
+    """Raised by what carries out a guest's call: inside of it somebody is asked.
+
+    The call is not over, and will be asked for again.
+    """
 
 
 class TransitionError(UndercroftError):

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from undercroft.engine.inside import INSIDE
+
 T = TypeVar("T")
 CLOSE_S = 10.0
 
@@ -50,6 +52,7 @@ class Caller:
 
         async def run() -> T:
             loop = asyncio.get_running_loop()
+            inside = INSIDE.get()
             done: asyncio.Future[T] = loop.create_future()
 
             def settle(value: Any, error: BaseException | None) -> None:
@@ -64,10 +67,13 @@ class Caller:
 
             def work() -> None:
                 value, error = None, None
+                token = INSIDE.set(inside)
                 try:
                     value = fn()
                 except BaseException as raised:  # noqa: BLE001  whatever it is, it is the step's
                     error = raised
+                finally:
+                    INSIDE.reset(token)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     loop.call_soon_threadsafe(settle, value, error)
 

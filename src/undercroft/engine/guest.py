@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from undercroft.engine.foreign import joined
 from undercroft.engine.guestrun import GuestRun
 from undercroft.engine.guests import GuestRunner
 from undercroft.engine.handler import Handler
+from undercroft.engine.inside import INSIDE
 from undercroft.model.foreign import Ask, Run
 from undercroft.model.message import Answer, Message, ToolSpec
 from undercroft.model.outcome import Outcome, Waiting
@@ -47,6 +49,8 @@ class Guest:
         self._outcome: asyncio.Future[Outcome] | None = None
         self._runner: GuestRunner | None = None
         self._beginning: asyncio.Lock | None = None
+        # Name of its line, where it works within a call of another guest.
+        self._line = ""
 
     def __repr__(self) -> str:
         return f"<undercroft guest {self.name!r} {self.turn_id or 'not begun'}>"
@@ -83,7 +87,7 @@ class Guest:
         """Have other tools from now on, for a loop whose tools change."""
         self.handler = handler
         if self._run is not None:
-            self._run.use(handler)
+            self._run.use(joined(self._run.handler, handler) if self._line else handler)
 
     # ------------------------------------------------------------------ calls
 
@@ -99,7 +103,7 @@ class Guest:
             BusyError: Another turn of the session is at work, for too long.
         """
         run = await self._begun([call.id for call in batch if call.id])
-        run.saw(run.lead(branch), batch)
+        run.saw(run.lead(self._at(branch)), batch)
 
     async def call(self, call: Call, run: Run | None = None, *, branch: str = "") -> Result:
         """Return what comes of one call, when it is its turn; nothing that it does is raised.
@@ -115,7 +119,7 @@ class Guest:
             LoopError: As with `saw`.
         """
         life = await self._begun([call.id] if call.id else ())
-        return await life.carry(life.lead(branch), call, run)
+        return await life.carry(life.lead(self._at(branch)), call, run)
 
     async def calls(self, batch: Sequence[Call], *, branch: str = "") -> list[Result]:
         """Run one batch of calls of tools of ours; return their results in that order.
@@ -131,7 +135,7 @@ class Guest:
         run = self._run
         if run is None:
             return []
-        return [slot.call for slot in run.lead(branch).batch if slot.result is None]
+        return [slot.call for slot in run.lead(self._at(branch)).batch if slot.result is None]
 
     def question(self, call: Call, *, branch: str = "") -> Waiting | None:
         """Return what a person is asked about a call whose result is `waiting`.
@@ -139,7 +143,7 @@ class Guest:
         None where it waits for nobody's word, but behind a call that does.
         """
         run = self._run
-        return None if run is None else run.question(run.lead(branch), call)
+        return None if run is None else run.question(run.lead(self._at(branch)), call)
 
     async def decide(
         self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
@@ -150,7 +154,7 @@ class Guest:
             DecisionError: It waits for nobody's word.
         """
         run = await self._begun([call.id] if call.id else ())
-        run.decide(run.lead(branch), call, granted=granted, by=by, reason=reason)
+        run.decide(run.lead(self._at(branch)), call, granted=granted, by=by, reason=reason)
 
     # ------------------------------------------------------------------ its model
 
@@ -180,14 +184,16 @@ class Guest:
         """
         ids = [call.id for m in messages for call in m.calls if call.id] if self.session else []
         run = await self._begun(ids)
-        return await run.ask(run.lead(branch), messages, tools, ask, name=name, service=service)
+        return await run.ask(
+            run.lead(self._at(branch)), messages, tools, ask, name=name, service=service
+        )
 
     def withdrawn(self, *, branch: str = "") -> frozenset[str]:
         """Return the names of tools that the model knows to be withdrawn."""
         run = self._run
         if run is None:
             return frozenset()
-        told = run.lead(branch).line.told
+        told = run.lead(self._at(branch)).line.told
         return frozenset(name for names in told.values() for name in names)
 
     # ------------------------------------------------------------------ its end
@@ -200,12 +206,18 @@ class Guest:
         """
         if self._run is None:
             return None
+        if self._line:
+            self._leave()
+            return None
         self._run.end(value)
         return await self._over()
 
     async def fail(self, error: BaseException) -> Outcome | None:
         """Say that the loop ended with an error."""
         if self._run is None:
+            return None
+        if self._line:
+            self._leave()
             return None
         self._run.fail(error)
         return await self._over()
@@ -214,12 +226,19 @@ class Guest:
         """Say that the loop waits for somebody, and may go on in another process."""
         if self._run is None:
             return None
+        if self._line:
+            # The turn pauses when the loop outside does.
+            self._run, self._line = None, ""
+            return None
         self._run.pause()
         return await self._over()
 
     async def stop(self) -> None:
         """Say that the loop was cut off, and may go on."""
         run, runner = self._run, self._runner
+        if self._line:
+            self._leave()
+            return
         self._run = None
         if run is not None and runner is not None:
             await runner.stop_guest(run.turn_id, "its loop was cut off")
@@ -230,16 +249,42 @@ class Guest:
         self._run = self._outcome = None
         return await outcome
 
+    def _at(self, branch: str) -> str:
+        """Return the name of a line of this loop among those of the turn."""
+        return f"{self._line}/{branch}" if self._line and branch else self._line or branch
+
+    def _leave(self) -> None:
+        """End a loop that works within a call: the turn goes on."""
+        if self._run is not None:
+            self._run.leave(self._line)
+        self._run, self._line = None, ""
+
+    def _entered(self) -> GuestRun | None:
+        """Return the turn of the guest within a call of which this code runs, if so."""
+        inside = INSIDE.get()
+        if inside is None:
+            return None
+        run: GuestRun = inside.run
+        if not run.open or run.loop is not asyncio.get_running_loop():
+            return None
+        self._line = run.enter(inside.lead, inside.slot, self.handler)
+        self._run = run
+        return run
+
     async def _begun(self, ids: Collection[str]) -> GuestRun:
         """Return the turn, begun if it was not."""
         run = self._run
-        if run is not None and not (self._outcome is not None and self._outcome.done()):
+        if run is not None and run.open:
+            return run
+        self._line = ""
+        run = self._entered()
+        if run is not None:
             return run
         if self._beginning is None:
             self._beginning = asyncio.Lock()
         async with self._beginning:
             run = self._run
-            if run is None or (self._outcome is not None and self._outcome.done()):
+            if run is None or not run.open:
                 self._runner = await self._place()
                 run, self._outcome = await self._runner.take_in(self.handler, self.session, ids)
                 self._run = run

@@ -18,18 +18,22 @@ import msgspec
 from undercroft.engine.approving import in_order, question
 from undercroft.engine.calls import CODE, Slot, checked_call, needed, shown
 from undercroft.engine.codec import decode, encode
-from undercroft.engine.guesttalk import Known, Talk, sending_of
+from undercroft.engine.foreign import joined
+from undercroft.engine.guestlead import Client, GuestSlot, Lead
+from undercroft.engine.guesttalk import Known
 from undercroft.engine.handler import Handler
 from undercroft.engine.handlerrun import HandlerRun
+from undercroft.engine.inside import INSIDE, Inside
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
 from undercroft.engine.step import Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line
-from undercroft.errors import DecisionError, ModelError
+from undercroft.errors import DecisionError, ModelError, PausedError
+from undercroft.model.effect import Mode
 from undercroft.model.event import ApprovalDecided, CallsProposed, ContextOpened, StepEnded
 from undercroft.model.foreign import Ask, Run
-from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
+from undercroft.model.message import Answer, Message, ToolSpec
 from undercroft.model.outcome import TurnStatus, Waiting
 from undercroft.model.step import MODEL, Call, Refusal, Result, StepStatus, failure, step_id
 from undercroft.ports import ModelClient
@@ -40,63 +44,6 @@ ARRIVE_S = 0.5
 
 # Returns where an earlier turn of the session recorded a call, and its record.
 Elsewhere = Callable[[Slot], tuple[str, Record] | None]
-
-
-class GuestSlot(Slot):
-    """One call of a batch, which its loop asks for when it sees fit.
-
-    Attributes:
-        run: Carries it out; None: the tool's own function does.
-        arrived: Whether its loop asked for it.
-    """
-
-    __slots__ = ("arrived", "run")
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self.run: Run | None = None
-        self.arrived = False
-
-
-class Lead:
-    """What one line of a loop is at.
-
-    Attributes:
-        batch: The calls that were proposed last, in their order.
-        answered: Ids of the calls of the last answer that was given in this life.
-        known: By id of its call, what came of it.
-    """
-
-    __slots__ = ("answered", "batch", "client", "known", "line", "offers", "talk")
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.batch: list[GuestSlot] = []
-        self.answered: frozenset[str] = frozenset()
-        self.known: dict[str, Known] = {}
-        self.talk = Talk()
-        self.client: _Client | None = None
-        self.offers: tuple[ToolSpec, ...] = ()
-
-
-class _Client:
-    """Asks a model in the way of the loop, once."""
-
-    def __init__(
-        self, name: str, service: str, lead: Lead, given: Sequence[Message], ask: Ask
-    ) -> None:
-        self.name, self.service = name, service
-        self._lead, self._given, self._ask = lead, given, ask
-        self.raised: BaseException | None = None
-
-    async def complete(self, request: ModelRequest) -> Answer:
-        """Answer one request."""
-        sending = sending_of(self._lead.talk, request, self._given, self._lead.offers)
-        try:
-            return await self._ask(sending)
-        except BaseException as error:
-            self.raised = error
-            raise
 
 
 class GuestRun(HandlerRun):
@@ -121,7 +68,7 @@ class GuestRun(HandlerRun):
             self.room = replace(self.room, policy=replace(self.room.policy, recall=False))
             self.line.window = self.window()
         self.leads: dict[str, Lead] = {"": Lead(self.line)}
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self._ending: asyncio.Future[Finish] = loop.create_future()
         self._at_it: set[asyncio.Task[None]] = set()
@@ -193,6 +140,11 @@ class GuestRun(HandlerRun):
                 self._recall(self.line, slot, ended)
 
     @property
+    def open(self) -> bool:
+        """Whether its loop may still ask for anything."""
+        return not self._ending.done() and not self.stopping and not self.halted
+
+    @property
     def idle(self) -> bool:
         """Whether nothing of it is under way."""
         return self.ready.done() and not self._at_it and not self.running and not self.busy
@@ -236,8 +188,58 @@ class GuestRun(HandlerRun):
         """Return what a line is at; the empty name is the loop itself."""
         found = self.leads.get(branch)
         if found is None:
-            found = self.leads[branch] = Lead(self.branch(self.line, branch))
+            above, _, name = branch.rpartition("/")
+            found = self.leads[branch] = Lead(self.branch(self.lead(above).line, name))
         return found
+
+    def enter(self, lead: Lead, slot: GuestSlot, handler: Handler[..., Any]) -> str:
+        """Let a loop work within a call; return the name of its line.
+
+        What the call holds it gives back meanwhile: each call of that loop holds its own, and
+        would wait for it for ever.
+
+        Raises:
+            DeclarationError: A tool of it has the name of another one of the loop outside.
+        """
+        self.use(joined(self.handler, handler))
+        slot.loops += 1
+        name = step_id(slot.call.name.replace("/", "_"), slot.n)
+        line = self.branch(lead.line, name if slot.loops == 1 else f"{name}-{slot.loops}")
+        self.leads[line.name] = Lead(line, within=True)
+        if slot.place is not None:
+            self._go_on(self.lane.leave(slot.place))
+        hold = self.holds.pop(slot.n, None)
+        if hold is not None:
+            self.desk.leave(hold)
+        return line.name
+
+    def leave(self, branch: str) -> None:
+        """End a line that worked within a call."""
+        lead = self.leads.pop(branch, None)
+        if lead is not None:
+            self._close_batch(lead)
+            self.close(lead.line)
+
+    def _of_other_branch(
+        self, line: Line, name: str, claims: Sequence[tuple[str, str]]
+    ) -> Refusal | None:
+        """Let a line that works within a call write what the line outside of it owns."""
+        lead = self.leads.get(line.name)
+        for key in (key for mode, key in claims if Mode(mode).changes):
+            found = self.branches.foreign(key, line.name)
+            if lead is None or found is None or not self._within(line.name, found[1]):
+                continue
+            self.hand_over(self.leads[found[1]].line, key, line)
+        return super()._of_other_branch(line, name, claims)
+
+    def _within(self, branch: str, other: str) -> bool:
+        """Whether a line works within a call of another one, or within one of such a line."""
+        while branch != other:
+            lead = self.leads.get(branch)
+            if lead is None or not lead.within:
+                return False
+            branch = lead.line.heir.name if lead.line.heir is not None else ""
+        return other in self.leads
 
     async def ask(  # noqa: PLR0913  what a request is made of
         self,
@@ -259,7 +261,7 @@ class GuestRun(HandlerRun):
         line = lead.line
         line.anew = lead.talk.enter(line.window, messages, lead.known) or line.anew
         lead.offers = tuple(tools)
-        client = lead.client = _Client(name, service, lead, messages, ask)
+        client = lead.client = Client(name, service, lead, messages, ask)
         anew = line.anew
         try:
             answer = await self.ask_model(line)
@@ -402,7 +404,7 @@ class GuestRun(HandlerRun):
             except asyncio.CancelledError:
                 task.cancel()
                 raise
-        if slot.result is not None:
+        if slot.result is not None and not slot.paused:
             return slot.result
         return Result(
             StepStatus.WAITING,
@@ -426,6 +428,7 @@ class GuestRun(HandlerRun):
         if slot.place is None or not slot.place.present:
             slot.place = None
             self._place([slot])
+        INSIDE.set(Inside(self, lead, slot))
         try:
             await self._run_slot(lead.line, slot)
         except asyncio.CancelledError:
@@ -461,7 +464,8 @@ class GuestRun(HandlerRun):
         run = slot.run if isinstance(slot, GuestSlot) else None
         if run is None:
             return step
-        return step._replace(body=replace(step.body, fn=_ignoring(run), is_async=True))
+        assert isinstance(slot, GuestSlot)  # noqa: S101  it has something to run
+        return step._replace(body=replace(step.body, fn=_running(run, slot), is_async=True))
 
     def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
         super()._stand(line, slot, ask=ask)
@@ -575,10 +579,14 @@ class GuestRun(HandlerRun):
         self.waiting = [one for one in self.waiting if one.step_id != who]
 
 
-def _ignoring(run: Run) -> Callable[..., Awaitable[Any]]:
+def _running(run: Run, slot: GuestSlot) -> Callable[..., Awaitable[Any]]:
     """Return what calls `run`: its arguments its loop has itself."""
 
     async def call(**_: Any) -> Any:
-        return await run()
+        try:
+            return await run()
+        except PausedError:
+            slot.paused = True
+            raise
 
     return call

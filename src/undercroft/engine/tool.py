@@ -40,6 +40,7 @@ class Tool(Generic[P, R]):
         stand_in: What is called where it failed, or None.
         polls: Whether asking again and again is what it is for.
         schema: JSON schema of its arguments, injected ones left out.
+        source: What it was made of: a function, or a tool of another library.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `tool`
@@ -56,6 +57,7 @@ class Tool(Generic[P, R]):
         check: ObjectCheck | None = None,
     ) -> None:
         self.fn = fn
+        self.source: object = fn
         self.name = rules.tool
         self.description = inspect.getdoc(fn) or ""
         self.effect: Effect = declared.effect

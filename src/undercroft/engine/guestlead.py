@@ -1,0 +1,73 @@
+"""What one line of somebody else's loop is at: its last batch, and what it asks of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undercroft.engine.calls import Slot
+from undercroft.engine.guesttalk import Known, Talk, sending_of
+from undercroft.engine.turn import Line
+from undercroft.model.foreign import Ask, Run
+from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
+from undercroft.model.step import Call
+
+
+class GuestSlot(Slot):
+    """One call of a batch, which its loop asks for when it sees fit.
+
+    Attributes:
+        run: Carries it out; None: the tool's own function does.
+        arrived: Whether its loop asked for it.
+        paused: Whether somebody is asked inside of it.
+        loops: How many loops worked within it.
+    """
+
+    __slots__ = ("arrived", "loops", "paused", "run")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.run: Run | None = None
+        self.arrived = self.paused = False
+        self.loops = 0
+
+
+class Lead:
+    """What one line of a loop is at.
+
+    Attributes:
+        batch: The calls that were proposed last, in their order.
+        answered: Ids of the calls of the last answer that was given in this life.
+        known: By id of its call, what came of it.
+        within: Whether it works within a call of the line that it came from, which waits for it.
+    """
+
+    __slots__ = ("answered", "batch", "client", "known", "line", "offers", "talk", "within")
+
+    def __init__(self, line: Line, *, within: bool = False) -> None:
+        self.line, self.within = line, within
+        self.batch: list[GuestSlot] = []
+        self.answered: frozenset[str] = frozenset()
+        self.known: dict[str, Known] = {}
+        self.talk = Talk()
+        self.client: Client | None = None
+        self.offers: tuple[ToolSpec, ...] = ()
+
+
+class Client:
+    """Asks a model in the way of the loop, once."""
+
+    def __init__(
+        self, name: str, service: str, lead: Lead, given: Sequence[Message], ask: Ask
+    ) -> None:
+        self.name, self.service = name, service
+        self._lead, self._given, self._ask = lead, given, ask
+        self.raised: BaseException | None = None
+
+    async def complete(self, request: ModelRequest) -> Answer:
+        """Answer one request."""
+        sending = sending_of(self._lead.talk, request, self._given, self._lead.offers)
+        try:
+            return await self._ask(sending)
+        except BaseException as error:
+            self.raised = error
+            raise

@@ -128,6 +128,7 @@ class Runtime:
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "store")}
         if sync not in ("writes", "always", "never"):
             raise SettingError("sync", sync, "'writes', 'always' or 'never'")
         self._ownership = ownership or Ownership()
@@ -168,26 +169,9 @@ class Runtime:
         # Set by whoever runs a turn once more, on a copy.
         self.rehearsal: Rehearsal | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        given: dict[str, Any] = {
-            "model": model,
-            "targets": self._targets,
-            "sync": sync,
-            "limits": limits,
-            "ownership": ownership,
-            "turn_timeout_s": turn_timeout_s,
-            "services": tuple(self._services.values()),
-            "budgets": budgets,
-            "loops": loops,
-            "prices": self._prices,
-            "context": context,
-            "counter": counter,
-            "summariser": summariser,
-            "extractors": self._extractors,
-            "redaction": redaction,
-            "exporters": self._exporters,
-            "clock": clock,
-            "ids": ids,
-        }
+        # What may be gone through only once was, by now.
+        given |= {"targets": self._targets, "services": tuple(self._services.values())}
+        given |= {"extractors": self._extractors, "exporters": self._exporters}
         self._hosting = Hosting(partial(_Opened, store, given))
 
     def _key(self) -> bytes:

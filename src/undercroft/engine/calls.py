@@ -221,3 +221,12 @@ def shown(arguments: Any) -> bytes:
         return raw
     text = arguments if isinstance(arguments, str) else repr(arguments)
     return encode(f"{text[:2_000]}… ({len(raw):,} bytes)")
+
+
+def class_of(result: Result) -> str:
+    """Return what a call came to, without what differs from time to time."""
+    if result.refusal is not None:
+        return f"refused: {result.refusal.rule}"
+    if result.error is not None:
+        return f"failed: {result.error.type}"
+    return str(result.status)

@@ -23,6 +23,7 @@ from undercroft.engine.calls import (
     call_fingerprint,
     checked_call,
     chosen_arguments,
+    class_of,
     needed,
     shown,
 )
@@ -244,8 +245,8 @@ class HandlerRun(AskRun):
             line.loops.note(
                 slot.call.name,
                 slot.fp,
-                _class_of(result),
-                fingerprint(slot.data if done else _class_of(result)),
+                class_of(result),
+                fingerprint(slot.data if done else class_of(result)),
                 changed=done and tool is not None and tool.body.changes,
                 polls=tool is not None and tool.polls,
             )
@@ -383,7 +384,7 @@ class HandlerRun(AskRun):
     def _stand_in_of_other(
         self, line: Line, step: Step, stand_in: StandIn, given: Mapping[str, Any]
     ) -> Refusal | None:
-        """Return why what stands in for a step may not write what another branch owns."""
+        """Say why what stands in for a step may not write what another branch owns."""
         if not stand_in.body.changes:
             return None
         try:
@@ -591,12 +592,3 @@ def _falls_back(slot: Slot, ended: Ended) -> bool:
     if tool is None or tool.stand_in is None:
         return False
     return came_to_nothing(ended.status, ended.error, ended.refusal)
-
-
-def _class_of(result: Result) -> str:
-    """Return what a call came to, without what differs from time to time."""
-    if result.refusal is not None:
-        return f"refused: {result.refusal.rule}"
-    if result.error is not None:
-        return f"failed: {result.error.type}"
-    return str(result.status)

@@ -44,6 +44,15 @@ def load_target(text: str) -> Target:
         ) from error
 
 
+def load_any(text: str) -> Any:
+    """Return what `text` names, whatever it is.
+
+    Raises:
+        CannotRunError: There is nothing of that name.
+    """
+    return _load(text)[1]
+
+
 def load_targets(texts: Iterable[str]) -> list[Target]:
     """Return what each of `texts` names."""
     return [load_target(text) for text in texts]

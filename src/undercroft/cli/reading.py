@@ -10,8 +10,9 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
+from undercroft.cli.agents import handler_of
 from undercroft.cli.console import colour, columns, err, out, put, say, sign, word
-from undercroft.cli.load import load_target
+from undercroft.cli.load import load_any, load_target
 from undercroft.cli.moments import Since, Until
 from undercroft.cli.options import DB_DEFAULT, Db, Json, Turn
 from undercroft.cli.plain import print_json
@@ -24,7 +25,10 @@ from undercroft.cli.steps import Detail, find_step, print_step
 from undercroft.cli.where import Where
 from undercroft.engine.check import check as check_target
 from undercroft.engine.check import resources_of
+from undercroft.engine.handler import Handler
 from undercroft.engine.prompts import Prompt
+from undercroft.engine.targets import Target
+from undercroft.engine.workflow import Workflow
 from undercroft.errors import GraphError
 from undercroft.layers.conflicts.strength import ResourceRow
 from undercroft.layers.observability.approvals import questions
@@ -238,14 +242,23 @@ def check(
         str,
         typer.Argument(
             metavar="APP:FLOW|JOURNAL",
-            help="A workflow or handler: path/to/app.py:flow or package.module:flow. Or a "
+            help="A workflow or handler: path/to/app.py:flow or package.module:flow. An agent "
+            "of LangChain, LangGraph, pydantic-ai or OpenAI Agents, or a list of tools. Or a "
             "journal: the path of its file.",
             show_default=False,
         ),
     ],
+    effects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file that declares what the tools of an agent do.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is missing in a workflow or handler, before anything runs.
+    """Say what is missing in a workflow, handler or agent, before anything runs.
 
     Of a journal, say what went wrong between its turns: lost updates, stale
     writes, writes by a turn that was not the owner, conflicting steps that
@@ -265,7 +278,7 @@ def check(
         )
     rows: list[ResourceRow] = []
     try:
-        loaded = load_target(target)
+        loaded = _checkable(target, effects)
         findings, rows = check_target(loaded), resources_of(loaded)
     except CannotRunError as error:
         # A graph may fail where it is written, which is while it is imported.
@@ -278,6 +291,17 @@ def check(
         _print_findings(target, findings)
         _print_resources(rows)
     raise typer.Exit(1 if findings else 0)
+
+
+def _checkable(target: str, effects: str | None) -> Target:
+    """Return what is to be checked: a workflow, a handler, or the tools of an agent."""
+    value = load_any(target)
+    agent = None if isinstance(value, Workflow | Handler) else handler_of(target, value, effects)
+    if agent is None and effects is not None:
+        raise CannotRunError(
+            target, "it declares its tools itself", "Give --effects for an agent of a framework."
+        )
+    return load_target(target) if agent is None else agent
 
 
 def _check_journal(path: str, *, as_json: bool) -> NoReturn:

@@ -427,7 +427,7 @@ class AskRun(LineRun):
             texts = [entry[1] for entry in said["prompt"] if entry[0] == NOTICE]
             return line.told, texts
         shut: dict[str, list[str]] = {}
-        for name, tool in self.handler.tools.items():
+        for name, tool in self.handler_of(line).tools.items():
             if tool.service is None or tool.stand_in is not None:
                 continue
             # Also one that was never called here: others may have found out.

@@ -10,6 +10,7 @@ import msgspec
 
 from undercroft.engine.body import Body
 from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
+from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
 from undercroft.engine.tool import Tool
@@ -39,6 +40,7 @@ class Slot:
         "data",
         "fp",
         "go",
+        "handler",
         "held",
         "looped",
         "n",
@@ -53,6 +55,8 @@ class Slot:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.tool: Tool[..., Any] | None = None
+        # Whose tool it is; as it was when the call was proposed.
+        self.handler: Handler[..., Any] | None = None
         self.accepted: Accepted | None = None
         self.claims: tuple[tuple[str, str], ...] = ()
         self.held: tuple[tuple[str, str], ...] = ()

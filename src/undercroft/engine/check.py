@@ -162,7 +162,8 @@ def _handler(handler: Handler[..., object]) -> list[Finding]:
         findings += lint_context(f"handler {handler.name!r}", handler.context)
     for tool in handler.tools.values():
         place = f"tool {tool.name!r}"
-        findings += lint_effect(place, tool.effect, tool.service)
+        foreign = tool.name if handler.guest and tool.source is not tool.fn else ""
+        findings += lint_effect(place, tool.effect, tool.service, foreign=foreign)
         findings += lint_overlap(place, handler.declared[tool.name].modes)
         findings += lint_needs(tool.name, tool.rules.needs, set(handler.tools))
         findings += lint_write(
@@ -170,6 +171,7 @@ def _handler(handler: Handler[..., object]) -> list[Finding]:
             changes=tool.body.changes,
             verified=tool.body.verify is not None,
             keyed=tool.body.keyed,
+            foreign=bool(foreign),
         )
         findings += _fallback(place, tool.service, tool.stand_in)
         findings += lint_description(tool.name, tool.description)

@@ -83,25 +83,6 @@ def guest_handler(name: str, tools: Sequence[Tool[..., Any]]) -> Handler[..., An
     return made
 
 
-def joined(one: Handler[..., Any], other: Handler[..., Any]) -> Handler[..., Any]:
-    """Return a guest's tools and those of a loop within it, for the turn of both.
-
-    Raises:
-        DeclarationError: Two different tools share a name.
-    """
-    new = [made for name, made in other.tools.items() if name not in one.tools]
-    for name, theirs in other.tools.items():
-        mine = one.tools.get(name)
-        if mine is not None and mine.source is not theirs.source:
-            raise DeclarationError(
-                f"tool {name!r}",
-                f"{one.name} and {other.name}, which works within it, both have a tool of that "
-                "name",
-                "Give one another name: one turn keeps the record of both.",
-            )
-    return guest_handler(one.name, [*one.tools.values(), *new]) if new else one
-
-
 def _of_function(given: object, effects: Mapping[str, Declaration]) -> Tool[..., Any]:
     """Return the tool that a plain function is."""
     if not callable(given) or isinstance(given, type):

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from undercroft.engine.foreign import joined
 from undercroft.engine.guestrun import GuestRun
 from undercroft.engine.guests import GuestRunner
 from undercroft.engine.handler import Handler
@@ -87,7 +86,7 @@ class Guest:
         """Have other tools from now on, for a loop whose tools change."""
         self.handler = handler
         if self._run is not None:
-            self._run.use(joined(self._run.handler, handler) if self._line else handler)
+            self._run.use(handler, self._line)
 
     # ------------------------------------------------------------------ calls
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from undercroft.engine.calls import Slot
 from undercroft.engine.guesttalk import Known, Talk, sending_of
+from undercroft.engine.handler import Handler
 from undercroft.engine.turn import Line
+from undercroft.errors import PausedError
 from undercroft.model.foreign import Ask, Run
 from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
-from undercroft.model.step import Call
+from undercroft.model.step import MODEL, Call
 
 
 class GuestSlot(Slot):
@@ -38,12 +41,13 @@ class Lead:
         batch: The calls that were proposed last, in their order.
         answered: Ids of the calls of the last answer that was given in this life.
         known: By id of its call, what came of it.
-        within: Whether it works within a call of the line that it came from, which waits for it.
+        within: What it may call, where it works within a call of the line that it came from,
+            which waits for it; else None.
     """
 
     __slots__ = ("answered", "batch", "client", "known", "line", "offers", "talk", "within")
 
-    def __init__(self, line: Line, *, within: bool = False) -> None:
+    def __init__(self, line: Line, within: Handler[..., Any] | None = None) -> None:
         self.line, self.within = line, within
         self.batch: list[GuestSlot] = []
         self.answered: frozenset[str] = frozenset()
@@ -60,6 +64,7 @@ class Client:
         self, name: str, service: str, lead: Lead, given: Sequence[Message], ask: Ask
     ) -> None:
         self.name, self.service = name, service
+        self.provider = "" if service == MODEL else service
         self._lead, self._given, self._ask = lead, given, ask
         self.raised: BaseException | None = None
 
@@ -71,3 +76,16 @@ class Client:
         except BaseException as error:
             self.raised = error
             raise
+
+
+def carrying(run: Run, slot: GuestSlot) -> Callable[..., Awaitable[Any]]:
+    """Return what calls `run`: its arguments its loop has itself."""
+
+    async def call(**_: Any) -> Any:
+        try:
+            return await run()
+        except PausedError:
+            slot.paused = True
+            raise
+
+    return call

@@ -9,7 +9,7 @@ Leaves to whoever leads the loop: when to ask for what, and what a model or a to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,7 @@ import msgspec
 from undercroft.engine.approving import in_order, question
 from undercroft.engine.calls import CODE, Slot, checked_call, needed, shown
 from undercroft.engine.codec import decode, encode
-from undercroft.engine.foreign import joined
-from undercroft.engine.guestlead import Client, GuestSlot, Lead
+from undercroft.engine.guestlead import Client, GuestSlot, Lead, carrying
 from undercroft.engine.guesttalk import Known
 from undercroft.engine.handler import Handler
 from undercroft.engine.handlerrun import HandlerRun
@@ -29,7 +28,7 @@ from undercroft.engine.memo import Memo, Record
 from undercroft.engine.step import Ended, Finish, Setting, Step, end_of
 from undercroft.engine.tool import Tool
 from undercroft.engine.turn import Line
-from undercroft.errors import DecisionError, ModelError, PausedError
+from undercroft.errors import DecisionError, ModelError
 from undercroft.model.effect import Mode
 from undercroft.model.event import ApprovalDecided, CallsProposed, ContextOpened, StepEnded
 from undercroft.model.foreign import Ask, Run
@@ -116,11 +115,24 @@ class GuestRun(HandlerRun):
         if line.spun is not None:
             raise line.spun
 
-    def use(self, handler: Handler[..., Any]) -> None:
-        """Have other tools from now on."""
-        if handler is not self.handler:
+    def use(self, handler: Handler[..., Any], branch: str = "") -> None:
+        """Have other tools from now on; those of a line that works within a call."""
+        lead = self.leads.get(branch)
+        if branch and lead is not None and lead.within is not None:
+            lead.within = handler
+        else:
             self.handler = handler
-            self.done.watch(handler.watched)
+        self.done.watch(handler.watched)
+
+    def handler_of(self, line: Line) -> Handler[..., Any]:
+        """Return what a line may call: its own where it works within a call, or within such."""
+        over: Line | None = line
+        while over is not None:
+            lead = self.leads.get(over.name)
+            if lead is not None and lead.within is not None:
+                return lead.within
+            over = over.heir
+        return self.handler
 
     def _restore(self) -> None:
         """Know again what earlier lives came to know."""
@@ -197,15 +209,12 @@ class GuestRun(HandlerRun):
 
         What the call holds it gives back meanwhile: each call of that loop holds its own, and
         would wait for it for ever.
-
-        Raises:
-            DeclarationError: A tool of it has the name of another one of the loop outside.
         """
-        self.use(joined(self.handler, handler))
+        self.done.watch(handler.watched)
         slot.loops += 1
         name = step_id(slot.call.name.replace("/", "_"), slot.n)
         line = self.branch(lead.line, name if slot.loops == 1 else f"{name}-{slot.loops}")
-        self.leads[line.name] = Lead(line, within=True)
+        self.leads[line.name] = Lead(line, handler)
         if slot.place is not None:
             self._go_on(self.lane.leave(slot.place))
         hold = self.holds.pop(slot.n, None)
@@ -236,7 +245,7 @@ class GuestRun(HandlerRun):
         """Whether a line works within a call of another one, or within one of such a line."""
         while branch != other:
             lead = self.leads.get(branch)
-            if lead is None or not lead.within:
+            if lead is None or lead.within is None:
                 return False
             branch = lead.line.heir.name if lead.line.heir is not None else ""
         return other in self.leads
@@ -465,7 +474,7 @@ class GuestRun(HandlerRun):
         if run is None:
             return step
         assert isinstance(slot, GuestSlot)  # noqa: S101  it has something to run
-        return step._replace(body=replace(step.body, fn=_running(run, slot), is_async=True))
+        return step._replace(body=replace(step.body, fn=carrying(run, slot), is_async=True))
 
     def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
         super()._stand(line, slot, ask=ask)
@@ -577,16 +586,3 @@ class GuestRun(HandlerRun):
         self._took(slot, Ended(StepStatus.SKIPPED, refusal=refusal))
         who = step_id(slot.call.name, slot.n)
         self.waiting = [one for one in self.waiting if one.step_id != who]
-
-
-def _running(run: Run, slot: GuestSlot) -> Callable[..., Awaitable[Any]]:
-    """Return what calls `run`: its arguments its loop has itself."""
-
-    async def call(**_: Any) -> Any:
-        try:
-            return await run()
-        except PausedError:
-            slot.paused = True
-            raise
-
-    return call

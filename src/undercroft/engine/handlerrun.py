@@ -269,13 +269,14 @@ class HandlerRun(AskRun):
     def _prepare(self, line: Line, slot: Slot, place: int) -> Refusal | None:
         """Check what can be checked before anything ran; return why the call may not run."""
         call = slot.call
-        tool = self.handler.tools.get(call.name)
+        handler = slot.handler = self.handler_of(line)
+        tool = handler.tools.get(call.name)
         if tool is None and line.recall is not None and call.name == line.recall.name:
             tool = line.recall
         # As an object, as it would be with the tool: the next life may have one, or none.
         slot.fp = call_fingerprint(as_object(call.arguments), line.name, self.log.redactor)
         if tool is None:
-            return unknown_tool(call.name, self.handler.tools)
+            return unknown_tool(call.name, handler.tools)
         if place >= BATCH_MAX:
             return batch_too_large(call.name, place + 1, BATCH_MAX)
         accepted = tool.check.check(call.name, call.arguments)
@@ -283,7 +284,7 @@ class HandlerRun(AskRun):
             return accepted
         slot.fp = call_fingerprint(accepted.proposed, line.name, self.log.redactor)
         slot.tool, slot.accepted = tool, accepted
-        declared = self.handler.declared.get(tool.name, tool.declared)
+        declared = handler.declared.get(tool.name, tool.declared)
         values = accepted.passed
         if not declared.fixed:
             defaults = {p.name: p.default for p in tool.signature.parameters if not p.required}
@@ -396,7 +397,8 @@ class HandlerRun(AskRun):
     def _out_of_order(self, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
         assert slot.accepted is not None  # noqa: S101  only prepared slots come here
         unread: dict[str, tuple[str, ...]] = {}
-        readers = self.handler.readers.get(tool.name)
+        assert slot.handler is not None  # noqa: S101  likewise
+        readers = slot.handler.readers.get(tool.name)
         if readers:
             own = slot.keys(Mode.READ)
             for key in slot.keys(Mode.WRITE, Mode.EXCLUSIVE):
@@ -428,7 +430,7 @@ class HandlerRun(AskRun):
             slot.held,
             line.name,
             slot.keys(Mode.READ)
-            if tool.name in self.handler.remembered and not tool.body.changes
+            if tool.name in self.handler_of(line).remembered and not tool.body.changes
             else (),
         )
 
@@ -522,7 +524,7 @@ class HandlerRun(AskRun):
         self.done.note(tool.name, accepted.proposed, slot.keys(*_KNOWN))
         if tool.body.changes:
             self.seen.clear()
-        elif (parameters := self.handler.compared.get(tool.name)) is not None:
+        elif slot.handler and (parameters := slot.handler.compared.get(tool.name)) is not None:
             self.seen[tool.name, chosen_arguments(accepted.proposed, parameters)] = raw
 
     def _refuse(self, line: Line, slot: Slot, refusal: Refusal) -> None:

@@ -91,6 +91,13 @@ def caller_of(open_in: asyncio.AbstractEventLoop | None) -> Caller:
     return Caller(open_in)
 
 
+def ran(made: Any) -> Any:
+    """Return `made`, or what it returns where it is a coroutine; for code without an event loop."""
+    if not asyncio.iscoroutine(made):
+        return made
+    return asyncio.run_coroutine_threadsafe(made, BACKGROUND.loop).result()
+
+
 def _running() -> Any:
     try:
         return asyncio.get_running_loop()

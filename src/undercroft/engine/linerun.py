@@ -73,6 +73,11 @@ class LineRun(ExitRun):
         loops = self.setting.loops
         return Line(name, heir, None if loops is None else Loops(loops), self.window())
 
+    def handler_of(self, line: Line) -> Handler[..., Any]:
+        """Return what a line may call, and what is known of that."""
+        del line
+        return self.handler
+
     @abstractmethod
     def window(self) -> Window:
         """Return a window for a new line of code."""

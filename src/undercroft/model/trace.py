@@ -125,6 +125,8 @@ class StepTrace:
         service: What its attempts called; empty where that is not known.
         breaker: State of that service's breaker when its last attempt began; empty where it
             was closed, or there is none.
+        recorded_in: Where the call was carried out, as `turn/step`, if that was an earlier turn
+            of the session; empty if it was this one.
     """
 
     step_id: str
@@ -151,6 +153,7 @@ class StepTrace:
     prompt_tokens: int | None = None
     service: str = ""
     breaker: str = ""
+    recorded_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,24 @@ from undercroft.layers.conflicts.races import (
 from undercroft.model.effect import Effect
 from undercroft.model.finding import Finding, Severity
 
+_WORDS = 'reads="…", writes="…", appends="…" or peeks="…"'
+_FOREIGN = (
+    'Say what it touches: uc.declare({name}, reads="…", writes="…", …); or in a file of effects: '
+    '[tools.{name}] writes = "…".'
+)
 
-def lint_effect(place: str, effect: Effect, service: str | None) -> list[Finding]:
-    """Return what `check` says of one tool's or step's effect."""
+
+def lint_effect(
+    place: str, effect: Effect, service: str | None, *, foreign: str = ""
+) -> list[Finding]:
+    """Return what `check` says of one tool's or step's effect.
+
+    Args:
+        place: The tool or step.
+        effect: As it was declared.
+        service: What it talks to.
+        foreign: Name of a tool of another library, which is declared elsewhere.
+    """
     if effect.declared:
         return []
     scope = f"service {service!r}" if service else "everything"
@@ -31,7 +46,7 @@ def lint_effect(place: str, effect: Effect, service: str | None) -> list[Finding
             severity=Severity.WARNING,
             place=place,
             message=f"declares no effect, so it counts as exclusive over {scope} and runs alone.",
-            mend='Say what it touches: reads="…", writes="…", appends="…" or peeks="…".',
+            mend=_FOREIGN.format(name=foreign) if foreign else f"Say what it touches: {_WORDS}.",
         )
     ]
 

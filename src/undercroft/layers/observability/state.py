@@ -218,6 +218,7 @@ class _Fold:
             step.facts["began_at"] = event.at
             step.facts["causes"] = self._ids(event.causes)
             step.facts["branch"] = event.branch
+            step.facts["recorded_in"] = event.recorded_in
         step.status = event.status
         step.facts |= {
             "value": _decode(event.value),

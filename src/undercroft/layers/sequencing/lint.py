@@ -85,8 +85,18 @@ def lint_needs(tool: str, needs: tuple[str, ...], offered: set[str]) -> list[Fin
     ]
 
 
-def lint_write(place: str, *, changes: bool, verified: bool, keyed: bool) -> list[Finding]:
-    """Return what `check` says of a write that nobody can settle after a crash."""
+def lint_write(
+    place: str, *, changes: bool, verified: bool, keyed: bool, foreign: bool = False
+) -> list[Finding]:
+    """Return what `check` says of a write that nobody can settle after a crash.
+
+    Args:
+        place: The tool or step.
+        changes: Whether it may change the world.
+        verified: Whether something can say if it did.
+        keyed: Whether doing it again is safe.
+        foreign: Whether it is a tool of another library.
+    """
     if not changes or verified or keyed:
         return []
     return [
@@ -96,7 +106,9 @@ def lint_write(place: str, *, changes: bool, verified: bool, keyed: bool) -> lis
             place,
             "changes the world, and after a crash in its middle only a person can say whether "
             "it happened.",
-            "Give it verify=…, or a parameter `key: uc.IdempotencyKey` to repeat it safely.",
+            "Declare verify=…; or idempotent=True, where doing it again changes nothing more."
+            if foreign
+            else "Give it verify=…, or a parameter `key: uc.IdempotencyKey` to repeat it safely.",
         )
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import undercroft as uc
 from tests.engine.guesting import asked, foreign
 from undercroft.engine.guest import Guest
+from undercroft.model.event import StepStarted
 from undercroft.model.foreign import Sending
 from undercroft.model.message import Answer, Message
 from undercroft.queries import read_events, read_prompt
@@ -23,7 +24,7 @@ LOOK = uc.Call("look", {"note": "x"}, "c1")
 def prompts(path: Path, turn_id: str) -> list[tuple[tuple[Message, ...], bool]]:
     """Return every prompt of a turn, rebuilt from its journal, and whether it is verified."""
     events = read_events(str(path), turn_id)
-    numbers = [event.n for event in events if getattr(event, "kind", "") == "model"]
+    numbers = [e.n for e in events if isinstance(e, StepStarted) and e.kind == "model"]
     found = [read_prompt(str(path), turn_id, n) for n in numbers]
     return [(prompt.messages, prompt.verified) for prompt in found if prompt is not None]
 

@@ -31,7 +31,6 @@ class GuardedLoop:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._watched: asyncio.Task[Any] | None = None
-        self._ending: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<undercroft guard {self._guest.name!r}>"
@@ -114,15 +113,6 @@ class GuardedLoop:
         if self._watched is not task:
             return  # it went on in another one
         self._watched = None
-        if not self._guest.turn_id or task.get_loop().is_closed():
-            return
-        error = None if task.cancelled() else task.exception()
-        ending = task.get_loop().create_task(
-            self._guest.__aexit__(
-                asyncio.CancelledError if task.cancelled() else None,
-                asyncio.CancelledError() if task.cancelled() else error,
-                None,
-            )
-        )
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        if task.cancelled():
+            return  # it can be gone on with
+        self._guest.over(task.exception())

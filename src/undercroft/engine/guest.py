@@ -221,6 +221,19 @@ class Guest:
         self._run.fail(error)
         return await self._over()
 
+    def over(self, error: BaseException | None) -> None:
+        """Say that the loop is over, with an error or without, and wait for no record of it."""
+        run, inner = self._run, self._line
+        if run is None:
+            return
+        if inner:
+            self._leave()
+        elif error is None:
+            run.end(None)
+        else:
+            run.fail(error)
+        self._run = self._outcome = None
+
     async def pause(self) -> Outcome | None:
         """Say that the loop waits for somebody, and may go on in another process."""
         if self._run is None:

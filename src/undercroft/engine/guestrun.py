@@ -85,6 +85,13 @@ class GuestRun(HandlerRun):
         self.ready.set_result(None)
         try:
             finish = await self._ending
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._ending.cancelled() or not self._ending.done() or task is None:
+                raise
+            # It was over before its event loop was closed.
+            task.uncancel()
+            finish = self._ending.result()
         finally:
             for task in self._at_it:
                 task.cancel()

@@ -11,6 +11,7 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     │   ├── TurnNotFoundError    no such turn in this journal
     │   ├── TurnBusyError        another live process is running it
     │   ├── TargetError          the code that the turn runs cannot be found
+    │   ├── GuestError           its loop is somebody else's, and cannot be run from here
     │   ├── ReplayError          the code asks for something else than the journal holds
     │   ├── RedactedError        it goes on with values that were redacted and are not known
     │   └── DecisionError        an approval or a doubt cannot be decided like that
@@ -121,6 +122,10 @@ class TurnBusyError(TurnError):
 
 class TargetError(TurnError):
     """The code that the turn runs cannot be found or imported."""
+
+
+class GuestError(TurnError):
+    """The turn's loop is somebody else's, a framework's or a user's own: only that goes on."""
 
 
 class ReplayError(TurnError):

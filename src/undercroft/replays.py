@@ -25,6 +25,7 @@ from undercroft.engine.targets import checked, import_name
 from undercroft.engine.traces import trace_of
 from undercroft.errors import (
     DeadlineError,
+    GuestError,
     LoopError,
     RedactedError,
     ReplayError,
@@ -161,6 +162,7 @@ async def replay(  # noqa: PLR0913  each keyword is one setting
                 turn_id, "there is no such turn in this journal", "List them: undercroft turns."
             )
         events = decode_frames(frames)
+        _refuse_guest(turn_id, events[0])
         if target is not None:
             targets = (*targets, target)
             events[0] = structs.replace(events[0], target=import_name(checked(target)))
@@ -521,3 +523,12 @@ def _plain(value: Any) -> bytes:
 
 def _told(message: Message | None) -> str:
     return "no message" if message is None else f"{message.role}: {message.content}"
+
+
+def _refuse_guest(turn_id: str, begun: AnyEvent) -> None:
+    if isinstance(begun, TurnStarted) and begun.kind == "guest":
+        raise GuestError(
+            turn_id,
+            f"its loop is {begun.target}'s own, and cannot be run without it",
+            "See what it did: undercroft show.",
+        )

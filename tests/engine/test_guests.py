@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import undercroft as uc
 from tests.engine.guesting import Bank, asked, foreign, running, take
 from undercroft.engine.guestrun import ARRIVE_S
-from undercroft.errors import LoopError, PausedError
+from undercroft.errors import GuestError, LoopError, PausedError
 from undercroft.model.message import Answer, Message
 from undercroft.testing import run_virtual
 
@@ -650,5 +651,83 @@ def test_a_breaker_that_opens_withdraws_the_tools_of_its_service() -> None:
             outcome = await guest.end("could not")
             assert outcome is not None
             assert outcome.status == "degraded"
+
+    run_virtual(main())
+
+
+def test_people_decide_about_a_guest_as_about_any_turn() -> None:
+    """Approved from outside, its loop finds the word when it goes on; only that can go on."""
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            tool = foreign("pay", writes="r/{account}", approval=True, read_first=False)
+            batch = [uc.Call("pay", {"account": "1"}, "c1")]
+            guest = rt.guest([tool], session="s")
+            await guest.saw(batch)
+            await guest.call(batch[0], _returns("paid"))
+            outcome = await guest.pause()
+            assert outcome is not None
+            said = await rt.approve(outcome.turn_id, by="ada")
+            assert str(said.status) == "waiting"
+            assert said.waiting == ()
+
+            again = rt.guest([tool], session="s")
+            await again.saw(batch)
+            assert (await again.call(batch[0], _returns("paid"))).value == "paid"
+            assert again.turn_id == outcome.turn_id
+            await again.end()
+
+    run_virtual(main())
+
+
+def test_a_doubt_of_a_guest_can_be_settled_by_a_person() -> None:
+    """It happened, with this result: the loop is given that when it goes on."""
+
+    async def hang() -> str:
+        await asyncio.sleep(3_600)
+        return "late"
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            tool = foreign("pay", writes="r/{account}", read_first=False)
+            batch = [uc.Call("pay", {"account": "1"}, "c1")]
+            guest = rt.guest([tool], session="s")
+            await guest.saw(batch)
+            paying = asyncio.create_task(guest.call(batch[0], hang))
+            await asyncio.sleep(1)
+            paying.cancel()
+            await asyncio.sleep(0.1)
+            outcome = await guest.end("not sure")
+            assert outcome is not None
+            assert [doubt.name for doubt in outcome.in_doubt] == ["pay"]
+            await rt.settle(outcome.turn_id, applied=True, by="ada", value="paid by hand")
+
+            again = rt.guest([tool], session="s")
+            await again.saw(batch)
+            result = await again.call(batch[0], hang)
+            assert (str(result.status), result.value) == ("ok", "paid by hand")
+            ended = await again.end("settled")
+            assert ended is not None
+            assert str(ended.status) == "done"
+
+    run_virtual(main())
+
+
+def test_nobody_else_can_go_on_with_a_guest(tmp_path: Path) -> None:
+    """Whoever tries is told where it goes on; recovering the others is no harder for it."""
+    path = tmp_path / "journal.db"
+
+    async def main() -> None:
+        async with uc.Runtime(path) as rt:
+            guest = rt.guest([foreign("work")], session="s", name="support")
+            await guest.saw([uc.Call("work", {}, "1")])
+            turn_id = guest.turn_id
+            await guest.stop()
+            with pytest.raises(GuestError, match="its loop is support's own"):
+                await rt.resume(turn_id)
+            found = await rt.recover()
+            assert isinstance(found[turn_id], GuestError)
+            with pytest.raises(GuestError, match="cannot be run without it"):
+                await uc.replay(path, turn_id)
 
     run_virtual(main())

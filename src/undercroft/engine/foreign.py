@@ -79,7 +79,7 @@ def guest_handler(name: str, tools: Sequence[Tool[..., Any]]) -> Handler[..., An
     loop.__name__ = loop.__qualname__ = name
     signature = Signature(f"guest {name!r}", (), {}, Any, is_async=True)
     made: Handler[..., Any] = Handler(loop, signature, tools, None)
-    made.guest, made.import_name = True, f"guest:{name}"
+    made.guest, made.import_name = True, name
     return made
 
 

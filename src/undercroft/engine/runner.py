@@ -50,6 +50,7 @@ from undercroft.engine.turnrun import TurnRun
 from undercroft.engine.workflow import Workflow
 from undercroft.errors import (
     DeadlineError,
+    GuestError,
     InputError,
     StoreError,
     TargetError,
@@ -406,10 +407,10 @@ class Runner:
             if memo.over is not None or only_waits(memo) or is_paused_guest(memo):
                 return self._outcome(turn_id, memo)
             if started.kind == GUEST:
-                raise TargetError(
+                raise GuestError(
                     turn_id,
-                    "its loop is not ours, and was cut off",
-                    "Go on with it there; it finds here what it had done.",
+                    f"its loop is {started.target}'s own, and was cut off",
+                    "Go on with it there, in the same session: it finds what it had done.",
                 )
             target = self._find(turn_id, started.target)
             redactor = self._secrets.of(started.session, turn_id)

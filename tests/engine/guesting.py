@@ -63,3 +63,17 @@ async def asked(
     specs = [spec for spec in guest.handler.specs if not tools or spec.name in tools]
     await guest.ask(messages, specs, ask, name="tiny-1")
     return sent[-1]
+
+
+def statuses(results: Sequence[uc.Result]) -> list[str]:
+    """Return how calls ended."""
+    return [str(result.status) for result in results]
+
+
+def returns(value: Any) -> Callable[[], Awaitable[Any]]:
+    """Return what carries out a call at once, with this value."""
+
+    async def work() -> Any:
+        return value
+
+    return work

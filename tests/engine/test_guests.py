@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undercroft as uc
-from tests.engine.guesting import Bank, asked, foreign, running, take
+from tests.engine.guesting import Bank, asked, foreign, returns, running, statuses, take
 from undercroft.engine.guestrun import ARRIVE_S
-from undercroft.errors import GuestError, LoopError, PausedError
+from undercroft.errors import LoopError
 from undercroft.model.message import Answer, Message
 from undercroft.testing import run_virtual
 
 BATCH = [take(30, "c1"), take(50, "c2")]
-
-
-def statuses(results: list[uc.Result]) -> list[str]:
-    """Return how calls ended."""
-    return [str(result.status) for result in results]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -140,152 +134,6 @@ def test_a_call_that_comes_late_still_waits_for_whom_it_conflicts_with() -> None
     assert bank.log == ["begin 2", "end 2", "begin 1", "end 1"]
 
 
-def test_a_loop_that_asks_one_after_the_other_meets_an_approval() -> None:
-    """Held behind it, a call is given back as waiting although a third was not asked for yet."""
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            pay = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-            note = foreign("note", writes="r/{account}", read_first=False)
-            look = foreign("look", reads="other")
-            guest = rt.guest([pay, note, look], session="s")
-            batch = [uc.Call(n, {"account": "1"}, n) for n in ("pay", "note", "look")]
-            ran: list[str] = []
-
-            def run(name: str) -> Any:
-                async def work() -> str:
-                    ran.append(name)
-                    return name
-
-                return work
-
-            await guest.saw(batch)
-            results = [await guest.call(call, run(call.name)) for call in batch]
-            assert statuses(results) == ["waiting", "waiting", "ok"]
-            question = guest.question(batch[0])
-            assert question is not None
-            assert (question.name, question.arguments) == ("pay", {"account": "1"})
-            assert guest.question(batch[1]) is None
-            outcome = await guest.pause()
-            assert outcome is not None
-            assert [w.name for w in outcome.waiting] == ["pay"]
-
-            # Another life of the same loop.
-            again = rt.guest([pay, note, look], session="s")
-            await again.saw(batch)
-            assert statuses([await again.call(batch[0], run("pay"))]) == ["waiting"]
-            assert again.turn_id == outcome.turn_id
-            await again.decide(batch[0], granted=True, by="ada")
-            done = await asyncio.gather(*(again.call(c, run(c.name)) for c in reversed(batch)))
-            assert statuses(list(done)) == ["ok"] * 3
-            assert ran == ["look", "pay", "note"]
-            ended = await again.end("paid")
-            assert ended is not None
-            assert (ended.status, ended.value) == ("done", "paid")
-
-    run_virtual(main())
-
-
-def test_a_no_refuses_the_call_and_lets_the_others_go_on() -> None:
-    """The model reads who said no and why."""
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            pay = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-            note = foreign("note", writes="r/{account}", read_first=False)
-            guest = rt.guest([pay, note])
-            batch = [uc.Call(n, {"account": "1"}, n) for n in ("pay", "note")]
-            await guest.saw(batch)
-            first = await asyncio.gather(*(guest.call(c, _returns(c.name)) for c in batch))
-            assert statuses(list(first)) == ["waiting", "waiting"]
-            await guest.decide(batch[0], granted=False, by="ada", reason="too much")
-            done = await asyncio.gather(*(guest.call(c, _returns(c.name)) for c in batch))
-            assert statuses(list(done)) == ["refused", "ok"]
-            assert "ada rejected pay: too much" in done[0].text
-            await guest.end()
-
-    run_virtual(main())
-
-
-def _returns(value: Any) -> Any:
-    async def work() -> Any:
-        return value
-
-    return work
-
-
-def test_a_saved_approval_answered_twice_pays_once() -> None:
-    """The second answer comes after the turn ended: the recorded result is given again."""
-    paid: list[str] = []
-
-    async def pay() -> str:
-        paid.append("x")
-        return "paid"
-
-    async def answer(rt: uc.Runtime) -> tuple[str, uc.Result]:
-        guest = rt.guest([tool], session="s")
-        await guest.saw(batch)
-        result = await guest.call(batch[0], pay)
-        if result.status == "waiting":
-            await guest.decide(batch[0], granted=True, by="ada")
-            result = await guest.call(batch[0], pay)
-        turn_id = guest.turn_id
-        await guest.end("done")
-        return turn_id, result
-
-    tool = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-    batch = [uc.Call("pay", {"account": "1"}, "c1")]
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            guest = rt.guest([tool], session="s")
-            await guest.saw(batch)
-            assert (await guest.call(batch[0], pay)).status == "waiting"
-            await guest.pause()
-            first, one = await answer(rt)
-            second, two = await answer(rt)
-            assert (one.value, two.value, paid) == ("paid", "paid", ["x"])
-            assert first != second
-            step = rt.trace(second).steps[0]
-            assert step.recorded_in == f"{first}/pay.1"
-
-    run_virtual(main())
-
-
-def test_an_approval_answered_at_the_same_time_pays_once() -> None:
-    """Two loops of one session answer at once: one runs the turn, the other finds its result."""
-    paid: list[str] = []
-
-    async def pay() -> str:
-        paid.append("x")
-        await asyncio.sleep(1)
-        return "paid"
-
-    async def answer(rt: uc.Runtime) -> uc.Result:
-        guest = rt.guest([tool], session="s")
-        await guest.saw(batch)
-        result = await guest.call(batch[0], pay)
-        if result.status == "waiting":
-            await guest.decide(batch[0], granted=True, by="ada")
-            result = await guest.call(batch[0], pay)
-        await guest.end("done")
-        return result
-
-    tool = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-    batch = [uc.Call("pay", {"account": "1"}, "c1")]
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            guest = rt.guest([tool], session="s")
-            await guest.saw(batch)
-            await guest.call(batch[0], pay)
-            await guest.pause()
-            one, two = await asyncio.gather(answer(rt), answer(rt))
-            assert (one.value, two.value, paid) == ("paid", "paid", ["x"])
-
-    run_virtual(main())
-
-
 def test_calls_without_ids_are_told_apart() -> None:
     """The same call twice, without an id: both run, and each has a result of its own."""
 
@@ -295,7 +143,7 @@ def test_calls_without_ids_are_told_apart() -> None:
             batch = [uc.Call("look", {}), uc.Call("look", {})]
             await guest.saw(batch)
             done = await asyncio.gather(
-                guest.call(batch[0], _returns(1)), guest.call(batch[1], _returns(2))
+                guest.call(batch[0], returns(1)), guest.call(batch[1], returns(2))
             )
             assert [result.value for result in done] == [1, 2]
             assert len({result.step_id for result in done}) == 2
@@ -334,7 +182,7 @@ def test_refusals_are_values_and_no_errors() -> None:
                 uc.Call("put", {"account": "7"}, "3"),
             ]
             await guest.saw(batch)
-            done = [await guest.call(call, _returns("ran")) for call in batch]
+            done = [await guest.call(call, returns("ran")) for call in batch]
             assert [r.refusal.rule for r in done if r.refusal is not None] == [
                 "sequencing.unknown_tool",
                 "sequencing.arguments_not_json",
@@ -342,7 +190,7 @@ def test_refusals_are_values_and_no_errors() -> None:
             ]
             more = [uc.Call("get", {"account": "7"}, "4"), uc.Call("put", {"account": "7"}, "5")]
             await guest.saw(more)
-            assert statuses([await guest.call(c, _returns("ran")) for c in more]) == ["ok", "ok"]
+            assert statuses([await guest.call(c, returns("ran")) for c in more]) == ["ok", "ok"]
             await guest.end()
 
     run_virtual(main())
@@ -461,138 +309,13 @@ def test_what_an_earlier_loop_left_behind_does_not_block_its_session() -> None:
         async with uc.Runtime() as rt:
             one = rt.guest([foreign("work")], session="s")
             await one.saw([uc.Call("work", {}, "1")])
-            await one.call(uc.Call("work", {}, "1"), _returns(1))
+            await one.call(uc.Call("work", {}, "1"), returns(1))
             left = one.turn_id
             two = rt.guest([foreign("work")], session="s")
             await two.saw([uc.Call("work", {}, "2")])
             assert rt.trace(left).status == "stopped"
             assert rt.trace(left).lives[-1].ended == "stopped"
             await two.end()
-
-    run_virtual(main())
-
-
-def test_a_loop_within_a_call_works_as_a_branch_and_waits_for_nobody() -> None:
-    """An agent as a tool: its calls are of the same turn, and what the call held is free."""
-    order: list[str] = []
-
-    async def main() -> uc.Trace:
-        async with uc.Runtime() as rt:
-            outer = rt.guest([foreign("delegate")], session="s", name="outer")
-
-            def delegate(name: str) -> Any:
-                async def work() -> str:
-                    inner = rt.guest([foreign("look"), foreign("put")], session="s", name="inner")
-                    batch = [uc.Call("look", {}, f"{name}1"), uc.Call("put", {}, f"{name}2")]
-                    await inner.saw(batch)
-                    for call in batch:
-                        await inner.call(call, _noting(order, f"{name} {call.name}"))
-                    await inner.end("done")
-                    return name
-
-                return work
-
-            batch = [uc.Call("delegate", {"note": n}, n) for n in "AB"]
-            await outer.saw(batch)
-            done = await asyncio.gather(*(outer.call(c, delegate(str(c.id))) for c in batch))
-            assert statuses(list(done)) == ["ok", "ok"]
-            turn_id = outer.turn_id
-            await outer.end()
-            return rt.trace(turn_id)
-
-    trace = run_virtual(main())
-    assert sorted(order) == ["A look", "A put", "B look", "B put"]
-    assert {step.branch for step in trace.steps} == {"", "delegate.1", "delegate.2"}
-
-
-def _noting(log: list[str], what: str) -> Any:
-    async def work() -> str:
-        log.append(what)
-        await asyncio.sleep(0.1)
-        return what
-
-    return work
-
-
-def test_a_loop_within_a_call_may_write_what_the_line_outside_wrote() -> None:
-    """It works on behalf of that line; two that work side by side are kept apart."""
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            put = foreign("put", writes="r/{account}", read_first=False)
-            outer = rt.guest([put, foreign("delegate")], session="s")
-            first = uc.Call("put", {"account": "1"}, "p")
-            await outer.saw([first])
-            assert (await outer.call(first, _returns(1))).status == "ok"
-
-            async def work(key: str) -> uc.Result:
-                inner = rt.guest([put])
-                call = uc.Call("put", {"account": "1"}, key)
-                result = await inner.call(call, _noting([], key))
-                await asyncio.sleep(1)
-                await inner.end()
-                return result
-
-            batch = [uc.Call("delegate", {"note": n}, n) for n in "AB"]
-            await outer.saw(batch)
-            found: dict[str, uc.Result] = {}
-
-            def run(name: str) -> Any:
-                async def inside() -> str:
-                    found[name] = await work(name)
-                    return name
-
-                return inside
-
-            await asyncio.gather(*(outer.call(c, run(str(c.id))) for c in batch))
-            assert sorted(str(r.status) for r in found.values()) == ["ok", "refused"]
-            # What the branch owned fell back to the line outside.
-            last = uc.Call("put", {"account": "1"}, "q")
-            await outer.saw([last])
-            assert (await outer.call(last, _returns(1))).status == "ok"
-            await outer.end()
-
-    run_virtual(main())
-
-
-def test_a_call_within_which_somebody_is_asked_waits_and_is_gone_on_with() -> None:
-    """The agent inside of a call paused: the call waits too, and what it had done is not redone."""
-    paid: list[str] = []
-
-    async def pay() -> str:
-        paid.append("x")
-        return "paid"
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            tool = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-            outside = foreign("delegate")
-
-            async def life(*, say: bool) -> uc.Result:
-                outer = rt.guest([outside], session="s")
-                call = uc.Call("delegate", {}, "d")
-
-                async def inside() -> str:
-                    inner = rt.guest([tool])
-                    mine = uc.Call("pay", {"account": "1"}, "p")
-                    result = await inner.call(mine, pay)
-                    if result.status == "waiting":
-                        if not say:
-                            await inner.pause()
-                            raise PausedError("delegate", "somebody is asked", "Decide.")
-                        await inner.decide(mine, granted=True, by="ada")
-                        result = await inner.call(mine, pay)
-                    await inner.end()
-                    return result.text
-
-                await outer.saw([call])
-                result = await outer.call(call, inside)
-                await (outer.pause() if result.status == "waiting" else outer.end())
-                return result
-
-            assert (await life(say=False)).status == "waiting"
-            result = await life(say=True)
-            assert (result.status, result.value, paid) == ("ok", "paid", ["x"])
 
     run_virtual(main())
 
@@ -651,83 +374,5 @@ def test_a_breaker_that_opens_withdraws_the_tools_of_its_service() -> None:
             outcome = await guest.end("could not")
             assert outcome is not None
             assert outcome.status == "degraded"
-
-    run_virtual(main())
-
-
-def test_people_decide_about_a_guest_as_about_any_turn() -> None:
-    """Approved from outside, its loop finds the word when it goes on; only that can go on."""
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            tool = foreign("pay", writes="r/{account}", approval=True, read_first=False)
-            batch = [uc.Call("pay", {"account": "1"}, "c1")]
-            guest = rt.guest([tool], session="s")
-            await guest.saw(batch)
-            await guest.call(batch[0], _returns("paid"))
-            outcome = await guest.pause()
-            assert outcome is not None
-            said = await rt.approve(outcome.turn_id, by="ada")
-            assert str(said.status) == "waiting"
-            assert said.waiting == ()
-
-            again = rt.guest([tool], session="s")
-            await again.saw(batch)
-            assert (await again.call(batch[0], _returns("paid"))).value == "paid"
-            assert again.turn_id == outcome.turn_id
-            await again.end()
-
-    run_virtual(main())
-
-
-def test_a_doubt_of_a_guest_can_be_settled_by_a_person() -> None:
-    """It happened, with this result: the loop is given that when it goes on."""
-
-    async def hang() -> str:
-        await asyncio.sleep(3_600)
-        return "late"
-
-    async def main() -> None:
-        async with uc.Runtime() as rt:
-            tool = foreign("pay", writes="r/{account}", read_first=False)
-            batch = [uc.Call("pay", {"account": "1"}, "c1")]
-            guest = rt.guest([tool], session="s")
-            await guest.saw(batch)
-            paying = asyncio.create_task(guest.call(batch[0], hang))
-            await asyncio.sleep(1)
-            paying.cancel()
-            await asyncio.sleep(0.1)
-            outcome = await guest.end("not sure")
-            assert outcome is not None
-            assert [doubt.name for doubt in outcome.in_doubt] == ["pay"]
-            await rt.settle(outcome.turn_id, applied=True, by="ada", value="paid by hand")
-
-            again = rt.guest([tool], session="s")
-            await again.saw(batch)
-            result = await again.call(batch[0], hang)
-            assert (str(result.status), result.value) == ("ok", "paid by hand")
-            ended = await again.end("settled")
-            assert ended is not None
-            assert str(ended.status) == "done"
-
-    run_virtual(main())
-
-
-def test_nobody_else_can_go_on_with_a_guest(tmp_path: Path) -> None:
-    """Whoever tries is told where it goes on; recovering the others is no harder for it."""
-    path = tmp_path / "journal.db"
-
-    async def main() -> None:
-        async with uc.Runtime(path) as rt:
-            guest = rt.guest([foreign("work")], session="s", name="support")
-            await guest.saw([uc.Call("work", {}, "1")])
-            turn_id = guest.turn_id
-            await guest.stop()
-            with pytest.raises(GuestError, match="its loop is support's own"):
-                await rt.resume(turn_id)
-            found = await rt.recover()
-            assert isinstance(found[turn_id], GuestError)
-            with pytest.raises(GuestError, match="cannot be run without it"):
-                await uc.replay(path, turn_id)
 
     run_virtual(main())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from undercroft.engine.calls import Slot
 from undercroft.engine.guesttalk import Known, Talk, sending_of
 from undercroft.engine.handler import Handler
+from undercroft.engine.inside import INSIDE
 from undercroft.engine.turn import Line
 from undercroft.errors import PausedError
 from undercroft.model.foreign import Ask, Run
@@ -78,14 +79,14 @@ class Client:
             raise
 
 
-def carrying(run: Run, slot: GuestSlot) -> Callable[..., Awaitable[Any]]:
-    """Return what calls `run`: its arguments its loop has itself."""
-
-    async def call(**_: Any) -> Any:
-        try:
-            return await run()
-        except PausedError:
-            slot.paused = True
-            raise
-
-    return call
+async def carried(**_: Any) -> Any:
+    """Carry out the call in which this code runs, in the way of its loop."""
+    inside = INSIDE.get()
+    assert inside is not None  # noqa: S101  set by whoever runs the call
+    slot: GuestSlot = inside.slot
+    assert slot.run is not None  # noqa: S101  likewise
+    try:
+        return await slot.run()
+    except PausedError:
+        slot.paused = True
+        raise

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from undercroft.engine.approving import in_order, question
+from undercroft.engine.body import Body
 from undercroft.engine.calls import CODE, Slot, checked_call, needed, shown
 from undercroft.engine.codec import decode, encode
-from undercroft.engine.guestlead import Client, GuestSlot, Lead, carrying
+from undercroft.engine.guestlead import Client, GuestSlot, Lead, carried
 from undercroft.engine.guesttalk import Known
 from undercroft.engine.handler import Handler
 from undercroft.engine.handlerrun import HandlerRun
@@ -72,6 +73,8 @@ class GuestRun(HandlerRun):
         self._ending: asyncio.Future[Finish] = loop.create_future()
         self._at_it: set[asyncio.Task[None]] = set()
         self.elsewhere: Elsewhere | None = None
+        # Of tools whose loop carries out their calls.
+        self._bodies: dict[Tool[..., Any], Body] = {}
         self.left_behind = False
         # Of an earlier life the conversation is there, and will be told again.
         self.line.anew = bool(memo.records)
@@ -477,11 +480,13 @@ class GuestRun(HandlerRun):
 
     def _step(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Step:
         step = super()._step(line, slot, tool)
-        run = slot.run if isinstance(slot, GuestSlot) else None
-        if run is None:
+        if not isinstance(slot, GuestSlot) or slot.run is None:
             return step
-        assert isinstance(slot, GuestSlot)  # noqa: S101  it has something to run
-        return step._replace(body=replace(step.body, fn=carrying(run, slot), is_async=True))
+        body = self._bodies.get(tool)
+        if body is None:
+            body = replace(step.body, fn=carried, is_async=True, injected={})
+            self._bodies[tool] = body
+        return step._replace(body=body)
 
     def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
         super()._stand(line, slot, ask=ask)

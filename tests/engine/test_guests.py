@@ -376,3 +376,78 @@ def test_a_breaker_that_opens_withdraws_the_tools_of_its_service() -> None:
             assert outcome.status == "degraded"
 
     run_virtual(main())
+
+
+def test_a_loop_that_ends_while_a_call_runs_cuts_it_off_and_says_so() -> None:
+    """What it had begun to write is in doubt, and that is how the turn ended."""
+
+    async def hang() -> str:
+        await asyncio.sleep(3_600)
+        return "late"
+
+    async def main() -> uc.Trace:
+        async with uc.Runtime() as rt:
+            guest = rt.guest([foreign("work", writes="r"), foreign("look", reads="x")])
+            batch = [uc.Call("work", {}, "1"), uc.Call("look", {}, "2")]
+            await guest.saw(batch)
+            tasks = [asyncio.create_task(guest.call(call, hang)) for call in batch]
+            await asyncio.sleep(1)
+            turn_id = guest.turn_id
+            outcome = await guest.end("done")
+            assert outcome is not None
+            assert str(outcome.status) == "in_doubt"
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return rt.trace(turn_id)
+
+    trace = run_virtual(main())
+    assert [str(step.status) for step in trace.steps] == ["in_doubt", "failed"]
+    assert str(trace.status) == "in_doubt"
+
+
+def test_a_new_batch_does_not_free_what_a_running_call_holds() -> None:
+    """A loop that runs two batches side by side still writes one after the other."""
+    bank = Bank(a=100)
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            guest = rt.guest([foreign("withdraw")])
+            one, two = take(1, "c1"), take(2, "c2")
+            await guest.saw([one])
+            first = asyncio.create_task(guest.call(one, running(bank, one)))
+            await asyncio.sleep(0.1)
+            await guest.saw([two])
+            await asyncio.gather(first, guest.call(two, running(bank, two)))
+            await guest.end()
+
+    run_virtual(main())
+    assert bank.balances == {"a": 97}
+
+
+def test_a_new_message_begins_a_new_turn_even_after_a_doubt() -> None:
+    """The history shows calls of a turn that is in doubt, but the user has spoken since."""
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            tool = foreign("work", writes="r")
+            call = uc.Call("work", {}, "1")
+            guest = rt.guest([tool], session="s")
+            said = [Message("user", "go")]
+            await asked(guest, said, Answer("", (call,)))
+            await guest.saw([call])
+            hanging = asyncio.create_task(guest.call(call, lambda: asyncio.sleep(60)))
+            await asyncio.sleep(0.1)
+            hanging.cancel()
+            await asyncio.sleep(0.1)
+            first = guest.turn_id
+            await guest.end("not sure")
+            said += [
+                Message("assistant", "", (call,)),
+                Message("tool", "not sure", (), "1", "work"),
+                Message("assistant", "not sure"),
+            ]
+            again = rt.guest([tool], session="s")
+            await asked(again, [*said, Message("user", "and now?")], Answer("well"))
+            assert again.turn_id != first
+            await again.end("well")
+
+    run_virtual(main())

@@ -181,8 +181,7 @@ class Guest:
             ModelError: It may not be asked: its service is given up, or a budget is spent.
             LoopError: As with `saw`.
         """
-        ids = [call.id for m in messages for call in m.calls if call.id] if self.session else []
-        run = await self._begun(ids)
+        run = await self._begun(_ids(messages) if self.session and self._run is None else ())
         return await run.ask(
             run.lead(self._at(branch)), messages, tools, ask, name=name, service=service
         )
@@ -301,3 +300,9 @@ class Guest:
                 run, self._outcome = await self._runner.take_in(self.handler, self.session, ids)
                 self._run = run
         return run
+
+
+def _ids(messages: Sequence[Message]) -> list[str]:
+    """Return the ids of the calls since the user spoke last: those of the turn at hand."""
+    last = max((place for place, m in enumerate(messages) if m.role == "user"), default=-1)
+    return [call.id for m in messages[last + 1 :] for call in m.calls if call.id]

@@ -22,16 +22,17 @@ class GuestSlot(Slot):
     Attributes:
         run: Carries it out; None: the tool's own function does.
         arrived: Whether its loop asked for it.
+        busy: Whether it is being carried out, or waits to be.
         paused: Whether somebody is asked inside of it.
         loops: How many loops worked within it.
     """
 
-    __slots__ = ("arrived", "loops", "paused", "run")
+    __slots__ = ("arrived", "busy", "loops", "paused", "run")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.run: Run | None = None
-        self.arrived = self.paused = False
+        self.arrived = self.busy = self.paused = False
         self.loops = 0
 
 

@@ -34,7 +34,7 @@ def agent_of(place: Place, *middleware: AgentMiddleware, kept: Any = None) -> An
     return create_agent(
         model,
         list(tools(place.world).values()),
-        middleware=[*under(place), *middleware],
+        middleware=[*under(place), *middleware],  # +undercroft
         checkpointer=kept,
     )
 
@@ -46,7 +46,9 @@ def asking(place: Place) -> AgentMiddleware:
 
 def checkpoints(place: Place) -> AbstractAsyncContextManager[AsyncSqliteSaver]:
     """Return the file that the agent's state is kept in."""
-    return AsyncSqliteSaver.from_conn_string(str(place.world.folder / "checkpoints.db"))
+    file = str(place.world.folder / "checkpoints.db")
+    kept: AbstractAsyncContextManager[AsyncSqliteSaver] = AsyncSqliteSaver.from_conn_string(file)
+    return kept
 
 
 def text_of(state: Any) -> str:

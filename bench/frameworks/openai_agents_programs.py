@@ -44,7 +44,7 @@ async def agent_of(place: Place, *, asking: bool = False) -> AsyncIterator[Any]:
         yield Agent(
             name="teller",
             model=OpenAIResponsesModel("gpt-scripted", openai_client=client),
-            tools=under(place, held),
+            tools=under(place, held),  # +undercroft
         )
 
 

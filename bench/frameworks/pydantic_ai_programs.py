@@ -38,7 +38,7 @@ async def agent_of(place: Place, *, asking: bool = False) -> AsyncIterator[Any]:
             AnthropicModel("claude-scripted", provider=provider),
             tools=held,
             output_type=[str, DeferredToolRequests] if asking else str,
-            capabilities=under(place),
+            capabilities=under(place),  # +undercroft
         )
 
 

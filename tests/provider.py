@@ -49,6 +49,7 @@ from tests.provider_script import (
     Shown,
     Status,
     Usage,
+    parsed,
 )
 from tests.provider_wire import encoded, error_body, error_event, events, whole
 
@@ -237,26 +238,22 @@ class Provider:
             body = error_body("chat", 404, self.problems[-1])
             await wire.json(404, body, NO_RETRY)
             return True
-        await self._answer(self._received(path, dialect, headers, raw), wire)
+        request = self._received(path, dialect, headers, raw)
+        await self._answer(request, wire)
+        request.forget()
         return True
 
     def _received(
         self, path: str, dialect: Dialect, headers: dict[str, str], raw: bytes
     ) -> Request:
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
+        if parsed(raw) is None:
             self.problems.append(f"the body of request {len(self.requests)} is no JSON object")
-            body = {}
         request = Request(
             number=len(self.requests),
             path=path,
             dialect=dialect,
             headers=headers,
             raw=raw,
-            body=body,
             at_s=time.monotonic() - self._begun_s,
         )
         with self._news:

@@ -204,7 +204,6 @@ class Request:
         dialect: The protocol.
         headers: By names in lower case.
         raw: The body.
-        body: The body, parsed; an empty object if it was no JSON object.
         at_s: Seconds since the server began.
     """
 
@@ -213,8 +212,21 @@ class Request:
     dialect: Dialect
     headers: Mapping[str, str]
     raw: bytes
-    body: dict[str, Any]
     at_s: float
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The body, parsed; an empty object if it was no JSON object."""
+        return parsed(self.raw) or {}
+
+    def forget(self) -> None:
+        """Keep only the bytes: what is read again is parsed again.
+
+        A long conversation is sent whole with each of its requests, so that all of them parsed
+        are a thousand times what the last of them is.
+        """
+        self.__dict__.pop("body", None)
+        self.__dict__.pop("said", None)
 
     @property
     def stream(self) -> bool:
@@ -262,6 +274,15 @@ class Request:
 
 Model: TypeAlias = Callable[[Request], Reply]
 Script: TypeAlias = Sequence[Reply] | Model
+
+
+def parsed(raw: bytes) -> dict[str, Any] | None:
+    """Return a body as an object; None if it is none."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def plain(content: Any) -> str:

@@ -293,3 +293,12 @@ def test_an_unknown_path_is_a_problem() -> None:
         connection.request("GET", "/v1/models")
         assert connection.getresponse().status == 404
         assert provider.problems
+
+
+def test_a_body_that_is_no_object_is_a_problem() -> None:
+    """What is no JSON object is kept as it came, read as an empty one, and told of at the end."""
+    with Provider([LONG], strict=False) as provider, connected(provider) as connection:
+        connection.request("POST", CHAT, b"[1,")
+        assert connection.getresponse().read()
+        assert (provider.requests[0].raw, provider.requests[0].body) == (b"[1,", {})
+        assert len(provider.problems) == 1

@@ -1,4 +1,4 @@
-"""The table "before / after": what each program did in each framework, without and with Undercroft."""
+"""The table "before / after": what each program did in each framework, and with Undercroft."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 from bench.frameworks.world import World
 from tests.provider import Answer, Call, Model, Provider, Request
 
+ROOT = Path(__file__).resolve().parents[2]
 REQUESTS_MAX = 1_000
 DEADLINE_S = 900.0
 CHILD_S = 120.0
@@ -174,12 +175,13 @@ async def fails_for_ever(framework: Framework, *, guarded: bool) -> Measured:
     """A tool answers with the same error each time, and the model tries again each time."""
     model = insists(Call("charge", {"card": "4242"}), REQUESTS_MAX)
     with _Stage(model, guarded=guarded) as stage:
+        stopped, ended = "", ""
         try:
             ended = await framework.answer(stage.place(), "Charge the card.")
         except Exception as error:  # noqa: BLE001  how a framework stops it is what is measured
-            ended = f"{type(error).__name__}: {str(error)[:120]}"
-        calls = stage.world.order().count("charge")
-        return {"calls": calls, "requests": len(stage.provider.requests), "ended": ended}
+            stopped, ended = type(error).__name__, str(error)[:120]
+        calls, requests = stage.world.order().count("charge"), len(stage.provider.requests)
+        return {"calls": calls, "requests": requests, "stopped": stopped, "ended": ended}
 
 
 Program = Callable[..., Awaitable[Measured]]
@@ -244,7 +246,7 @@ class Child:
         """
         facts = [place.url, str(place.world.folder), place.mode, "yes" if place.guarded else "no"]
         command = [sys.executable, "-m", framework.module, "--part", part, *facts, *prompt]
-        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, cwd=ROOT)
         if process.stdout is None or await process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{framework.name}: a process did not come up for {part!r}")
         return cls(process)
@@ -268,7 +270,8 @@ def serve_part(framework: Framework, arguments: Sequence[str]) -> None:
     place = Place(url, World(Path(folder)), guarded == "yes", mode)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    sys.stdin.readline()
+    if sys.stdin.readline() != "go\n":
+        return  # whoever started it has gone
     try:
         told = {"said": asyncio.run(getattr(framework, part)(place, *prompt))}
     except Exception as error:  # noqa: BLE001  how a framework refuses is what is measured

@@ -1,4 +1,4 @@
-"""The table "before / after": what each program did in each framework, and with Undercroft."""
+"""The table "before / after": what each program did without Undercroft, and with it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ ROWS: tuple[tuple[str, str, str, Callable[[Report], str]], ...] = (
         "fails_for_ever",
         "a tool that fails the same way for ever",
         "a few calls",
-        lambda told: f"{told['calls']} calls",
+        lambda told: (
+            f"{told['calls']} calls, then {told['stopped'] or 'the end of the measurement'}"
+        ),
     ),
 )
 

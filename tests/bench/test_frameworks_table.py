@@ -19,7 +19,7 @@ def report(balance: int, order: list[str], paid: int, calls: int) -> dict[str, A
             "approval_with_siblings": {"balance": balance, "order": order},
             "approval_answered_twice": {"one_by_one": {"paid": 1}, "at_once": {"paid": paid}},
             "effect_before_a_crash": {"paid": paid},
-            "fails_for_ever": {"calls": calls},
+            "fails_for_ever": {"calls": calls, "stopped": "" if calls > 9 else "Refused"},
         },
     }
 
@@ -41,7 +41,7 @@ def test_each_program_stands_with_what_it_did_before_and_after() -> None:
         ["write_note before the yes, 70 left", "nothing before the yes, 20 left"],
         ["paid once; at once paid 2 times", "paid once; at once paid once"],
         ["paid 2 times", "paid once"],
-        ["50 calls", "3 calls"],
+        ["50 calls, then the end of the measurement", "3 calls, then Refused"],
     ]
     assert changed[2:] == [NOTHING, "2"]
 

@@ -147,6 +147,7 @@ async def approval_answered_twice(framework: Framework, *, guarded: bool) -> Mea
             # Both are there, with all that takes them time to load, before either says yes.
             children = [await Child.ready(framework, "approve", place) for _ in range(2)]
             if how == "at_once":
+                place.world.expect(payers=2)
                 ended = await asyncio.gather(*(child.go() for child in children))
             else:
                 ended = [await child.go() for child in children]

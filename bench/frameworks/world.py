@@ -20,6 +20,9 @@ OPENING = 100
 SLOW_S = 6.0
 """The bank takes this long for a sum of 1, and less for larger ones: of 30 and 50, 30 is last."""
 
+CROWD_S = 10.0
+"""How long a payment waits for another that may never come."""
+
 DECLINED = "error: the card was declined"
 
 Tool: TypeAlias = Callable[..., Awaitable[str]]
@@ -82,6 +85,26 @@ class World:
             self._bomb.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def expect(self, payers: int) -> None:
+        """Let no payment end before so many processes have begun one, or a while has passed."""
+        (self.folder / "expected").write_text(str(payers))
+
+    async def crowd(self) -> None:
+        """Wait for the other payers, if any are expected.
+
+        What happens "at once" would else be a question of how fast a process starts.
+        """
+        expected = self.folder / "expected"
+        if not expected.exists():
+            return
+        payers = int(expected.read_text())
+        (self.folder / f"payer-{os.getpid()}").touch()
+        until_s = time.monotonic() + CROWD_S
+        while time.monotonic() < until_s:
+            if len(list(self.folder.glob("payer-*"))) >= payers:
+                return
+            await asyncio.sleep(0.01)
+
     @property
     def _bank(self) -> Path:
         return self.folder / "bank.json"
@@ -105,6 +128,7 @@ def tools(world: World) -> dict[str, Tool]:
     async def pay(account: str, amount: int) -> str:
         """Pay an amount from an account."""
         held = world.balance(account)
+        await world.crowd()
         await asyncio.sleep(SLOW_S / amount)
         world.put(account, held - amount)
         world.did("pay", amount=amount, held=held)

@@ -18,6 +18,7 @@ from undercroft.model.event import (
     ApprovalVoided,
     AttemptReserved,
     AttemptSpent,
+    CallsProposed,
     ContextAlarmed,
     ContextCompacted,
     ContextLeft,
@@ -99,6 +100,16 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         TIMES,
         NUMBERS,
         TEXT,
+        MANY,
+        TEXT,
+        TEXT,
+    ),
+    CallsProposed: st.builds(
+        CallsProposed,
+        MANY,
+        st.lists(TEXT, max_size=3).map(tuple),
+        st.lists(TEXT, max_size=3).map(tuple),
+        TIMES,
     ),
     ApprovalAsked: st.builds(
         ApprovalAsked,
@@ -267,8 +278,9 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     StepRetried: ("retry", "n", "attempt", "at", "wait_s", "error", "rests"),
     StepEnded: (
         *("end", "n", "status", "took_s", "value", "error", "refusal", "name", "fp", "args"),
-        *("at", "tick", "version"),
+        *("at", "tick", "version", "causes", "branch", "recorded_in"),
     ),
+    CallsProposed: ("proposed", "steps", "names", "ids", "at"),
     ApprovalAsked: (
         *("asked", "n", "name", "at", "fp", "args", "causes", "versions", "journal"),
         "expires_at",

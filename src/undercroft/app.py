@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -23,6 +23,7 @@ from undercroft.engine.guest import Guest
 from undercroft.engine.guests import GuestRunner
 from undercroft.engine.handler import Handler
 from undercroft.engine.hosting import Hosting, caller_of
+from undercroft.engine.models import models_of
 from undercroft.engine.owning import Silences, Turns
 from undercroft.engine.rehearsal import Rehearsal
 from undercroft.engine.services import Services
@@ -77,7 +78,8 @@ class Runtime:
     Args:
         store: Path of a journal, made where there is none; a store of your own; or None
             for a journal in memory, which is gone when the process ends.
-        model: What `turn.model()` asks, where a handler has no model of its own.
+        model: What `turn.model()` asks, where a handler has no model of its own. Of several in a
+            list each is asked where those before it gave no answer.
         targets: Workflows and handlers that `resume` may need and cannot import.
         sync: What must survive a power cut: `writes` (intents and outcomes of writes),
             `always` (everything) or `never`. Every commit survives the end of the process.
@@ -109,7 +111,7 @@ class Runtime:
         self,
         store: str | Path | Store | None = None,
         *,
-        model: ModelClient | None = None,
+        model: ModelClient | Sequence[ModelClient] | None = None,
         targets: Iterable[Target] = (),
         sync: Sync = "writes",
         limits: Limits | None = None,
@@ -142,7 +144,7 @@ class Runtime:
         limit_s = checked_timeout(turn_timeout_s, "turn_timeout_s")
         self._turn_timeout_s = math.inf if limit_s is None else limit_s
         self._targets = [checked(target) for target in targets]
-        self._model, self._limits = model, limits or Limits()
+        self._models, self._limits = models_of(model), limits or Limits()
         if not isinstance(budgets, Budgets | None):
             raise SettingError("budgets", budgets, "an uc.Budgets")
         if not isinstance(loops, LoopPolicy | None):
@@ -197,7 +199,7 @@ class Runtime:
             clock,
             self._ids,
             self._limits,
-            self._model,
+            self._models,
             self._ownership,
             Desk(self._limits),
             Turns(),

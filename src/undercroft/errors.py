@@ -24,6 +24,8 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     ├── UnknownOutcomeError      raised by a tool: a write may or may not have happened
     ├── DomainError              raised by a tool: the service answered, and the answer is no
     ├── ServiceError             a service answered, and the answer says that it failed
+    ├── StreamBrokenError        a model's answer broke off in its middle
+    │   └── StreamShownError     and some of it was shown to somebody by then
     ├── CallRefusedError         a call was not made, for a reason that is not its own
     │   ├── BreakerOpenError     its service keeps failing
     │   ├── OverloadedError      its service asked to be left alone for longer than we wait
@@ -233,6 +235,50 @@ class ServiceError(UndercroftError):
 
     def __str__(self) -> str:
         return f"{self.service or 'The service'} answered that it failed: {self.problem}"
+
+
+class StreamBrokenError(UndercroftError):
+    """A streamed answer of a model broke off in its middle; nothing of it was shown to anybody.
+
+    One that never began raises what the client library raises. Why this one broke is its cause,
+    by which it is judged: where that may pass, the model is asked again.
+
+    Attributes:
+        service: Its name.
+        problem: Why it broke, in words.
+        text: What of the answer's text had come, at most `TEXT_CHARS_MAX` characters of it.
+        chars: How many had come in all.
+        shown: Whether a listener was told some of it.
+    """
+
+    TEXT_CHARS_MAX = 4_000
+    shown = False
+
+    def __init__(
+        self, service: str, problem: str, text: str = "", chars: int | None = None
+    ) -> None:
+        chars = len(text) if chars is None else chars
+        text = text[: self.TEXT_CHARS_MAX]
+        super().__init__(service, problem, text, chars)
+        self.service, self.problem, self.text, self.chars = service, problem, text, chars
+
+    def __str__(self) -> str:
+        return (
+            f"{self.service or 'The model'}: its answer broke off after {self.chars} characters "
+            f"({self.problem})"
+        )
+
+
+class StreamShownError(StreamBrokenError):
+    """A streamed answer broke off, and a listener was told some of it by then.
+
+    It is never tried again by itself: whoever reads along would be told a second beginning.
+    """
+
+    shown = True
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; some of it was shown already, so it was not asked again"
 
 
 class CallRefusedError(UndercroftError):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from undercroft.model.circuit import News, Post
 from undercroft.model.foreign import Ask, Run
 from undercroft.model.lease import Denied, Granted
-from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
+from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec, Wire
 from undercroft.model.outcome import Outcome, TurnStatus, Waiting
 from undercroft.model.step import MODEL, Call, Result
 from undercroft.model.turn import Claimed, Held, Over, Told, TurnHead
@@ -48,6 +48,19 @@ class ModelClient(Protocol):
 
     async def complete(self, request: ModelRequest) -> Answer:
         """Answer one request. Raises whatever the provider's client raises."""
+
+
+@runtime_checkable
+class WireClient(ModelClient, Protocol):
+    """A model client that can say what it sends, so that the journal can tell it later.
+
+    A client need not be one. One that is sends, for each request, exactly what `body` returns.
+    """
+
+    wire: Wire
+
+    def body(self, request: ModelRequest, wire: Wire) -> dict[str, Any]:
+        """Return the JSON body of a request under the settings of `wire`: a pure function."""
 
 
 class Exporter(Protocol):

@@ -16,6 +16,7 @@ from typing import TypeGuard
 
 import msgspec
 
+from undercroft.adapters.models.bodies import body_of
 from undercroft.adapters.tokens import counter
 from undercroft.engine.audit import audit_frames
 from undercroft.engine.prompts import Journal, Prompt, prompt_of, told_policy
@@ -208,7 +209,7 @@ def read_prompt(
         if events is None:
             events = _events_of(reader, _one_turn(reader, turn_id))
         policies = partial(_policy_event, reader, events)
-        return prompt_of(reader, events, n, policies=policies, counter=_counter)
+        return prompt_of(reader, events, n, policies=policies, counter=_counter, bodies=body_of)
 
 
 def policy_of(source: Journal, turn_id: str, opened: ContextOpened) -> ContextPolicy | None:

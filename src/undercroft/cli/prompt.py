@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -50,6 +51,18 @@ def print_prompt(console: Console, prompt: Prompt, *, everything: bool) -> None:
     for service, names in prompt.withdrawn.items():
         text = f"withdrawn, since {service} is given up: {', '.join(names)}"
         say(console, safe(text), 2, "yellow")
+    if prompt.body is not None:
+        _print_sent_body(console, prompt, everything=everything)
+
+
+def _print_sent_body(console: Console, prompt: Prompt, *, everything: bool) -> None:
+    """Print the JSON body as it went over the wire, or how long it is."""
+    raw = msgspec.json.encode(prompt.body)
+    same = "as it was sent" if prompt.same_body else "not as it was sent"
+    more = "" if everything else "; --all shows it, --json as data"
+    say(console, f"JSON body of {len(raw):,} bytes, {same}{more}", 2, "dim")
+    if everything:
+        say(console, pretty(prompt.body), 4)
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:

@@ -17,10 +17,13 @@ from undercroft.engine.body import Body
 from undercroft.engine.calls import by_reference, model_body, read_answer
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.handler import Handler
-from undercroft.engine.linerun import LineRun, check_open, looped
+from undercroft.engine.linerun import check_open, looped
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, Record
+from undercroft.engine.modelrun import ModelRun, others_of
+from undercroft.engine.models import Listening, Sent, name_of, sent_by
 from undercroft.engine.recall import check_names, recall_of
+from undercroft.engine.rehearsal import Digest
 from undercroft.engine.step import Ended, Setting, Step, end_of
 from undercroft.engine.turn import Line
 from undercroft.engine.windows import Opened, Room
@@ -44,16 +47,18 @@ from undercroft.model.event import (
     StepEnded,
 )
 from undercroft.model.ids import fingerprint
-from undercroft.model.message import Answer, ModelRequest, ToolSpec
+from undercroft.model.message import Answer, Listener, ModelRequest, ToolSpec
 from undercroft.model.outcome import TurnStatus
 from undercroft.model.step import MODEL, SUMMARY, StepStatus, failure
 from undercroft.ports import ModelClient
 
 OVERFLOW = ContextOverflowError.__name__
 UNKNOWN = -1
+# The rule of a `ModelError` whose answer ended in the middle of its only calls.
+CUT_OFF = "context.cut_off"
 
 
-class AskRun(LineRun):
+class AskRun(ModelRun):
     """What of a handler's turn asks models."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a run is made of
@@ -74,6 +79,7 @@ class AskRun(LineRun):
         self.under: ContextOpened | None = memo.context
         # Whether the handler's code may still be at work, since it ignores being cancelled.
         self.left_behind = True
+        self.instead = {}
         super().__init__(setting, log, memo, turn_id, session, handler, inputs)
 
     # ------------------------------------------------------------------ windows
@@ -136,7 +142,7 @@ class AskRun(LineRun):
 
     # ------------------------------------------------------------------ asking
 
-    async def ask_model(self, line: Line) -> Answer:
+    async def ask_model(self, line: Line, on_text: Listener | None = None) -> Answer:
         """Assemble the prompt of a line, send it, and return the answer."""
         self.check_model()
         check_open(line)
@@ -146,7 +152,9 @@ class AskRun(LineRun):
         before, digest = line.window.mark(), line.prompt.copy()
         line.asking = 0
         try:
-            n, ended = await self._send_prompt(line)
+            n, ended = await self._send_prompt(
+                line, None if on_text is None else Listening(on_text)
+            )
         except BaseException:
             if line.asking in self.noted:
                 line.made.clear()
@@ -163,15 +171,19 @@ class AskRun(LineRun):
         line.window.add_answer(answer, n)
         if line.loops is not None and not answer.calls:
             line.loops.said(fingerprint(answer.text))
+        if answer.cut and not answer.calls:
+            # A handler would take it for the end of the turn, and its text for the reply.
+            raise _cut_off(answer)
         return answer
 
-    async def _send_prompt(self, line: Line) -> tuple[int, Ended]:
-        """Send the prompt of a line; return the number of the step, and how it ended."""
+    async def _send_prompt(self, line: Line, told: Listening | None = None) -> tuple[int, Ended]:
+        """Send the prompt of a line; return the number of the step that ended it, and how."""
         fresh = line.window.delta()
         for entry in fresh:
             line.prompt.update(self.log.redactor.fixed(encode(entry.message)))
         fp = line.prompt.digest()
         record = self.memo.take(MODEL, fp) if self.memo.left else None
+        others = others_of(self.memo, record, fp)
         if record is None and self.setting.rehearsal is not None:
             self.setting.rehearsal.asked = ModelRequest(line.window.messages)
         if record is None and self.memo.left and not self.memo.holds(SUMMARY, _summary_fp(fp)):
@@ -188,19 +200,21 @@ class AskRun(LineRun):
             if record is not None:
                 self.noted.add(n)
             alarm = line.window.prompt()
+            request = self._request(line, offered, told)
             if record is not None and record.ended is not None:
                 ended = end_of(record.ended)
                 if self.setting.rehearsal is not None:
-                    request = self._request(line, offered)
                     self.setting.rehearsal.compare(record, request, self.log.redactor)
                 if record.started is not None:
                     line.window.asked()
             else:
-                step = self._asking(line, n, fp, fresh, shut, offered)
+                step = self._asking(line, n, fp, fresh, shut, request)
                 if record is None and self.room is not None:
                     step = step._replace(notes=self._notes(line, n, alarm))
                 ended = await self._send(line, step, record)
                 self.log.put()
+            n, ended = await self.another(line, n, ended, request, fp, others)
+            await _tell(told, ended)
         line.made.clear()
         return n, ended
 
@@ -246,14 +260,14 @@ class AskRun(LineRun):
         fp: bytes,
         fresh: Sequence[Entry],
         shut: Mapping[str, Sequence[str]],
-        offered: tuple[ToolSpec, ...],
+        request: ModelRequest,
     ) -> Step:
         """Return the step that sends the prompt."""
-        model = self.client(line)
+        model, offered = self.client(line), request.tools
         asked: dict[str, Any] = {"prompt": [by_reference(entry) for entry in fresh]}
         if shut:
             asked["withdrawn"] = shut
-        name = str(getattr(model, "name", "") or "")
+        name = name_of(model)
         # What went with the prompt before is not said again.
         if line.offered is None or line.offered[0] != offered:
             asked["tools"] = [[spec.name, spec.description, spec.parameters] for spec in offered]
@@ -261,13 +275,18 @@ class AskRun(LineRun):
             asked["model"] = name
         if line.anew:
             asked["anew"], line.anew = True, False
-        line.offered = offered, name
-        request = self._request(line, offered)
         asked["sha"] = line.digest.of(request, self.log.redactor)
+        sent = self.sent(line, model, request)
+        wire = None if sent is None else sent.plain
+        if sent is not None:
+            if line.offered is None or line.offered[2] != wire:
+                asked["wire"] = wire
+            asked["body"] = sent.digest()
+        line.offered = offered, name, wire
         return Step(
             n,
             MODEL,
-            model_body(model),
+            model_body(model, sent=sent),
             MODEL,
             {"request": request},
             fp,
@@ -277,12 +296,20 @@ class AskRun(LineRun):
             branch=line.name,
         )
 
-    def _request(self, line: Line, offered: tuple[ToolSpec, ...]) -> ModelRequest:
+    def _request(
+        self, line: Line, offered: tuple[ToolSpec, ...], told: Listening | None
+    ) -> ModelRequest:
         """Return what goes to the model."""
         # A script cannot count the answers in a prompt that does not show all of them.
         place = None if self.room is None else line.answers
         window = line.window
-        return ModelRequest(window.messages, offered, breakpoints=window.breakpoints, place=place)
+        return ModelRequest(
+            window.messages,
+            offered,
+            breakpoints=window.breakpoints,
+            place=place,
+            on_text=told,
+        )
 
     async def _send(self, line: Line, step: Step, record: Record | None) -> Ended:
         """Send a prompt that fits; end the step of one that does not."""
@@ -357,10 +384,14 @@ class AskRun(LineRun):
             covers = [item.id for item in plan.covered]
             asked = {"covers": covers, "merges": plan.merged, "tokens_max": plan.summary_max}
             request = ModelRequest(tuple(messages), output_tokens_max=None)
+            sent = sent_by(room.summariser, request, self.log.redactor, Digest())
+            if sent is not None:
+                name = name_of(room.summariser)
+                asked |= {"model": name, "wire": sent.plain, "body": sent.digest()}
             step = Step(
                 n,
                 SUMMARY,
-                self._summarising(room.summariser),
+                self._summarising(room.summariser, sent),
                 MODEL,
                 {"request": request},
                 fp,
@@ -377,10 +408,10 @@ class AskRun(LineRun):
             return found, "", n
         return None, found.problem, n
 
-    def _summarising(self, summariser: ModelClient) -> Body:
+    def _summarising(self, summariser: ModelClient, sent: Sent | None) -> Body:
         # Another client has a breaker of its own, whatever it fails by.
         service = MODEL if summariser is self.setting.model else SUMMARY
-        return model_body(summariser, SUMMARY, service)
+        return model_body(summariser, SUMMARY, service, sent)
 
     # ------------------------------------------------------------------ writing down
 
@@ -459,6 +490,22 @@ def _unanswered(line: Line, ended: Ended) -> Exception:
     why = in_words(ended.error, ended.refusal).strip().removesuffix(".")
     rule = ended.refusal.rule if ended.refusal is not None else ""
     return ModelError(MODEL, why, "Handle it, or let the turn fail.", rule)
+
+
+def _cut_off(answer: Answer) -> ModelError:
+    """Return what is raised where a model's only calls were cut off in their middle."""
+    return ModelError(
+        MODEL,
+        f"its answer was cut off within a call of {', '.join(answer.cut)}, which was not made",
+        "Let answers have more tokens (output_tokens_max=), or have it ask for less at a time.",
+        CUT_OFF,
+    )
+
+
+async def _tell(told: Listening | None, ended: Ended) -> None:
+    """Tell a listener the whole of a new answer whose client does not stream."""
+    if told is not None and not told.any and isinstance(ended.value, Answer) and ended.value.text:
+        await told(ended.value.text)
 
 
 def _summary_fp(fp: bytes) -> bytes:

@@ -25,6 +25,7 @@ from undercroft.layers.observability.annotated import is_secret, secret_fields
 from undercroft.layers.sequencing.signature import Signature, read_signature
 from undercroft.model.effect import Mode
 from undercroft.model.inject import Fence, IdempotencyKey
+from undercroft.ports import ModelClient
 
 Decoder = Callable[[Any], Any]
 Version = Callable[[Any], object]
@@ -50,6 +51,8 @@ class Body:
         usd_nano: What an attempt costs, in billionths of a dollar.
         secrets: Names of parameters and fields that are annotated `uc.Secret`.
         secret: Whether what it returns is.
+        model: Whom it asks, if it asks a model.
+        digest: Returns what stands for what that is sent, by the most that it may answer.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Body:
     usd_nano: int = 0
     secrets: frozenset[str] = frozenset()
     secret: bool = False
+    model: ModelClient | None = None
+    digest: Callable[[int | None], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from undercroft.engine.codec import ENCODE_ERRORS, decode, encode
 from undercroft.engine.handler import Handler
 from undercroft.engine.lane import Place
 from undercroft.engine.memo import Record
+from undercroft.engine.models import Sent
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
 from undercroft.layers.context.conversation import CLOSED, NOTICE, PIN, WHOLE, Entry
@@ -131,13 +133,16 @@ def needed(slot: Slot, earlier: Sequence[Slot]) -> list[Place]:
     ]
 
 
-def model_body(model: ModelClient, name: str = MODEL, service: str = MODEL) -> Body:
+def model_body(
+    model: ModelClient, name: str = MODEL, service: str = MODEL, sent: Sent | None = None
+) -> Body:
     """Return what a step called `name` that asks `model` runs.
 
     Args:
         model: The client.
         name: Of the step.
         service: What it talks to, where the client does not say.
+        sent: What it is sent, where the client says that.
     """
 
     async def complete(request: ModelRequest) -> Answer:
@@ -147,7 +152,9 @@ def model_body(model: ModelClient, name: str = MODEL, service: str = MODEL) -> B
             raise TypeError(msg)
         return _counted(answer)
 
-    return _body(name, complete, service=str(getattr(model, "service", "") or service))
+    own = str(getattr(model, "service", "") or service)
+    digest = None if sent is None else sent.digest
+    return replace(_body(name, complete, service=own), model=model, digest=digest)
 
 
 def _counted(answer: Answer) -> Answer:

@@ -27,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ModelFactory = Callable[[], ModelClient]
+Models = ModelClient | ModelFactory | Sequence[ModelClient | ModelFactory]
 
 
 class Handler(Generic[P, R]):
@@ -37,7 +38,7 @@ class Handler(Generic[P, R]):
     Attributes:
         name: Of the function.
         tools: What may be called, by name.
-        model: Its own model, or a function that makes one; the runtime's if None.
+        model: Its own model, or a function that makes one, or several; the runtime's if None.
         context: Its own policy for the window; the runtime's if None.
         code: Fingerprint of the tools on offer.
         resources: Those that were declared, and those that its tools name as such.
@@ -53,7 +54,7 @@ class Handler(Generic[P, R]):
         fn: Callable[P, R],
         signature: Signature,
         tools: Sequence[Tool[..., Any]],
-        model: ModelClient | ModelFactory | None,
+        model: Models | None,
         resources: Sequence[Resource] = (),
         context: ContextPolicy | None = None,
     ) -> None:
@@ -113,7 +114,7 @@ class Handler(Generic[P, R]):
 def handler(
     *,
     tools: Sequence[Tool[..., Any]] = (),
-    model: ModelClient | ModelFactory | None = None,
+    model: Models | None = None,
     resources: Sequence[Resource] = (),
     context: ContextPolicy | None = None,
 ) -> Callable[[Callable[P, R]], Handler[P, R]]:
@@ -125,7 +126,8 @@ def handler(
     Args:
         tools: What may be called.
         model: A model of its own, or a function without arguments that makes one; the
-            runtime's if left out.
+            runtime's if left out. Of several in a list each is asked where those before it gave
+            no answer.
         resources: What is known of resources beyond the keys of the tools: other spellings,
             how strong their fences are. Those that a tool names as such need not be repeated.
         context: How large its window is, and what leaves it; as the runtime has it if left out.

@@ -158,7 +158,7 @@ class HandlerRun(AskRun):
 
     def absent(self) -> dict[str, str]:
         """Return what the turn has to do without so far: by tool, why."""
-        absent = dict(self.lacking)
+        absent = {**self.lacking, **self.instead}
         for line in (self.line, *self.lines.values()):
             for service, names in line.told.items():
                 for name in names:

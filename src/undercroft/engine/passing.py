@@ -13,6 +13,7 @@ from typing import Any
 
 from undercroft.engine.codec import encode
 from undercroft.engine.log import TurnLog
+from undercroft.engine.models import name_of, provider_of
 from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.wire import Wire
 from undercroft.engine.services import Gate
@@ -102,6 +103,8 @@ class Passing:
         # What all processes were told to be set aside of the budget of the service.
         self._told: Amount | None = None
         self._judged: Judged | None = None
+        # Of what a model is sent, where a budget says how much it may answer.
+        self._digest = ""
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -150,7 +153,7 @@ class Passing:
                 self._give_back()
                 return refusal
             if self._reservation is not None:
-                self._log.note(AttemptReserved(step.n, *self._reservation.amount))
+                self._log.note(AttemptReserved(step.n, *self._reservation.amount, self._digest))
                 self._noted = True
                 if not body.changes:  # the intent of a write takes it along
                     await self._log.durable()
@@ -272,18 +275,21 @@ class Passing:
                 asked = made.amount.output_tokens
                 asked_for = replace(request, output_tokens_max=asked)
                 self._kwargs = {"request": asked_for}
+                digest = self._step.body.digest
+                self._digest = "" if digest is None else digest(asked)
         return made
 
     @property
     def _model(self) -> str:
-        return str(getattr(self._setting.model, "name", "") or "")
+        asked = self._step.body.model
+        return "" if asked is None else name_of(asked)
 
     def _cost(self, input_tokens: int, output_tokens: int) -> int | None:
         prices = self._setting.prices
-        if prices is None:
+        asked = self._step.body.model
+        if prices is None or asked is None:
             return None
-        provider = str(getattr(self._setting.model, "provider", "") or "")
-        return prices.cost_nano(self._model, provider, input_tokens, output_tokens)
+        return prices.cost_nano(name_of(asked), provider_of(asked), input_tokens, output_tokens)
 
     # ------------------------------------------------------------------ after an attempt
 

@@ -9,15 +9,15 @@ that a resumed turn reads it with.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, cast
 
-import msgspec
-
 from undercroft.engine.codec import decode, encode
+from undercroft.engine.models import body_digest
 from undercroft.engine.rehearsal import digest_of
+from undercroft.engine.toldturn import AskingStep, ToldTurn
 from undercroft.engine.windows import Room, Windows
 from undercroft.errors import DeclarationError, SettingError
 from undercroft.layers.context.compaction import Plan
@@ -33,21 +33,19 @@ from undercroft.model.event import (
     NIL_BYTES,
     AnyEvent,
     ContextCompacted,
-    ContextLeft,
     ContextOpened,
-    PromptAssembled,
-    StepEnded,
-    StepStarted,
-    TurnStarted,
 )
 from undercroft.model.ids import FINGERPRINT_BYTES
-from undercroft.model.message import Message, ModelRequest, ToolSpec
-from undercroft.model.step import MODEL, SUMMARY, StepStatus, step_id
+from undercroft.model.message import Message, ModelRequest, ToolSpec, Wire
+from undercroft.model.step import MODEL, SUMMARY, step_id
 from undercroft.model.turn import TurnHead
 from undercroft.ports import Store
 
 # What stands for a secret that was not written down.
 _REDACTED = re.compile(r"\[redacted:[0-9a-f]{16}\]")
+
+
+Bodies = Callable[[ModelRequest, Wire], Mapping[str, Any] | None]
 
 
 class Journal(Protocol):
@@ -76,6 +74,9 @@ class Prompt:
         model: Its name; empty where nobody said.
         redacted: How many secrets in it are not as they were sent, since they were never written
             down; what they were in is therefore not `verified`.
+        body: The JSON body as it went over the wire, but for those secrets; None where the
+            client did not say how it writes them, or nobody here writes such bodies.
+        same_body: Whether it has the digest of what was sent; None where that is not known.
     """
 
     step_id: str
@@ -92,6 +93,8 @@ class Prompt:
     doubts: tuple[str, ...] = ()
     model: str = ""
     redacted: int = 0
+    body: Mapping[str, Any] | None = None
+    same_body: bool | None = None
 
     @property
     def request(self) -> ModelRequest:
@@ -194,13 +197,14 @@ class _Room(Room):
         return _Watched(self.policy, self.counts, Memory(self.extractors), turn=turn)
 
 
-def prompt_of(
+def prompt_of(  # noqa: PLR0913  what a prompt is rebuilt from
     store: Journal,
     events: Sequence[AnyEvent],
     n: int,
     *,
     policies: Callable[[str], ContextOpened | None],
     counter: Callable[[str], Counter | None],
+    bodies: Bodies | None = None,
 ) -> Prompt | None:
     """Return what step `n` of a turn sent to a model; None where it asked none.
 
@@ -210,11 +214,43 @@ def prompt_of(
         n: Number of the step.
         policies: Returns the event that says the settings of a policy, by its hash.
         counter: Returns what counts in a vocabulary, or None where nothing does here.
+        bodies: Makes the JSON body of a request, or returns None where it cannot.
     """
-    turn = _Told(events)
+    turn = ToldTurn(events)
     step = turn.step(n)
     if step is None or step.kind != MODEL:
         return None
+    prompt = _prompt(store, turn, step, turn.first(n), policies=policies, counter=counter)
+    if turn.first(n) != n:
+        # Another model was sent the same.
+        named, sent = step_id(step.name, n), n in turn.started
+        prompt = replace(prompt, step_id=named, n=n, sent=sent, model=turn.model((n,)))
+    return prompt if bodies is None else _with_body(prompt, turn, bodies)
+
+
+def _with_body(prompt: Prompt, turn: ToldTurn, bodies: Bodies) -> Prompt:
+    """Return a prompt with the JSON body that was sent, as far as the journal tells."""
+    digest, tokens_max = turn.body(prompt.n)
+    wire = turn.wire(prompt.n, prompt.branch)
+    if not digest or wire is None:
+        return prompt
+    body = bodies(replace(prompt.request, output_tokens_max=tokens_max), wire)
+    if body is None:
+        doubt = f"nothing here writes bodies as {wire.form!r} has them"
+        return replace(prompt, doubts=(*prompt.doubts, doubt))
+    return replace(prompt, body=body, same_body=body_digest(body) == digest)
+
+
+def _prompt(  # noqa: PLR0913  what a prompt is rebuilt from
+    store: Journal,
+    turn: ToldTurn,
+    step: AskingStep,
+    n: int,
+    *,
+    policies: Callable[[str], ContextOpened | None],
+    counter: Callable[[str], Counter | None],
+) -> Prompt:
+    """Return the messages that a step sent, which is the first that sent them."""
     name, sent = step.name, n in turn.started
     if name == SUMMARY:
         made = next((e for e in turn.compactions if e.summary_n == n), None)
@@ -258,7 +294,13 @@ def prompt_of(
     if made is None:
         return prompt
     return replace(
-        prompt, messages=window.summary or (), breakpoints=(), place=None, tools=(), loss=None
+        prompt,
+        messages=window.summary or (),
+        breakpoints=(),
+        place=None,
+        tools=(),
+        loss=None,
+        model=turn.model((n,)) or prompt.model,
     )
 
 
@@ -269,7 +311,7 @@ def _marks(message: Message) -> list[str]:
     )
 
 
-def _is_sent(turn: _Told, n: int, asked: Sequence[int], shot: _Shot, *, matches: bool) -> bool:
+def _is_sent(turn: ToldTurn, n: int, asked: Sequence[int], shot: _Shot, *, matches: bool) -> bool:
     """Whether what was rebuilt is what was sent, as far as the journal tells."""
     digest = turn.said(n).get("sha")
     tools = turn.tools(asked)
@@ -278,166 +320,9 @@ def _is_sent(turn: _Told, n: int, asked: Sequence[int], shot: _Shot, *, matches:
     return bool(digest == digest_of(ModelRequest(shot.messages, tools), nothing_secret()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What is known of a step that asked a model."""
-
-    name: str
-    kind: str
-    branch: str
-
-
-class _Told:
-    """The events of a turn, as far as its prompts are concerned."""
-
-    def __init__(self, events: Sequence[AnyEvent]) -> None:
-        self.events = events
-        opened: ContextOpened | None = None
-        self.id, self.session = "", None
-        # By step, what its last attempt was assembled under: a turn may outlive its policy.
-        self.under: dict[int, ContextOpened | None] = {}
-        self.started: dict[int, StepStarted] = {}
-        self.ended: dict[int, StepEnded] = {}
-        self.prompts: dict[int, PromptAssembled] = {}
-        self.compactions: list[ContextCompacted] = []
-        for event in events:
-            match event:
-                case TurnStarted():
-                    self.id, self.session = event.turn_id, event.session
-                case ContextOpened():
-                    opened = event
-                case StepStarted():
-                    self.started[event.n] = event
-                    self.under[event.n] = opened
-                case StepEnded():
-                    self.ended[event.n] = event
-                    self.under.setdefault(event.n, opened)
-                case PromptAssembled():
-                    self.prompts[event.n] = event
-                case ContextCompacted():
-                    self.compactions.append(event)
-                case _:
-                    pass
-
-    def step(self, n: int) -> _Step | None:
-        """Return the step; one that was never sent, since it did not fit, has only an end."""
-        started, ended, prompt = self.started.get(n), self.ended.get(n), self.prompts.get(n)
-        if started is not None:
-            return _Step(started.name, started.kind, started.branch)
-        if ended is not None and (prompt is not None or n in self._refused(n)):
-            return _Step(ended.name, MODEL, "" if prompt is None else prompt.branch)
-        return None
-
-    def opened(self, n: int) -> ContextOpened | None:
-        """Return what a prompt was assembled under; None where its window had no limit."""
-        return self.under.get(n) if n in self.prompts else None
-
-    def candidates(self, branch: str, last: int) -> Iterable[Sequence[int]]:
-        """Yield which steps may have made the window of step `last`, the likeliest first.
-
-        The journal does not say of which line a prompt was that was refused before it was sent,
-        and a name may be given to one branch after another, each with a window of its own.
-        """
-        sent, refused = self._asked(branch, last), self._refused(last)
-        yield sorted({*sent, *refused} if not branch or last in refused else sent)
-        yield sorted({*sent, *(n for n in refused if n == last)})
-        for first in range(1, len(sent)) if branch else ():
-            yield sent[first:]
-
-    def _asked(self, branch: str, last: int) -> list[int]:
-        """Return the steps by which a line asked its model, up to number `last`."""
-        sent = {
-            n
-            for n, step in self.started.items()
-            if step.kind == MODEL and step.name == MODEL and step.branch == branch
-        }
-        lost = {
-            n
-            for n, prompt in self.prompts.items()
-            if n not in self.started and n in self.ended and prompt.branch == branch
-        }
-        return sorted(n for n in sent | lost if n <= last)
-
-    def _refused(self, last: int) -> set[int]:
-        """Return the steps that were refused before they began, where no prompt was noted."""
-        return {
-            n
-            for n, step in self.ended.items()
-            if n <= last
-            and step.name == MODEL
-            and n not in self.started
-            and n not in self.prompts
-            and "prompt" in self.said(n)
-        }
-
-    def fingerprint(self, n: int) -> bytes:
-        """Return what stands for the prompt of a step."""
-        started = self.started.get(n)
-        return started.fp if started is not None else self.ended[n].fp
-
-    def is_answered(self, n: int) -> bool:
-        """Whether the model answered."""
-        ended = self.ended.get(n)
-        return ended is not None and ended.status is StepStatus.OK
-
-    def withdrawn(self, n: int) -> Mapping[str, Sequence[str]]:
-        """Return the tools that were not offered, by service."""
-        found = self.said(n).get("withdrawn", {})
-        return found if isinstance(found, dict) else {}
-
-    def said(self, n: int) -> Mapping[str, Any]:
-        """Return what was written down of what a step asked."""
-        started, ended = self.started.get(n), self.ended.get(n)
-        raw = started.args if started is not None else ended.args if ended is not None else None
-        said = decode(raw) if raw is not None else None
-        return said if isinstance(said, dict) else {}
-
-    def tools(self, asked: Sequence[int]) -> tuple[ToolSpec, ...] | None:
-        """Return the tools that were on offer with the last prompt of a line.
-
-        They are written down where they are others than before; None where they never were.
-        """
-        for n in reversed(asked):
-            told = self.said(n).get("tools")
-            if told is not None:
-                return tuple(ToolSpec(*one) for one in told)
-        return None
-
-    def model(self, asked: Sequence[int]) -> str:
-        """Return the name of the model that was asked; empty where it is not known."""
-        return next((m for n in reversed(asked) if (m := self.said(n).get("model"))), "")
-
-    def upto(self, branch: str, asked: Sequence[int]) -> Iterable[AnyEvent]:
-        """Yield the events that make the window of a line, as if it were the turn's own."""
-        chosen = set(asked)
-        for event in self.events:
-            match event:
-                case StepStarted() if event.kind == MODEL and event.name == MODEL:
-                    if event.n in chosen:
-                        yield _as_own(event, branch)
-                case PromptAssembled() | ContextCompacted():
-                    if event.n in chosen and event.branch == branch:
-                        yield _as_own(event, branch)
-                case ContextLeft():
-                    pass  # what was said later
-                case StepEnded() if event.n in chosen and event.n not in self.started:
-                    if event.n not in self.prompts:
-                        yield StepStarted(event.n, MODEL, MODEL, event.at, args=event.args)
-                    yield event
-                case _:
-                    # Whose code called a tool makes no difference to what its result reads.
-                    yield event
-
-
-def _as_own(
-    event: StepStarted | PromptAssembled | ContextCompacted, branch: str
-) -> StepStarted | PromptAssembled | ContextCompacted:
-    return msgspec.structs.replace(event, branch="") if branch else event
-
-
 def _likeliest(  # noqa: PLR0913, PLR0917  what a prompt follows from
     store: Journal,
-    turn: _Told,
+    turn: ToldTurn,
     room: _Room | None,
     target: int,
     branch: str,
@@ -463,7 +348,7 @@ def _likeliest(  # noqa: PLR0913, PLR0917  what a prompt follows from
 
 def _rebuilt(  # noqa: PLR0913, PLR0917  what a prompt follows from
     store: Journal,
-    turn: _Told,
+    turn: ToldTurn,
     room: _Room | None,
     asked: Sequence[int],
     branch: str,
@@ -492,7 +377,9 @@ def _rebuilt(  # noqa: PLR0913, PLR0917  what a prompt follows from
     return window, window.shot
 
 
-def _handed_on(store: Journal, turn: _Told, room: _Room, opened: ContextOpened | None) -> _Watched:
+def _handed_on(
+    store: Journal, turn: ToldTurn, room: _Room, opened: ContextOpened | None
+) -> _Watched:
     """Return the window that the turn began with, as the session's earlier turns left it."""
     # It reads, and nothing else.
     windows = Windows(cast("Store", store), None, None, lambda _: room.counts.counter, None)

@@ -8,8 +8,11 @@ unless it was allowed.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from hashlib import blake2b
 from operator import is_
+
+import msgspec
 
 from undercroft.engine.codec import decode, encode
 from undercroft.engine.memo import Record
@@ -19,6 +22,7 @@ from undercroft.model.message import Message, ModelRequest, ToolSpec
 from undercroft.model.step import Refusal, step_id
 
 _DIGEST_BYTES = 8
+_read_message = msgspec.msgpack.Decoder(Message).decode
 
 
 class Digest:
@@ -27,21 +31,28 @@ class Digest:
     One that goes on from the last one costs only what is new.
     """
 
-    __slots__ = ("_hash", "_messages", "_raw_tools", "_tools")
+    __slots__ = ("_hash", "_hidden", "_messages", "_raw_tools", "_tools")
 
     def __init__(self) -> None:
         self._messages: tuple[Message, ...] = ()
         self._hash = blake2b(digest_size=_DIGEST_BYTES)
         self._tools: tuple[ToolSpec, ...] = ()
         self._raw_tools = encode([])
+        # By place, the messages that hold secrets, as they may be written down.
+        self._hidden: dict[int, Message] = {}
 
     def of(self, request: ModelRequest, redactor: Redactor) -> str:
         """Return the digest of a request, in hex; of what is secret in it, of its mark."""
         messages, known = request.messages, self._messages
         if len(known) > len(messages) or not all(map(is_, known, messages)):
             self._hash, known = blake2b(digest_size=_DIGEST_BYTES), ()
-        for message in messages[len(known) :]:
-            self._hash.update(redactor.fixed(encode(message)))
+            self._hidden.clear()
+        for place in range(len(known), len(messages)):
+            raw = encode(messages[place])
+            shown = redactor.fixed(raw)
+            if shown is not raw:
+                self._hidden[place] = _read_message(shown)
+            self._hash.update(shown)
         self._messages = messages
         if request.tools is not self._tools:
             self._tools = request.tools
@@ -50,6 +61,17 @@ class Digest:
         whole = self._hash.copy()
         whole.update(self._raw_tools)
         return whole.hexdigest()
+
+    def hidden(self, request: ModelRequest, redactor: Redactor) -> ModelRequest:
+        """Return the request that was read last without its secrets, as a journal tells it."""
+        shown = redactor.fixed(self._raw_tools)
+        if not self._hidden and shown is self._raw_tools:
+            return request
+        messages = list(request.messages)
+        for place, message in self._hidden.items():
+            messages[place] = message
+        tools = tuple(ToolSpec(*one) for one in decode(shown))
+        return replace(request, messages=tuple(messages), tools=tools)
 
 
 def digest_of(request: ModelRequest, redactor: Redactor) -> str:

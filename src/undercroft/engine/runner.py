@@ -43,6 +43,7 @@ from undercroft.engine.life import (
 )
 from undercroft.engine.log import TurnLog
 from undercroft.engine.memo import Memo, recall
+from undercroft.engine.models import models_of
 from undercroft.engine.step import Finish, Setting
 from undercroft.engine.targets import Target, import_name, imported
 from undercroft.engine.telling import Telling
@@ -179,11 +180,9 @@ class Runner:
         if isinstance(target, Workflow):
             return FlowRun(setting, log, memo, turn_id, session, target.build(), inputs)
         if target.model is not None:
-            model = target.model
-            # A client has `complete`; a function makes one, once.
-            if isinstance(model, type) or not hasattr(model, "complete"):
-                model = target.model = model()
-            setting = replace(setting, model=model)
+            # Functions make one, once.
+            models = target.model = models_of(target.model)
+            setting = replace(setting, models=models)
         kind = GuestRun if target.guest else HandlerRun
         return kind(setting, log, memo, turn_id, session, target, inputs)
 

@@ -33,7 +33,7 @@ class Setting:
     clock: Clock
     ids: Ids
     limits: Limits
-    model: ModelClient | None
+    models: tuple[ModelClient, ...]
     ownership: Ownership
     desk: Desk
     turns: Turns
@@ -47,6 +47,11 @@ class Setting:
     secrets: Secrets
     exporters: tuple[Exporter, ...] = ()
     rehearsal: Rehearsal | None = None
+
+    @property
+    def model(self) -> ModelClient | None:
+        """The model that is asked first; None where there is none."""
+        return self.models[0] if self.models else None
 
 
 class Ended(NamedTuple):

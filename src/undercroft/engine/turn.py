@@ -14,7 +14,7 @@ from undercroft.layers.breakers.loops import Loops
 from undercroft.layers.context.state import Compaction, Window
 from undercroft.model.ids import FINGERPRINT_BYTES
 from undercroft.model.inject import Missing
-from undercroft.model.message import Answer, ToolSpec
+from undercroft.model.message import Answer, Listener, ToolSpec
 from undercroft.model.step import Call, Result
 
 
@@ -36,7 +36,8 @@ class Line:
             the summary.
         recall: The tool that fetches back what its window left out; None where none is offered.
         digest: Of its last prompt.
-        offered: Tools that went with its last prompt, and the model's name; None before it.
+        offered: Tools that went with its last prompt, the model's name, and how its client wrote
+            it; None before it.
         anew: Whether its next prompt is no continuation of the last one.
     """
 
@@ -77,7 +78,7 @@ class Line:
         self.prompt = blake2b(name.encode(), digest_size=FINGERPRINT_BYTES)
         self.open = True
         self.digest = Digest()
-        self.offered: tuple[tuple[ToolSpec, ...], str] | None = None
+        self.offered: tuple[tuple[ToolSpec, ...], str, list[Any] | None] | None = None
         self.anew = False
 
 
@@ -90,8 +91,8 @@ class Running(Protocol):
     def absent(self) -> dict[str, str]:
         """Return what the turn has to do without so far: by tool, why."""
 
-    async def ask_model(self, line: Line) -> Answer:
-        """Send the prompt of `line`."""
+    async def ask_model(self, line: Line, on_text: Listener | None = None) -> Answer:
+        """Send the prompt of `line`, and tell a listener the text of a new answer."""
 
     async def run_batch(self, line: Line, batch: Sequence[Call]) -> list[Result]:
         """Run what `line` proposes."""
@@ -143,17 +144,23 @@ class Turn:
         """What the turn has to do without so far: by tool, why."""
         return Missing(self._run.absent())
 
-    async def model(self) -> Answer:
+    async def model(self, *, on_text: Listener | None = None) -> Answer:
         """Assemble the prompt, send it, and return the answer.
 
         Tools of a service that is given up are not offered meanwhile, and the model is told.
 
+        Args:
+            on_text: Is called with the text of the answer as it comes, piece by piece, and awaited
+                if it is async; at once, where the client does not stream. It never hears an
+                answer that the journal holds, and what it raises is logged and nothing more.
+
         Raises:
-            ModelError: The model did not answer, or may not be asked any more.
+            ModelError: The model did not answer, or may not be asked any more, or its answer was
+                cut off in the middle of its only calls.
             LoopError: It was told before that it goes round in circles, and went on.
             DeclarationError: There is no model.
         """
-        return await self._run.ask_model(self._line)
+        return await self._run.ask_model(self._line, on_text)
 
     async def calls(self, batch: Sequence[Call]) -> list[Result]:
         """Run one batch of proposed calls; return their results in the order of proposal.

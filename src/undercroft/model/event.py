@@ -113,6 +113,8 @@ class AttemptReserved(Event, frozen=True, array_like=True, gc=False, tag="reserv
     Attributes:
         time_us: Microseconds of calls under way.
         usd_nano: Money, in billionths of a dollar.
+        body: Digest of the request's JSON body, where a budget limits the answer to
+            `output_tokens`: it stands in the place of the `body` in what the step was given.
     """
 
     n: int
@@ -121,6 +123,7 @@ class AttemptReserved(Event, frozen=True, array_like=True, gc=False, tag="reserv
     input_tokens: int = 0
     output_tokens: int = 0
     usd_nano: int = 0
+    body: str = ""
 
 
 class AttemptSpent(Event, frozen=True, array_like=True, gc=False, tag="spent"):

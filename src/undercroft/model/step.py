@@ -15,6 +15,8 @@ import msgspec
 MODEL, SUMMARY = "model", "summary"
 # What a step's name ends in that stands in for the one before.
 FALLBACK = ".fallback"
+# The name of a step that asks another model, since one gave no answer.
+ANOTHER = MODEL + FALLBACK
 
 
 class Phase(StrEnum):

@@ -19,6 +19,8 @@ from undercroft.errors import (
     DomainError,
     OverloadedError,
     ServiceError,
+    StreamBrokenError,
+    StreamShownError,
     UndercroftError,
     UnknownOutcomeError,
 )
@@ -128,6 +130,11 @@ def _ours(error: UndercroftError, name: str) -> Link:  # noqa: PLR0911  a line f
             return Link(known.SAID_NO, name)
         case DeadlineError():
             return Link(known.BROKEN, name)
+        case StreamShownError():
+            # The service's failure; but a second answer would go to whoever saw half of the first.
+            return Link(known.FAILED, name)
+        case StreamBrokenError():
+            return Link(known.WRAPS, name)
         case _:
             return Link(known.BUG, name, sure=False)
 

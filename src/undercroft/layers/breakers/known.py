@@ -135,7 +135,8 @@ WORDS: Mapping[str, Kind] = MappingProxyType(
         "api_error server_error internal_server_error internal_error internalfailure "
         "internalservererror timeout_error gateway_timeout vector_store_timeout unavailable "
         "deadline_exceeded internal unknown data_loss cancelled modelstreamerrorexception "
-        "modeltimeoutexception",
+        # The last two are our own, of a status of 200 with nothing in it that could be read.
+        "modeltimeoutexception unreadable_answer empty_answer",
     )
     | _each(
         REJECTED,

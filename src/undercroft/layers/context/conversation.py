@@ -190,7 +190,9 @@ class Conversation:
     def add_answer(self, answer: Answer, step: int | None) -> Item:
         """Add what the model said in step `step`; its calls are now open."""
         kind = Kind.CALLS if answer.calls else Kind.ASSISTANT
-        item = self._add(Message("assistant", answer.text, answer.calls), kind, step)
+        item = self._add(
+            Message("assistant", answer.text, answer.calls, native=answer.native), kind, step
+        )
         self._open = {call.id: item for call in answer.calls if call.id}
         self._call_ids.update(self._open)
         item.pending = set(self._open) or None

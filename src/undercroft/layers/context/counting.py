@@ -12,7 +12,7 @@ models, so these are charged more than was seen.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from undercroft.errors import MessageError
@@ -114,6 +114,9 @@ class Counts:
             tokens += _RESULT
         if message.calls:
             tokens += _CALLS + sum([self._call(call) for call in message.calls])
+        if message.native is not None:
+            # Rather too much: providers charge less for what they sealed than it is long.
+            tokens += sum([self._native(part) for part in message.native.parts])
         return tokens
 
     def tools(self, specs: Sequence[ToolSpec]) -> int:
@@ -133,6 +136,12 @@ class Counts:
             arguments = _json(arguments, f"Call {call.name!r}", "arguments")
         tokens = _CALL + 2 * self.text(call.name) + self.text(arguments)
         return tokens + self.text(call.id) if call.id else tokens
+
+    def _native(self, part: Mapping[str, Any]) -> int:
+        # What stands for text and calls of the message was counted with them.
+        if "type" not in part:
+            return 0
+        return self.text(_json(part, "A message", "native parts"))
 
     def _tool(self, spec: ToolSpec) -> int:
         schema = _json(spec.parameters, f"Tool {spec.name!r}", "parameters")

@@ -27,7 +27,7 @@ from undercroft.model.event import (
     StepStarted,
 )
 from undercroft.model.message import Answer, Message
-from undercroft.model.step import MODEL, Call, Result, StepStatus
+from undercroft.model.step import ANOTHER, MODEL, Call, Result, StepStatus
 
 _decode = msgspec.msgpack.Decoder().decode
 _read_answer = msgspec.msgpack.Decoder(Answer).decode
@@ -43,6 +43,8 @@ class _Turn:
     ended: dict[int, StepEnded] = field(default_factory=dict)
     prompts: dict[int, PromptAssembled] = field(default_factory=dict)
     compacted: dict[int, list[ContextCompacted]] = field(default_factory=dict)
+    # By the step that gave no answer, the one that asked another model.
+    others: dict[int, int] = field(default_factory=dict)
     left: ContextLeft | None = None
 
     def take(self, event: AnyEvent) -> None:
@@ -51,18 +53,31 @@ class _Turn:
                 self.opened = event
             case StepStarted():
                 self.started[event.n] = event
+                self._note_other(event)
                 if _asks(event):
                     self.left = None
             case ContextLeft():
                 self.left = event
             case StepEnded():
                 self.ended[event.n] = event
+                self._note_other(event)
             case PromptAssembled() if not event.branch:
                 self.prompts[event.n] = event
             case ContextCompacted() if not event.branch:
                 self.compacted.setdefault(event.n, []).append(event)
             case _:
                 pass
+
+    def _note_other(self, event: StepStarted | StepEnded) -> None:
+        if event.name == ANOTHER and event.causes:
+            self.others[event.causes[0]] = event.n
+
+    def asking(self, n: int) -> list[int]:
+        """Return the steps that sent the prompt of step `n`, to one model after another."""
+        found = [n]
+        while (other := self.others.get(found[-1])) is not None and other > found[-1]:
+            found.append(other)
+        return found
 
     def call(self, n: int) -> tuple[str, bool]:
         """Return the name of the tool that step `n` called, and whether it may change anything."""
@@ -134,7 +149,7 @@ def fold_turn(window: Window, events: Iterable[AnyEvent], turn: int) -> ContextO
         for entry in _decode(told.left.entries):
             _enter(window, told, entry)
     else:  # its process was killed
-        _trailing(window, told, asked[-1] if asked else 0)
+        _trailing(window, told, told.asking(asked[-1])[-1] if asked else 0)
     window.expect_no_more()
     return told.opened
 
@@ -161,8 +176,10 @@ def _ask(window: Window, told: _Turn, n: int, *, counted: bool) -> None:
     for compacted in told.compacted.get(n, ()):
         window.apply(compaction_of(compacted), counted=counted)
     window.prompt(later=True)
-    if n in told.started:
+    asking = told.asking(n)
+    if any(step in told.started for step in asking):
         window.asked()
+    n = asking[-1]
     ended = told.ended.get(n)
     if ended is not None and ended.status is StepStatus.OK:
         answer = window.named(_read_answer(ended.value), n)

@@ -363,14 +363,15 @@ def _messages_steps(
     begun: Fields = {"content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
     yield "message_start", {"message": {**message, **begun}}
     yield "ping", {}
-    calls = {id_: call.text for id_, call in _ids(answer, request)}
+    # By place: two calls may have one id.
+    inputs = iter([call.text for call in answer.calls])
     for at, block in enumerate(message["content"]):
         if block["type"] == "text":
             yield "content_block_start", {"index": at, "content_block": {**block, "text": ""}}
             kind, key, text = "text_delta", "text", block["text"]
         else:
             yield "content_block_start", {"index": at, "content_block": {**block, "input": {}}}
-            kind, key, text = "input_json_delta", "partial_json", calls[block["id"]]
+            kind, key, text = "input_json_delta", "partial_json", next(inputs)
         for piece in _pieces(text, piece_chars):
             yield "content_block_delta", {"index": at, "delta": {"type": kind, key: piece}}
         yield "content_block_stop", {"index": at}

@@ -20,7 +20,7 @@ TREE: list[type[UndercroftError]] = [
 ]
 
 
-FOR_PROGRAMS = {"step", "rule", "status", "code", "retry_after_s", "retry_in_s"}
+FOR_PROGRAMS = {"step", "rule", "status", "code", "retry_after_s", "retry_in_s", "text"}
 # Told in the problem, by whoever raises it.
 FOR_PROGRAMS |= {"tokens", "limit_tokens", "reserved_tokens"}
 

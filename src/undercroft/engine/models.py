@@ -130,8 +130,9 @@ class Sent(NamedTuple):
 
     @property
     def plain(self) -> list[Any]:
-        """The wire as the journal keeps it."""
-        return [self.wire.form, self.wire.provider, self.wire.parameters]
+        """The wire as it is given to the journal, which takes secrets out like everywhere."""
+        wire = self.client.wire
+        return [wire.form, wire.provider, wire.parameters]
 
 
 def sent_by(
@@ -150,7 +151,7 @@ def sent_by(
     seen.of(request, redactor)
     wire = client.wire
     raw = encode(wire.parameters)
-    hidden = redactor.fixed(raw)
+    hidden = redactor.raw(raw)
     if hidden is not raw:
         wire = replace(wire, parameters=decode(hidden))
     return Sent(client, seen.hidden(request, redactor), wire)

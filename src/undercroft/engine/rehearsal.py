@@ -49,10 +49,10 @@ class Digest:
             self._hidden.clear()
         for place in range(len(known), len(messages)):
             raw = encode(messages[place])
-            shown = redactor.fixed(raw)
+            self._hash.update(redactor.fixed(raw))
+            shown = redactor.raw(raw)
             if shown is not raw:
                 self._hidden[place] = _read_message(shown)
-            self._hash.update(shown)
         self._messages = messages
         if request.tools is not self._tools:
             self._tools = request.tools
@@ -64,7 +64,7 @@ class Digest:
 
     def hidden(self, request: ModelRequest, redactor: Redactor) -> ModelRequest:
         """Return the request that was read last without its secrets, as a journal tells it."""
-        shown = redactor.fixed(self._raw_tools)
+        shown = redactor.raw(self._raw_tools)
         if not self._hidden and shown is self._raw_tools:
             return request
         messages = list(request.messages)

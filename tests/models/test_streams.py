@@ -51,7 +51,7 @@ async def test_a_listener_hears_the_text_as_it_comes(flavour: Flavour) -> None:
 @streamed
 @pytest.mark.parametrize("clean", [False, True])
 async def test_a_broken_stream_says_what_had_come(flavour: Flavour, *, clean: bool) -> None:
-    """Nothing was shown, so it may be tried again; a clean end without an answer's end is a break."""
+    """Nothing was shown, so it may be tried again; an end without an answer's end is a break."""
     error, judged = await failed(flavour, Cut(answer=LONG, events=8, clean=clean))
     assert type(error) is StreamBrokenError
     assert not error.shown
@@ -130,7 +130,7 @@ async def test_calls_of_one_chat_stream_may_come_interleaved() -> None:
         )
         return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
 
-    events = [
+    events: list[Any] = [
         delta(0, "", id="a", name="look"),
         delta(1, "", id="b", name="look"),
         delta(0, '{"key":'),
@@ -168,7 +168,12 @@ SEALED = {"type": "redacted_thinking", "data": "c2VhbGVk"}
 
 def thinking_events() -> list[dict[str, Any]]:
     """Return an answer of Anthropic's that thinks, says something and calls, as events."""
-    begin = {"role": "assistant", "model": "m-1-2026", "content": [], "stop_reason": None}
+    begin: dict[str, Any] = {
+        "role": "assistant",
+        "model": "m-1-2026",
+        "content": [],
+        "stop_reason": None,
+    }
     usage = {"input_tokens": 9, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2}
     tool = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 

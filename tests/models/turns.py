@@ -68,7 +68,7 @@ def quick(*services: str) -> list[uc.Service]:
     return [uc.Service(name, retry=retry) for name in services]
 
 
-async def run(path: Path | None, model: Any, message: str = "tea?", **settings: Any) -> uc.Outcome:
+async def run(path: Any, model: Any, message: str = "tea?", **settings: Any) -> uc.Outcome:
     """Run one turn on a journal."""
     settings.setdefault("context", POLICY)
     async with uc.Runtime(path, model=model, **settings) as rt:

@@ -83,6 +83,11 @@ class GuestRun(GuestLife):
         assert client is not None  # noqa: S101  set just before
         return client
 
+    def other_models(self, line: Line) -> Sequence[ModelClient]:
+        """Return nobody: which model a loop asks is its own affair."""
+        del line
+        return ()
+
     def _offered(self, line: Line, shut: Mapping[str, Sequence[str]]) -> tuple[ToolSpec, ...]:
         """Return of the tools that the loop would offer those that may be."""
         away = {name for names in shut.values() for name in names}

@@ -7,7 +7,7 @@ Leaves to `askrun.py`: the prompt, which is the same for all models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -65,6 +65,11 @@ class ModelRun(LineRun):
         """Return what a client is sent; None where it does not say."""
         return sent_by(client, request, self.log.redactor, line.digest)
 
+    def other_models(self, line: Line) -> Sequence[ModelClient]:
+        """Return whom a line asks where its model gave no answer, in their order."""
+        del line
+        return self.setting.models[1:]
+
     async def another(  # noqa: PLR0913, PLR0917  what there is to know of one that failed
         self,
         line: Line,
@@ -84,14 +89,14 @@ class ModelRun(LineRun):
             fp: What stands for the prompt.
             others: What is recorded of other models that were asked.
         """
-        models, recorded, place, first = self.setting.models, iter(others), 0, ended
+        models, recorded, place, first = self.other_models(line), iter(others), 0, ended
         while tries_another(ended):
             place += 1
             record = next(recorded, None)
             if record is not None and record.ended is not None:
                 n, now = record.n, end_of(record.ended)
-            elif place < len(models):
-                step = self._instead(line, n, models[place], place, request, fp, record)
+            elif place <= len(models):
+                step = self._instead(line, n, models[place - 1], place, request, fp, record)
                 if record is not None:
                     self.noted.add(record.n)
                 n, now = step.n, await self.perform(step, record)

@@ -75,7 +75,7 @@ class SdkModel:
         parameters: Mapping[str, Any],
     ) -> None:
         place = type(self).__name__
-        sdk = library(self.LIBRARY, place)
+        sdk = library(self.LIBRARY)
         self._client = quiet(client, self.LIBRARY, place)
         self._streams = sdk.AsyncStream[object]
         if not model:

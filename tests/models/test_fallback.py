@@ -13,6 +13,8 @@ import undercroft as uc
 from tests.models.talking import FLAVOURS, Flavour
 from tests.models.turns import ASKS, HEARD, POLICY, assist, keeper, prompts, quick, run
 from tests.provider import Answer, Call, Cut, Hang, Provider, Reply, Request, Status
+from undercroft.doctor.importers.journal import case_of
+from undercroft.engine.traces import trace_of
 from undercroft.errors import StoreError
 from undercroft.model.event import AttemptSpent, StepEnded, StepStarted, decode_frames
 from undercroft.model.step import ANOTHER, MODEL
@@ -153,6 +155,8 @@ async def test_each_model_has_its_breaker(tmp_path: Path) -> None:
         assert all(prompt.same_body for prompt in prompts(path, outcome.turn_id))
         again = await run(path, models, "and?", services=[*services, SERVICES[1]])
         assert again.status == "degraded"
+        # Its window was read back from the journal, and is what the first turn left.
+        assert all(p.verified and p.same_body for p in prompts(path, again.turn_id))
     for turn in (outcome, again):
         found = await uc.replay(path, turn.turn_id, target=assist)
         assert found.same, found.divergence
@@ -235,6 +239,23 @@ async def test_what_an_answer_cost_is_of_the_model_that_gave_it(tmp_path: Path) 
     assert set(paid) == {"anthropic/claude-b"}
     assert 0 < paid["anthropic/claude-b"] < len(sent.raw) * 1_000
     assert all(prompt.same_body for prompt in prompts(path, outcome.turn_id))
+
+
+async def test_the_doctor_reads_what_another_model_said(tmp_path: Path) -> None:
+    """Its prompt is that of the step before, and its answer is part of the conversation."""
+    path = tmp_path / "undercroft.db"
+    async with AsyncExitStack() as stack:
+        provider = stack.enter_context(Provider(only_second))
+        outcome = await run(path, await both(stack, provider.url), services=SERVICES)
+    events = read_events(str(path), outcome.turn_id)
+    trace = trace_of(events)
+    assert trace is not None
+    read = case_of(trace, events)
+    said = [text.text for text in read.texts if text.role == "assistant"]
+    assert said == ["Let me see.", outcome.value]
+    asks = [ask for ask in read.asks if ask.answer]
+    assert len(asks) == ASKS
+    assert all(ask.prompt for ask in asks)
 
 
 async def test_killed_anywhere_it_goes_on_where_it_was() -> None:

@@ -31,6 +31,7 @@ from undercroft.adapters.otel.talk import (
     asked_model,
     is_anew,
     messages_of,
+    provider_of,
     tools_of,
     used_tokens,
 )
@@ -196,7 +197,7 @@ def _step(
     _put_effect(put, step)
     _put_end(put, step)
     if model:
-        put.put(genai.PROVIDER, service or MODEL)
+        put.put(genai.PROVIDER, provider_of(service) or MODEL)
         put.put(genai.REQUEST_MODEL, asked_model(step))
         put.put(genai.WINDOW, telling.window)
         put.put(genai.PROMPT_TOKENS, step.prompt_tokens)

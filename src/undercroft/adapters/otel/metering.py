@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from undercroft.adapters.otel.drawn import Attributes, short
-from undercroft.adapters.otel.talk import used_tokens
+from undercroft.adapters.otel.talk import provider_of, used_tokens
 from undercroft.model import genai
 from undercroft.model.effect import Mode
 from undercroft.model.outcome import TurnStatus
@@ -68,7 +68,8 @@ def _operation(step: StepTrace, service: str) -> Iterator[Measure]:
     model = step.kind == MODEL
     about = Attributes()
     about.put(genai.OPERATION, genai.CHAT if model else genai.EXECUTE_TOOL)
-    about.put(genai.PROVIDER, service or ("_OTHER" if model else "undercroft"))
+    whose = provider_of(service) or "_OTHER" if model else service or "undercroft"
+    about.put(genai.PROVIDER, whose)
     if not model:
         about.put(genai.TOOL_NAME, step.name)
     timed = Attributes(about)

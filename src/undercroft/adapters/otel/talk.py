@@ -34,6 +34,11 @@ def is_anew(step: StepTrace) -> bool:
     return bool(held.get("anew")) if isinstance(held, Mapping) else False
 
 
+def provider_of(service: str) -> str:
+    """Return the provider in a model's service, which is `provider/model` or only that."""
+    return service.partition("/")[0]
+
+
 def asked_model(step: StepTrace) -> str:
     """Return the name of the model that was asked; empty where the journal does not say."""
     named = step.arguments.get("model") if isinstance(step.arguments, Mapping) else None

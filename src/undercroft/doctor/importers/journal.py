@@ -39,7 +39,7 @@ from undercroft.model.case import (
 )
 from undercroft.model.event import AnyEvent
 from undercroft.model.outcome import TurnStatus
-from undercroft.model.step import MODEL, StepStatus
+from undercroft.model.step import ANOTHER, MODEL, StepStatus
 from undercroft.model.symptom import quoted
 from undercroft.model.trace import StepTrace, Trace
 
@@ -142,7 +142,7 @@ class _Turn:
                     turn = max(0, users - 1)
                     yield CaseText(step=place, role=role, text=text, at=step.began_at, turn=turn)
             answer = _answer(step)
-            if answer and step.name == MODEL:
+            if answer and step.name in {MODEL, ANOTHER}:
                 yield CaseText(
                     step=place,
                     role="assistant",

@@ -23,7 +23,7 @@ from undercroft.model.event import (
     StepEnded,
     StepStarted,
 )
-from undercroft.model.step import MODEL, Result, StepStatus, render_result
+from undercroft.model.step import ANOTHER, MODEL, Result, StepStatus, render_result
 
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -83,6 +83,11 @@ def prompts_of(events: Iterable[AnyEvent]) -> Iterator[tuple[int, Sent]]:
     told = _Told(
         {event.n: event for event in known if isinstance(event, StepEnded)},
         {event.n: event.name for event in known if isinstance(event, StepStarted)},
+        {
+            event.causes[0]: event.n
+            for event in known
+            if isinstance(event, StepStarted | StepEnded) and event.name == ANOTHER and event.causes
+        },
     )
     lines: dict[str, _Line] = {}
     compacted: list[ContextCompacted] = []
@@ -108,6 +113,9 @@ def prompts_of(events: Iterable[AnyEvent]) -> Iterator[tuple[int, Sent]]:
             compacted.clear()
             prompt = (*line.head, *line.items.values())
             yield event.n, Sent(prompt, tuple(new), _names(said.get("tools")))
+            for n in told.others(event.n):
+                yield n, Sent(prompt, (), frozenset())
+                told.answered(line, n)
             told.answered(line, event.n)
 
 
@@ -117,6 +125,14 @@ class _Told:
 
     ended: Mapping[int, StepEnded]
     names: Mapping[int, str]
+    # By the step that gave no answer, the one that asked another model.
+    after: Mapping[int, int]
+
+    def others(self, n: int) -> Iterator[int]:
+        """Yield the steps that asked other models what step `n` had asked."""
+        while (other := self.after.get(n, n)) > n:
+            yield other
+            n = other
 
     def said(self, event: StepStarted | StepEnded) -> Mapping[str, Any] | None:
         """Return what was written down of a prompt; None of a step that sent none."""

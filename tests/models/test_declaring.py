@@ -17,6 +17,7 @@ from tests.models.talking import FLAVOURS, KEY
 from undercroft.adapters.models import AnthropicModel, OpenAIModel
 from undercroft.adapters.models.sdk import RANGES
 from undercroft.errors import DeclarationError, SettingError
+from undercroft.layers.breakers.evidence import kind_of
 from undercroft.ports import WireClient
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +135,21 @@ def test_the_extras_say_the_versions_that_were_tried() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name, (least, below) in RANGES.items():
         assert f'{name} = ["{name}>={least},<{below}"]' in text
+
+
+@pytest.mark.parametrize("library", [openai, anthropic])
+def test_every_error_of_a_library_is_in_the_table(library: Any) -> None:
+    """A new kind of error is one that somebody has looked at."""
+    kinds = [
+        kind
+        for kind in list(vars(library).values())
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    assert len(kinds) > 10
+    for kind in kinds:
+        # What tells of a request that was made to us, and not by us, is no error of a call.
+        if "Webhook" not in kind.__name__:
+            assert kind_of(kind) is not None, kind
 
 
 async def test_a_model_says_what_it_is() -> None:

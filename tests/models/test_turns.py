@@ -10,6 +10,7 @@ import pytest
 
 import undercroft as uc
 from tests.models.talking import FLAVOURS, KEY, STREAMED, Flavour
+from tests.models.test_streams import SEALED, THOUGHT, raw, thinking_events
 from tests.models.turns import (
     ASKS,
     HEARD,
@@ -219,6 +220,26 @@ async def test_what_was_answered_is_never_asked_again(flavour: Flavour) -> None:
                 assert isinstance(outcome, uc.Outcome)
                 assert outcome.value == whole.value
                 assert len(provider.requests) - before == ASKS - known
+
+
+async def test_thoughts_go_back_in_the_next_prompt_and_the_next_turn(tmp_path: Path) -> None:
+    """What only the provider understands is in the journal, and in each body that it tells."""
+    path, flavour = tmp_path / "undercroft.db", STREAMED[-1]
+    said: list[Reply] = [raw(thinking_events()), Answer(text="Fine."), Answer(text="Fine, too.")]
+    with Provider(said) as provider:
+        async with flavour.model(provider.url, thinking={"type": "adaptive"}) as model:
+            outcome = await run(path, model)
+            again = await run(path, model, "and now?")
+        assert (outcome.value, again.value) == ("Fine.", "Fine, too.")
+        for request in provider.requests[1:]:
+            assert request.body["messages"][1]["content"][:2] == [THOUGHT, SEALED]
+        told = prompts(path, outcome.turn_id) + prompts(path, again.turn_id)
+        for prompt, request in zip(told, provider.requests, strict=True):
+            assert prompt.verified
+            assert prompt.same_body
+            assert prompt.body == request.body
+    found = await uc.replay(path, again.turn_id, target=assist)
+    assert found.same, found.divergence
 
 
 @every

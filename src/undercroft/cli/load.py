@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,8 +58,8 @@ def load_targets(texts: Iterable[str]) -> list[Target]:
     return [load_target(text) for text in texts]
 
 
-def load_model(text: str | None) -> ModelClient | None:
-    """Return the model client that `text` names: an object, or what makes one when called.
+def load_model(text: str | None) -> ModelClient | Sequence[ModelClient] | None:
+    """Return the model client that `text` names: an object, what makes one when called, or a list.
 
     Raises:
         CannotRunError: It is not one.
@@ -74,7 +74,8 @@ def load_model(text: str | None) -> ModelClient | None:
             raise CannotRunError(
                 text, f"making it failed: {_described(error)}", "Name one that needs no arguments."
             ) from error
-    if not hasattr(value, "complete"):
+    several = isinstance(value, list | tuple) and bool(value)
+    if not all(hasattr(one, "complete") for one in (value if several else [value])):
         raise CannotRunError(
             text,
             f"it is a {type(value).__name__}, not a model client",

@@ -18,6 +18,7 @@ from undercroft.engine.parts.retry import Retry
 from undercroft.engine.parts.wire import Wire
 from undercroft.engine.services import Gate
 from undercroft.engine.step import Setting, Step
+from undercroft.errors import StreamBrokenError
 from undercroft.layers.breakers.classes import DEFAULT_TABLE, Blame, Judged
 from undercroft.layers.breakers.guard import out_of_time, over_budget, unpriced
 from undercroft.layers.breakers.policy import ONCE, RetryPolicy
@@ -330,6 +331,8 @@ class Passing:
             self._permit = 0
         # Of an error that the service answered with, nothing was read or written for money.
         free = judged.error_class in _ANSWERED or judged.why.startswith("HTTP")
+        # What had come of an answer that broke off is paid for, however it broke.
+        free = free and not isinstance(error, StreamBrokenError)
         price = None if self._setting.prices is None else 0
         self._settle(took_s, (0, 0) if free and self._step.kind == MODEL else None, price)
         return judged

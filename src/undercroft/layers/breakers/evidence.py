@@ -185,6 +185,11 @@ def _said_in(body: ErrorBody, status: int | None) -> tuple[Kind | None, str]:
     return next(((known.WORDS[w], w) for w in body.words if w in known.WORDS), (None, ""))
 
 
+def kind_of(error_type: type[BaseException]) -> Kind | None:
+    """Return what is known of a type of errors of a client library; None where nothing is."""
+    return _named(error_type)[1]
+
+
 def _named(error_type: type[BaseException]) -> tuple[str, Kind | None]:
     """The library that an error comes from, and what is known of its type."""
     family = ""

@@ -174,6 +174,8 @@ _PROVIDER = (
     _each(WRAPS, "APIConnectionError")
     | _each(BROKEN, "APIError APIResponseValidationError RetryableError")
     | _each(BROKEN, "WebSocketConnectionClosedError")
+    | _each(UNSENT, "WebSocketQueueFullError")
+    | _each(WRAPS, "SubjectTokenProviderError")
     | _each(SAID_NO, "LengthFinishReasonError ContentFilterFinishReasonError")
     | _each(REJECTED, "OpenAIError AnthropicError")
 )

@@ -205,3 +205,23 @@ def test_a_model_that_says_the_same_again_and_again_is_told_and_ended() -> None:
             await guest.end()
 
     run_virtual(main())
+
+
+def test_usage_is_spent_and_priced(tmp_path: Path) -> None:
+    """The budget of a turn counts what the framework's model took."""
+
+    async def main() -> uc.Trace:
+        prices = {"tiny-1": uc.Price(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)}
+        budgets = uc.Budgets(turn=uc.Budget(usd=1.0))
+        async with uc.Runtime(tmp_path / "j.db", prices=prices, budgets=budgets) as rt:
+            guest = rt.guest([foreign("look", reads="r")])
+            await asked(guest, [Message("user", "go")], Answer("ok", (), uc.Usage(1_000, 500)))
+            turn_id = guest.turn_id
+            await guest.end("ok")
+            return rt.trace(turn_id)
+
+    trace = run_virtual(main())
+    spent = trace.steps[0].spent
+    assert spent is not None
+    assert (spent.input_tokens, spent.output_tokens) == (1_000, 500)
+    assert spent.usd == pytest.approx(0.002)

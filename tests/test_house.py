@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,29 @@ SIX = {"sequencing", "parallelism", "conflicts", "breakers", "context", "observa
 FIVE = {"policy.py", "state.py", "guard.py", "lint.py", "symptoms.py"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec"}
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+# What each extra is imported as.
+EXTRA_MODULES = {
+    "anthropic": {"anthropic"},
+    "langchain": {"langchain", "langchain_core", "langgraph"},
+    "mcp": {"mcp"},
+    "openai": {"openai"},
+    "openai-agents": {"agents"},
+    "otel": {"opentelemetry"},
+    "prices": {"genai_prices"},
+    "pydantic-ai": {"pydantic_ai"},
+    "tokens": {"bpe_openai"},
+}
+# The environments that cannot be one, and the extras that are tested in each.
+FRAMEWORKS = {
+    "langchain": {"langchain"},
+    "mcp": {"mcp"},
+    "models": {"anthropic", "openai"},
+    "openai-agents": {"openai-agents"},
+    "pydantic-ai": {"pydantic-ai"},
+}
 
 # Folders of one machine, and the address that opens a port to every network.
 FOREIGN = re.compile(
@@ -243,12 +268,60 @@ def test_the_front_door_is_in_order() -> None:
     assert not [name for name in names if not hasattr(front, name)]
 
 
+def pins(name: str) -> set[str]:
+    """Return what a lock pins, as `name==version`; each must be pinned by hash, wherever it is."""
+    lock = (ROOT / f"requirements-{name}.lock").read_text(encoding="utf-8")
+    blocks = re.findall(r"^[^\s#].*(?:\n[ ].*)*", lock, flags=re.MULTILINE)
+    assert not [block for block in blocks if "--hash=sha256:" not in block]
+    assert "://" not in lock
+    return {block.partition(" ")[0] for block in blocks}
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """Return the names in requirements or pins."""
+    return {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requirements}
+
+
 def test_locks_agree() -> None:
     """Both locks pin by hash, and whoever runs Undercroft runs what its tests ran with."""
-    pins = {}
-    for name in ("run", "dev"):
-        lock = (ROOT / f"requirements-{name}.lock").read_text(encoding="utf-8")
-        blocks = re.findall(r"^[^\s#].*(?:\n[ ].*)*", lock, flags=re.MULTILINE)
-        assert not [block for block in blocks if "--hash=sha256:" not in block]
-        pins[name] = {block.partition(" ")[0] for block in blocks}
-    assert pins["run"] <= pins["dev"]
+    assert pins("run") <= pins("dev")
+
+
+def test_the_core_depends_on_no_extra() -> None:
+    """Who installs Undercroft alone gets nothing that an extra brings, even through others."""
+    optional = set().union(*(names(wanted) for wanted in EXTRAS.values()))
+    assert not optional & (names(PROJECT["dependencies"]) | names(pins("run")))
+
+
+def test_the_core_looks_for_no_extra() -> None:
+    """Undercroft and its command line are imported without a look at what an extra brings."""
+    assert set(EXTRA_MODULES) == set(EXTRAS)
+    watched = set().union(*EXTRA_MODULES.values())
+    # Also an import that fails is a look, and most of these are missing here.
+    code = (
+        "import sys\n"
+        "class Looks:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        looked.append(name.partition('.')[0])\n"
+        "looked = []\n"
+        "sys.meta_path.insert(0, Looks())\n"
+        "import undercroft, undercroft.cli.main\n"
+        "print(*looked)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    looked = set(done.stdout.split())
+    assert "msgspec" in looked
+    assert not looked & watched
+
+
+@pytest.mark.parametrize("name", sorted(FRAMEWORKS))
+def test_a_framework_has_an_environment_of_its_own(name: str) -> None:
+    """A framework's lock pins what its extra brings, and `make` checks it with tests of its own."""
+    wanted = set().union(*(names(EXTRAS[extra]) for extra in FRAMEWORKS[name]))
+    assert wanted <= names(pins(name))
+    assert list((ROOT / "tests" / "frameworks" / name.replace("-", "_")).glob("test_*.py"))
+    listed = re.search(r"^FRAMEWORKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert listed
+    assert set(listed[1].split()) == set(FRAMEWORKS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 # No deadline: how long an example takes says more of the machine than of the rule.
@@ -14,3 +17,21 @@ settings.load_profile("house")
 # tests interrupt processes of their own.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests of several workers run side by side, but one that is marked `alone` by itself.
+
+    The locks belong to the process: they end with it, and what a test forks does not hold them.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    folder = item.config.cache.mkdir("side-by-side")
+    alone = item.get_closest_marker("alone") is not None
+    with (folder / "door").open("a+") as door, (folder / "room").open("a+") as room:
+        # Who must be alone keeps the door while the room empties; others would come in for ever.
+        fcntl.lockf(door, fcntl.LOCK_EX)
+        fcntl.lockf(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.lockf(door, fcntl.LOCK_UN)
+        return (yield)

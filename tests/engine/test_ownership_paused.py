@@ -24,6 +24,8 @@ import undercroft as uc
 from undercroft.engine.audit import audit_frames
 from undercroft.storage.sqlite import SqliteStore
 
+pytestmark = pytest.mark.alone  # A lease of this length is short on a busy machine.
+
 LEASE_S = 0.4
 ROOT = Path(__file__).parents[2]
 

@@ -47,6 +47,8 @@ from .faults import (
 )
 from .faulty import Faulty
 
+pytestmark = pytest.mark.alone  # How late something may be is measured in tenths of a second.
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

@@ -322,6 +322,7 @@ async def test_a_board_leaves_no_thread_behind(path: Path) -> None:
     assert threads() == []
 
 
+@pytest.mark.alone
 async def test_a_locked_file_can_be_heard(path: Path) -> None:
     """While somebody else writes, a board says within 250 ms that it could not, and what is new."""
     async with opened(SqliteStore(path)) as one, opened(SqliteStore(path)) as two_:

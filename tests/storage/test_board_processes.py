@@ -18,6 +18,8 @@ from tests.storage.places import opened
 from undercroft.queries import order_service, read_services, read_transitions
 from undercroft.storage.sqlite import SqliteStore
 
+pytestmark = pytest.mark.alone  # What is promised within a second is measured.
+
 SEEN_S = 1.0
 
 

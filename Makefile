@@ -61,7 +61,7 @@ test-newest: ## Check the adapters against the newest releases that are allowed;
 	$(call unpinned,newest,--upgrade)
 
 test-oldest: ## Check the adapters against the oldest releases that are allowed; needs uv
-	$(call unpinned,oldest,--upgrade --resolution lowest-direct)
+	$(call unpinned,oldest,--upgrade --resolution lowest-direct --constraint requirements-run.lock)
 
 test-slow: $(DEV_STAMP) ## Run the slow tests, and only those
 	$(BIN)/python -m pytest -m slow --timeout 1200 $(PARALLEL)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -201,11 +202,12 @@ class GuestRun(GuestLife):
             slot = lead.batch[0]
         slot.arrived = True
         if slot.result is None:
-            slot.run = run
+            # From now on, and not only once the task has begun: another batch may come before.
+            slot.run, slot.busy = run, True
             # In a task of its own: a loop that is cancelled must not take the record with it.
             task = asyncio.get_running_loop().create_task(self._carry_out(lead, slot))
             self._at_it.add(task)
-            task.add_done_callback(self._at_it.discard)
+            task.add_done_callback(partial(self._carried_out, lead, slot))
             try:
                 await asyncio.shield(task)
             except asyncio.CancelledError:
@@ -236,7 +238,6 @@ class GuestRun(GuestLife):
             slot.place = None
             self._place([slot])
         INSIDE.set(Inside(self, lead, slot))
-        slot.busy = True
         try:
             await self._run_slot(lead.line, slot)
         except asyncio.CancelledError:
@@ -251,6 +252,13 @@ class GuestRun(GuestLife):
         if wrote or self.log.crowded:
             # Its loop may tell whom it likes, or save it: what it then has the journal has, too.
             await self.log.durable()
+
+    def _carried_out(self, lead: Lead, slot: GuestSlot, task: asyncio.Task[None]) -> None:
+        self._at_it.discard(task)
+        if slot.busy and not self.halted:
+            # It was cancelled before it began.
+            slot.busy = False
+            self._call_off(lead, slot)
 
     def _call_off(self, lead: Lead, slot: GuestSlot) -> None:
         """Take note that the loop wants a call no more, before it began."""
@@ -281,12 +289,13 @@ class GuestRun(GuestLife):
         return step._replace(body=body)
 
     def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
-        super()._stand(line, slot, ask=ask)
-        if slot.n in self.doubts:
-            # Nobody waits in line behind what is in doubt: its loop is told, and goes on.
-            assert slot.place is not None  # noqa: S101  it stood there
-            self._took(slot, Ended(StepStatus.IN_DOUBT))
-            self._go_on(self.lane.leave(slot.place))
+        if slot.n not in self.doubts:
+            super()._stand(line, slot, ask=ask)
+            return
+        # Nobody waits in line behind what is in doubt: its loop is told, and goes on.
+        assert slot.place is not None  # noqa: S101  it was admitted
+        self._took(slot, Ended(StepStatus.IN_DOUBT))
+        self._go_on(self.lane.leave(slot.place))
 
     # ------------------------------------------------------------------ waiting for each other
 

@@ -95,12 +95,23 @@ def _look(error: BaseException, wall_s: float | None) -> Link:
         # Cancelled, interrupted, told to exit: that says nothing about who was called.
         return Link(known.NEVER, name)
     family, kind = _named(type(error))
+    if family == "mcp" and kind is not None:
+        # Its codes are those of JSON-RPC, whatever HTTP means by the same number.
+        return Link(*_by_code(error, kind, name))
     status = _status(error, family)
     if status is not None or family in _WORDED:
         return _answered(error, family, kind, status, wall_s)
     if kind is None:
         return _pythons(error, name)
     return Link(kind, name, sure=kind is not known.BUG, generic=family in {"ssl", "socket"})
+
+
+def _by_code(error: BaseException, kind: Kind, name: str) -> tuple[Kind, str]:
+    """What a code of JSON-RPC says, where there is one that we know."""
+    code = _get(error, "code")
+    if type(code) is not int or kind is not known.BROKEN:
+        return kind, name
+    return known.RPC_CODES.get(code, kind), f"{name} {code}"
 
 
 def _pythons(error: BaseException, name: str) -> Link:

@@ -4,7 +4,8 @@ Keeps: one table, to be read at a glance; types are named, never imported, so th
 library has to be there.
 Leaves to `classes`: how an error is looked up in it.
 Source: RFC 9110, sections 15.5 and 15.6; the error pages of OpenAI and Anthropic; the client
-libraries themselves (httpx and httpx2, aiohttp, requests, urllib3, botocore, grpc).
+libraries themselves (httpx and httpx2, aiohttp, requests, urllib3, botocore, grpc, mcp); JSON-RPC
+2.0, section 5.1.
 """
 
 from __future__ import annotations
@@ -181,6 +182,25 @@ _PROVIDER = (
 )
 _DATABASE = _each(BROKEN, "OperationalError InterfaceError PostgresConnectionError")
 
+# Codes of JSON-RPC, of the Model Context Protocol, and those that its Python SDK makes up where no
+# answer came. Any other is one of a server's own: it failed, and who knows at what point.
+RPC_CODES: Mapping[int, Kind] = MappingProxyType(
+    {
+        -32700: BROKEN,  # what came back cannot be read
+        -32600: REJECTED,
+        -32601: REJECTED,
+        -32602: REJECTED,
+        -32603: BROKEN,
+        -32000: BROKEN,  # the connection closed
+        -32001: BROKEN,  # no answer in time
+        -32002: SAID_NO,  # no such resource
+        -32020: REJECTED,
+        -32021: REJECTED,  # it wants a client that can do more
+        -32022: REJECTED,  # it speaks another version
+        -32042: SAID_NO,  # somebody has to go to a page first
+    }
+)
+
 # First part of the module's name, then the name of the class. An error is looked up by its
 # class, then by the classes that this one is derived from.
 TYPES: Types = MappingProxyType(
@@ -221,6 +241,11 @@ TYPES: Types = MappingProxyType(
         "asyncpg": _DATABASE,
         "socket": _each(UNSENT, "gaierror herror"),
         "ssl": _each(FAILED, "SSLCertVerificationError") | _each(BROKEN, "SSLError"),
+        "mcp": _each(BROKEN, "MCPError SubscriptionLost StreamableHTTPError")
+        | _each(REJECTED, "NoBackChannelError InputRequiredRoundsExceededError")
+        | _each(REJECTED, "ListenNotSupportedError UnexpectedClaimedResult")
+        | _each(SAID_NO, "UrlElicitationRequiredError"),
+        "anyio": _each(BROKEN, "BrokenResourceError ClosedResourceError EndOfStream"),
         "json": _each(BROKEN, "JSONDecodeError"),
         "msgspec": _each(BUG, "ValidationError") | _each(BROKEN, "DecodeError"),
     }

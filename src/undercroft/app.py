@@ -16,7 +16,7 @@ from undercroft.engine.caller import Caller
 from undercroft.engine.decide import check_name
 from undercroft.engine.declaring import read_effects
 from undercroft.engine.desk import Desk
-from undercroft.engine.foreign import guest_handler, tools_of
+from undercroft.engine.foreign import tools_of
 from undercroft.engine.guarded import Guarded
 from undercroft.engine.guardedloop import GuardedLoop
 from undercroft.engine.guest import Guest
@@ -32,6 +32,7 @@ from undercroft.engine.step import Setting
 from undercroft.engine.system import SystemClock, SystemIds
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
+from undercroft.engine.visitors import guest_handler
 from undercroft.engine.windows import Windows
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
 from undercroft.layers.breakers.board import BoardRow

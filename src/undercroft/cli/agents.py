@@ -12,9 +12,10 @@ from typing import Any
 
 from undercroft.cli.problem import CannotRunError
 from undercroft.engine.declaring import read_effects
-from undercroft.engine.foreign import guest_handler, tools_of
+from undercroft.engine.foreign import tools_of
 from undercroft.engine.handler import Handler
 from undercroft.engine.hosting import ran
+from undercroft.engine.visitors import guest_handler
 from undercroft.errors import DeclarationError
 from undercroft.model.foreign import ForeignTool
 

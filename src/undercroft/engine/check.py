@@ -26,6 +26,7 @@ from undercroft.layers.sequencing.graph import Source, SourceKind
 from undercroft.layers.sequencing.lint import (
     graph_finding,
     lint_description,
+    lint_destructive,
     lint_needs,
     lint_plan,
     lint_value,
@@ -172,6 +173,13 @@ def _handler(handler: Handler[..., object]) -> list[Finding]:
             verified=tool.body.verify is not None,
             keyed=tool.body.keyed,
             foreign=bool(foreign),
+        )
+        findings += lint_destructive(
+            place,
+            destructive=tool.hints.destructive,
+            changes=tool.body.changes,
+            approved=tool.rules.approval,
+            verified=tool.body.verify is not None,
         )
         findings += _fallback(place, tool.service, tool.stand_in)
         findings += lint_description(tool.name, tool.description)

@@ -12,11 +12,9 @@ from typing import Any
 
 from undercroft.engine.body import Terms, checked_expiry, make_body
 from undercroft.engine.declaring import NOTHING_SAID, Declaration, declared_of
-from undercroft.engine.handler import Handler
 from undercroft.engine.plainly import by_name
 from undercroft.engine.standin import make_stand_in
 from undercroft.engine.tool import Tool, tool
-from undercroft.engine.turn import Turn
 from undercroft.errors import DeclarationError
 from undercroft.layers.conflicts.keys import KeyProblem
 from undercroft.layers.conflicts.policy import Declared, Keys, declare, modes_of
@@ -62,25 +60,6 @@ def tools_of(given: Iterable[object], effects: Mapping[str, Declaration]) -> lis
     return [
         made if isinstance(made, Tool) else _tool(made, said, signatures) for made, said in told
     ]
-
-
-def guest_handler(name: str, tools: Sequence[Tool[..., Any]]) -> Handler[..., Any]:
-    """Return what a loop that is somebody else's may call.
-
-    Raises:
-        DeclarationError: Two resources that its tools name share a spelling.
-    """
-
-    async def loop(turn: Turn) -> None:
-        raise DeclarationError(
-            f"guest {turn.name!r}", "its loop is not ours to run", "Go on with it there."
-        )
-
-    loop.__name__ = loop.__qualname__ = name
-    signature = Signature(f"guest {name!r}", (), {}, Any, is_async=True)
-    made: Handler[..., Any] = Handler(loop, signature, tools, None)
-    made.guest, made.import_name = True, name
-    return made
 
 
 def _of_function(given: object, effects: Mapping[str, Declaration]) -> Tool[..., Any]:
@@ -156,7 +135,7 @@ def _tool(
         polls=said.polls,
         check=ObjectCheck(given.schema),
     )
-    made.description = given.description
+    made.description, made.hints = given.description, hints
     made.source = given.origins[0] if given.origins else given
     return made
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from undercroft.engine.body import known_resources, respelled, secrets_of, use_of
 from undercroft.engine.codec import decoder
+from undercroft.engine.declaring import read_effects
+from undercroft.engine.foreign import tools_of
 from undercroft.engine.recall import check_names
 from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError
@@ -20,6 +23,7 @@ from undercroft.layers.conflicts.versions import watched
 from undercroft.layers.context.policy import ContextPolicy
 from undercroft.layers.sequencing.signature import Signature, read_signature, refuse_reserved
 from undercroft.model.effect import Mode, Strength
+from undercroft.model.foreign import ForeignTool
 from undercroft.model.ids import fingerprint
 from undercroft.ports import ModelClient
 
@@ -113,10 +117,11 @@ class Handler(Generic[P, R]):
 
 def handler(
     *,
-    tools: Sequence[Tool[..., Any]] = (),
+    tools: Sequence[Tool[..., Any] | ForeignTool] = (),
     model: Models | None = None,
     resources: Sequence[Resource] = (),
     context: ContextPolicy | None = None,
+    effects: str | Path | Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, R]], Handler[P, R]]:
     """Declare an async function as the handler of a turn; its first parameter is the turn.
 
@@ -124,13 +129,16 @@ def handler(
     whatever it does besides asking the turn must come out the same.
 
     Args:
-        tools: What may be called.
+        tools: What may be called: tools of ours, and those of other libraries as an adapter
+            translates them.
         model: A model of its own, or a function without arguments that makes one; the
             runtime's if left out. Of several in a list each is asked where those before it gave
             no answer.
         resources: What is known of resources beyond the keys of the tools: other spellings,
             how strong their fences are. Those that a tool names as such need not be repeated.
         context: How large its window is, and what leaves it; as the runtime has it if left out.
+        effects: What tools of other libraries do: path of a TOML file, or a mapping like it; it
+            counts more than what `undercroft.declare` was told.
 
     Raises:
         DeclarationError: It is not async, takes no turn, two tools share a name, or two
@@ -141,22 +149,23 @@ def handler(
     def decorate(fn: Callable[P, R]) -> Handler[P, R]:
         place = f"handler {fn.__name__!r}"
         seen: set[str] = set()
-        for tool in tools:
-            if not isinstance(tool, Tool):
+        for given in tools:
+            if not isinstance(given, Tool | ForeignTool):
                 raise DeclarationError(
-                    place, f"{tool!r} is not a tool", "Declare it with @uc.tool(reads=…)."
+                    place, f"{given!r} is not a tool", "Declare it with @uc.tool(reads=…)."
                 )
-            if tool.name in seen:
+            if given.name in seen:
                 raise DeclarationError(
-                    place, f"two tools are called {tool.name!r}", "Give one another name=."
+                    place, f"two tools are called {given.name!r}", "Give one another name=."
                 )
-            seen.add(tool.name)
+            seen.add(given.name)
+        made = tools_of(tools, read_effects(effects))
         if not isinstance(context, ContextPolicy | None):
             raise DeclarationError(
                 place, f"context={context!r} is no policy", "Give it a uc.ContextPolicy(…)."
             )
         if context is not None:
-            check_names(fn.__name__, context, [tool.name for tool in tools])
+            check_names(fn.__name__, context, [tool.name for tool in made])
         signature = read_signature(fn, place, names, skip=1)
         refuse_reserved(place, (p.name for p in signature.parameters))
         if not signature.is_async:
@@ -165,7 +174,7 @@ def handler(
             raise DeclarationError(
                 place, "it takes no turn", "Give it a first parameter `turn: uc.Turn`."
             )
-        return Handler(fn, signature, tools, model, resources, context)
+        return Handler(fn, signature, made, model, resources, context)
 
     return decorate
 

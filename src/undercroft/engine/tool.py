@@ -21,6 +21,8 @@ from undercroft.layers.sequencing.arguments import ArgumentCheck, ObjectCheck
 from undercroft.layers.sequencing.policy import CallRules
 from undercroft.layers.sequencing.signature import Signature, read_signature
 from undercroft.model.effect import Effect, Mode
+from undercroft.model.foreign import NO_HINTS, Hints
+from undercroft.model.inject import IdempotencyKey
 from undercroft.model.message import ToolSpec
 
 P = ParamSpec("P")
@@ -41,7 +43,10 @@ class Tool(Generic[P, R]):
         polls: Whether asking again and again is what it is for.
         schema: JSON schema of its arguments, injected ones left out.
         source: What it was made of: a function, or a tool of another library.
+        hints: What its own author says of it, where that is somebody else.
     """
+
+    hints: Hints = NO_HINTS
 
     def __init__(  # noqa: PLR0913, PLR0917  made in one place, by `tool`
         self,
@@ -79,6 +84,16 @@ class Tool(Generic[P, R]):
     def schema(self) -> dict[str, Any]:
         """JSON schema of its arguments."""
         return self.check.schema
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether calling it again with the same arguments is declared to change nothing more."""
+        return self.body.keyed and IdempotencyKey not in self.body.injected.values()
+
+    @property
+    def returns(self) -> Any:
+        """What its function says that it returns; `Any` where it does not."""
+        return self.signature.returns
 
     @property
     def spec(self) -> ToolSpec:

@@ -113,6 +113,23 @@ def lint_write(
     ]
 
 
+def lint_destructive(
+    place: str, *, destructive: bool, changes: bool, approved: bool, verified: bool
+) -> list[Finding]:
+    """Return what `check` says of a tool whose own author says that it destroys what was there."""
+    if not (destructive and changes) or approved or verified:
+        return []
+    return [
+        Finding(
+            "sequencing.unapproved_destructive",
+            Severity.WARNING,
+            place,
+            "destroys what was there, by the word of its own author, and nobody has to agree.",
+            "Declare it with approval=True, or with verify=… to know what became of it.",
+        )
+    ]
+
+
 def lint_value(place: str, *, used: bool, annotated: bool) -> list[Finding]:
     """Return what `check` says of a value that a resume could not give back as it was."""
     if not used or annotated:

@@ -36,13 +36,13 @@ EFFECTS = {
 async def serve() -> None:
     """Serve two tools that do nothing."""
 
-    async def listed(ctx: object, params: object) -> types.ListToolsResult:
+    async def listed(_ctx: object, _params: object) -> types.ListToolsResult:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
         return types.ListToolsResult(
             tools=[types.Tool(name=name, input_schema=schema) for name in EFFECTS]
         )
 
-    async def called(ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def called(_ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
         return types.CallToolResult(content=[types.TextContent(text=f"page {params.arguments}")])
 
     server: Server[Any] = Server("cost", on_list_tools=listed, on_call_tool=called)

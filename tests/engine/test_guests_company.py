@@ -9,6 +9,7 @@ import pytest
 
 import undercroft as uc
 from undercroft.engine.check import check
+from undercroft.engine.tool import Tool
 from undercroft.errors import DeclarationError, UnknownOutcomeError
 from undercroft.model.foreign import ForeignTool, Hints
 from undercroft.model.step import StepStatus
@@ -196,7 +197,7 @@ def test_what_destroys_by_its_own_word_is_to_be_approved_or_verified() -> None:
 def test_hints_decide_where_nothing_is_declared() -> None:
     """Read-only changes nothing; idempotent may be done again; a declaration counts more."""
 
-    def made(hints: Hints, **words: Any) -> uc.Tool[..., Any]:
+    def made(hints: Hints, **words: Any) -> Tool[..., Any]:
         effects = {"act": words} if words else {}
         return uc.handler(tools=[foreign("act", hints=hints)], effects=effects)(_loop).tools["act"]
 

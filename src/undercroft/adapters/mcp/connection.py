@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from mcp import Client, MCPError, types
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from undercroft.adapters.mcp.calling import call_tool
 from undercroft.adapters.mcp.limits import LIMITS, McpLimits
@@ -301,8 +302,7 @@ class Connection:
         """
         life, client = await self._reach()
         if self._stale and self._tools:
-            await self.tools()
-            self._check_there(name)
+            life, client = await self._looked_up(name)
         try:
             return await self._call(client, name, arguments)
         except MCPError as error:
@@ -311,10 +311,8 @@ class Connection:
             # It says that it did not look at the call, for want of what we can give it now.
             if failed.message == _FORGOTTEN:
                 life.end(_FORGOTTEN)
-                _, client = await self._reach()
             self._stale = True
-            await self.tools()
-            self._check_there(name)
+            _, client = await self._looked_up(name)
             return await self._call(client, name, arguments)
         if failed.code == types.CONNECTION_CLOSED:
             life.end(failed.message)
@@ -326,13 +324,23 @@ class Connection:
         answer = await call_tool(client.session, self.service, name, arguments)
         return read_result(answer, self._terms.limits, media=self._terms.media)
 
-    def _check_there(self, name: str) -> None:
+    async def _looked_up(self, name: str) -> tuple[_Life, Client]:
+        """Return the server, once its list of tools is known and has the one that is meant."""
+        problem = ""
+        try:
+            await self.tools()
+        except (MCPError, TimeoutError, ValidationError) as error:
+            problem = _first(error)
+        if problem:
+            # Not as it came: that would leave open whether the call was made.
+            raise ServerUnreachableError(self.service, f"it did not list its tools: {problem}")
         if name not in self._theirs:
             there = ", ".join(sorted(self._theirs)) or "none"
             raise DomainError(
                 f"{name!r:.80} is no tool of {self.service!r} any more; it has: "
                 f"{there:.{_NAMES_CHARS}}."
             )
+        return await self._reach()
 
     # ------------------------------------------------------------------ the server
 

@@ -16,7 +16,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from mcp import MCPError, types
@@ -38,9 +38,9 @@ _KEY = "approve"
 _SESSION = "mcp-session-id"
 _SHOWN_CHARS = 2_000
 
-Context = ServerRequestContext[Any, Any]
-Approvals = Literal["ask", "elsewhere"]
-Answer = types.CallToolResult | types.InputRequiredResult
+Context: TypeAlias = ServerRequestContext[Any, Any]
+Approvals: TypeAlias = Literal["ask", "elsewhere"]
+Answer: TypeAlias = types.CallToolResult | types.InputRequiredResult
 
 
 def mcp_server(  # noqa: PLR0913  each keyword is one setting

@@ -57,15 +57,7 @@ async def stdio_transport(
     Raises:
         OSError: It cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=sys.stderr if _has_number(sys.stderr) else asyncio.subprocess.DEVNULL,
-        env={**get_default_environment(), **(env or {})},
-        cwd=cwd,
-        start_new_session=True,
-    )
+    process = await _started(command, env, cwd)
     # No awaits until the task group is there: a cancelled start would leave the process behind.
     incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
@@ -183,6 +175,20 @@ class Lines:
         told = types.ErrorData(code=types.PARSE_ERROR, message=f"Its answer {what}.")
         number: int | str = text.strip('"') if text.startswith('"') else int(text)
         await self._send(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=number, error=told)))
+
+
+async def _started(
+    command: Sequence[str], env: Mapping[str, str] | None, cwd: str | Path | None
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=sys.stderr if _has_number(sys.stderr) else asyncio.subprocess.DEVNULL,
+        env={**get_default_environment(), **(env or {})},
+        cwd=cwd,
+        start_new_session=True,
+    )
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

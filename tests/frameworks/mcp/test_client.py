@@ -93,9 +93,10 @@ async def test_in_a_handler_with_declarations(shop: Shop, ledger: Ledger) -> Non
     assert ledger.lines[-1] == "pay a 1"
 
 
-async def test_check_says_what_is_missing(shop: Shop) -> None:
+async def test_check_says_what_is_missing(web: WebShop) -> None:
     """What destroys, by its own word, is to be approved or verified; what is read-only is fine."""
-    async with shop(only=["balance", "set_tier", "wipe"]) as server:
+    only = ["balance", "set_tier", "wipe"]
+    async with connect(web.url, service="shop", only=only) as server:
         tools = await server.tools()
 
     @uc.handler(tools=tools)
@@ -222,14 +223,18 @@ async def test_who_asks_back_is_declined_or_answered(shop: Shop, ledger: Ledger)
         await guest.end()
 
 
-async def test_names_of_two_servers(ledger: Ledger, shop: Shop) -> None:
+async def test_names_of_two_servers(web: WebShop) -> None:
     """Tools of one name are told apart by prefixes; without them that is an error."""
-    async with shop(service="one") as one, shop(service="two") as two, uc.Runtime() as rt:
+
+    def shop(service: str, prefix: str = "") -> Connection:
+        return connect(web.url, service=service, prefix=prefix)
+
+    async with shop("one") as one, shop("two") as two, uc.Runtime() as rt:
         with pytest.raises(DeclarationError, match="two tools have this name"):
             rt.toolset("loop", [*await one.tools(), *await two.tools()])
     async with (
-        shop(service="one", prefix="one_") as one,
-        shop(service="two") as two,
+        shop("one", "one_") as one,
+        shop("two") as two,
         uc.Runtime() as rt,
     ):
         made = rt.toolset("loop", [*await one.tools(), *await two.tools()])
@@ -260,9 +265,12 @@ async def test_a_session_of_ones_own(ledger: Ledger) -> None:
         assert slow.value == "done"  # the SDK's own limit is off
 
 
-async def test_pictures_and_other_content(shop: Shop) -> None:
+async def test_pictures_and_other_content(web: WebShop) -> None:
     """What is not text is described, and its bytes are kept only for who asks for them."""
-    async with shop(only=["picture"]) as server, shop(only=["picture"], media=True) as other:
+    async with (
+        connect(web.url, service="shop", only=["picture"]) as server,
+        connect(web.url, service="shop", only=["picture"], media=True) as other,
+    ):
         for crm, kept in ((server, False), (other, True)):
             guarded = uc.guard(await crm.tools())
             (shown,) = await guarded.calls([uc.Call("picture")])

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 from mcp import Client, StdioServerParameters, types
@@ -323,6 +324,45 @@ async def test_only_this_machine_is_served() -> None:
         mcp_server([look], uc.Runtime(), name="here", turn_idle_s=0)
     with pytest.raises(SettingError, match="approvals"):
         mcp_server([look], uc.Runtime(), name="here", approvals="never")  # type: ignore[arg-type]
+
+
+async def test_pages_of_others_are_not_served() -> None:
+    """A request that names another host, or comes from a page of another origin, is refused."""
+
+    @uc.tool(peeks="x")
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    accepts = {"accept": "application/json, text/event-stream"}
+    async with served([look]) as (_, url), httpx2.AsyncClient(headers=accepts) as client:
+        for more in ({"host": "evil.example"}, {"origin": "http://evil.example"}):
+            answer = await client.post(url, json=body, headers=more)
+            assert answer.status_code in (403, 421), answer.text
+
+
+async def test_what_a_client_wrote_it_owns_until_it_is_silent() -> None:
+    """Another client's write waits for the end of that turn, and is made then."""
+    made: list[int] = []
+
+    @uc.tool(writes="account/{account}", read_first=False)
+    async def pay(account: str, amount: int) -> int:
+        """Pay."""
+        made.append(amount)
+        return amount
+
+    async with (
+        served([pay], turn_idle_s=0.3) as (rt, url),
+        Client(url, mode="legacy") as one,
+        Client(url, mode="legacy") as two,
+    ):
+        await one.call_tool("pay", {"account": "a", "amount": 1})
+        later = await two.call_tool("pay", {"account": "a", "amount": 2})
+        first = next(turn for turn in rt.turns() if turn.status == "done")
+    assert made == [1, 2]
+    assert not later.is_error
+    assert first is not None
 
 
 def test_output_schemas() -> None:

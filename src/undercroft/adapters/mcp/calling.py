@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from mcp import ClientSession, types
+from mcp import ClientSession, MCPError, types
 from mcp.client.session import ClientRequestContext
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,9 @@ FAR_S = 30 * 86_400.0
 ROUNDS_MAX = 10
 _AGAIN_S = 0.05
 _ASKED_CHARS = 500
+# What the SDK says of answers that it cannot read, with the code of a request that was refused: but
+# the request was taken.
+_UNREADABLE = ("Unexpected content type", "server answered a request with 202")
 
 _Answer: TypeAdapter[types.CallToolResult | types.InputRequiredResult] = TypeAdapter(
     types.CallToolResult | types.InputRequiredResult
@@ -70,6 +73,10 @@ async def _ask(  # noqa: PLR0913, PLR0917  a part of `call_tool`, called in one 
     except ValidationError as error:
         problem = f"its answer to {name} is none: {error.errors()[0]['msg']}"
         raise ServiceError(service, problem, code="data_loss") from error
+    except MCPError as error:
+        if error.code == types.INVALID_REQUEST and error.message.startswith(_UNREADABLE):
+            raise ServiceError(service, error.message[:_ASKED_CHARS], code="data_loss") from error
+        raise
 
 
 async def _check(

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
 
 from undercroft.errors import SettingError
 
@@ -51,13 +52,19 @@ async def serve_http(
     """
     if not _is_loopback(host):
         raise SettingError("host", host, "a loopback address, such as 127.0.0.1")
-    app = server.streamable_http_app(streamable_http_path=path, host=host)
+    shown = f"[{host}]" if ":" in host else host
+    # A page of another origin must not speak to it by way of somebody's browser.
+    security = TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[f"{shown}:*"],
+        allowed_origins=[f"http://{shown}:*"],
+    )
+    app = server.streamable_http_app(streamable_http_path=path, transport_security=security)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind((host, port))
         door.listen()
-        shown = f"[{host}]" if ":" in host else host
         if ready is not None:
             ready(f"http://{shown}:{door.getsockname()[1]}{path}")
         config = uvicorn.Config(

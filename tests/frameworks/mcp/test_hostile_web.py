@@ -112,10 +112,12 @@ class Web:
 @pytest.fixture
 async def web() -> AsyncIterator[Web]:
     """Return a server."""
-    made, open_now = Web(), set()
+    made = Web()
+    open_now: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        assert task is not None
         open_now.add(task)
         try:
             await made.serve(reader, writer)

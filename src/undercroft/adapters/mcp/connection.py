@@ -154,8 +154,7 @@ class _Life:
         self.end()
         if not self.ready.done():
             self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await self._task
+        await asyncio.wait({self._task})
 
     async def _live(self) -> None:
         listening: asyncio.Task[None] | None = None

@@ -43,7 +43,14 @@ def test_the_snippets_of_a_page_run(
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "AGENTS.md"], ids=lambda page: page.name
+    "page",
+    [
+        *PAGES,
+        *sorted((ROOT / "docs" / "frameworks").glob("*.md")),
+        ROOT / "ARCHITECTURE.md",
+        ROOT / "AGENTS.md",
+    ],
+    ids=lambda page: page.name,
 )
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page leads to a file or folder of the repository."""

@@ -23,6 +23,7 @@ Keeps: an error says what happened, where, and what to do next; its facts are fi
     ├── BusyError                a resource was not free within the time allowed
     ├── UnknownOutcomeError      raised by a tool: a write may or may not have happened
     ├── DomainError              raised by a tool: the service answered, and the answer is no
+    │   └── ApprovalNeededError  a person has to agree before it runs
     ├── ServiceError             a service answered, and the answer says that it failed
     ├── StreamBrokenError        a model's answer broke off in its middle
     │   └── StreamShownError     and some of it was shown to somebody by then
@@ -208,6 +209,13 @@ class DomainError(UndercroftError):
     """The service answered, and the answer is no; a tool may raise it to say just that.
 
     It is never tried again, and says nothing against the service.
+    """
+
+
+class ApprovalNeededError(DomainError):
+    """A tool of another library found, once it was called, that a person has to agree first.
+
+    It has done nothing yet. The call is asked about as if it had been declared with `approval=`.
     """
 
 

@@ -10,7 +10,7 @@ from undercroft.engine.guesttalk import Known, Talk, sending_of
 from undercroft.engine.handler import Handler
 from undercroft.engine.inside import INSIDE
 from undercroft.engine.turn import Line
-from undercroft.errors import PausedError
+from undercroft.errors import ApprovalNeededError, PausedError
 from undercroft.model.foreign import Ask, Run
 from undercroft.model.message import Answer, Message, ModelRequest, ToolSpec
 from undercroft.model.step import MODEL, Call
@@ -25,14 +25,15 @@ class GuestSlot(Slot):
         busy: Whether it is being carried out, or waits to be.
         paused: Whether somebody is asked inside of it.
         loops: How many loops worked within it.
+        unasked: Whether its tool found, once it was called, that somebody has to agree first.
     """
 
-    __slots__ = ("arrived", "busy", "loops", "paused", "run")
+    __slots__ = ("arrived", "busy", "loops", "paused", "run", "unasked")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.run: Run | None = None
-        self.arrived = self.busy = self.paused = False
+        self.arrived = self.busy = self.paused = self.unasked = False
         self.loops = 0
 
 
@@ -86,8 +87,12 @@ async def carried(**_: Any) -> Any:
     assert inside is not None  # noqa: S101  set by whoever runs the call
     slot: GuestSlot = inside.slot
     assert slot.run is not None  # noqa: S101  likewise
+    slot.unasked = False
     try:
         return await slot.run()
+    except ApprovalNeededError:
+        slot.unasked = True
+        raise
     except PausedError:
         slot.paused = True
         raise

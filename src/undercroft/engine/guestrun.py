@@ -9,6 +9,7 @@ Leaves to whoever leads the loop: when to ask for what, and what a model or a to
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -120,6 +121,8 @@ class GuestRun(GuestLife):
             if slot.call.id is None or slot.call.id not in lead.answered:
                 slot.record = self._recorded(slot)
             slot.n = slot.record.n if slot.record is not None else self.log.next_n()
+            if slot.record is not None and slot.record.asked is not None:
+                _ask_first(slot)
         self.log.note(
             CallsProposed(
                 tuple([slot.n for slot in slots]),
@@ -288,7 +291,23 @@ class GuestRun(GuestLife):
             self._bodies[tool] = body
         return step._replace(body=body)
 
+    async def _tried(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Ended:
+        ended = await super()._tried(line, slot, tool)
+        if isinstance(slot, GuestSlot) and slot.unasked:
+            if ended.status is StepStatus.FAILED:
+                # It did nothing, and stands like one in doubt until somebody decides.
+                return Ended(StepStatus.IN_DOUBT)
+            slot.unasked = False
+        return ended
+
     def _stand(self, line: Line, slot: Slot, *, ask: bool) -> None:
+        if isinstance(slot, GuestSlot) and slot.unasked:
+            slot.unasked, ask = False, True
+            # A step of its own: that of the call which came to nothing has ended.
+            slot.n, slot.record = self.log.next_n(), None
+            ids, names = (slot.call.id or "",), (slot.call.name,)
+            self.log.note(CallsProposed((slot.n,), names, ids, self.wall_s()))
+            _ask_first(slot)
         if slot.n not in self.doubts:
             super()._stand(line, slot, ask=ask)
             return
@@ -332,12 +351,16 @@ class GuestRun(GuestLife):
         return question(slot.asked, voided)
 
     def decide(self, lead: Lead, call: Call, *, granted: bool, by: str, reason: str) -> None:
-        """Take a person's word on a call that waits; the first one counts.
+        """Take a person's word on a call that waits, or will; the first one counts.
 
         Raises:
             DecisionError: It does not wait for any.
         """
         slot = self._slot(lead, call)
+        stands = slot is not None and slot.asked is not None
+        if slot is not None and not stands and _will_ask(slot):
+            # Its loop brings the word along, such as one that goes on after a pause.
+            self._ask(lead.line, slot)
         if slot is None or slot.asked is None:
             raise DecisionError(
                 self.turn_id, f"{call.name} waits for nobody's word", "Ask for the call first."
@@ -353,7 +376,7 @@ class GuestRun(GuestLife):
         who = step_id(slot.call.name, slot.n)
         self.waiting = [one for one in self.waiting if one.step_id != who]
         place = slot.place
-        if place is not None and place.present and not place.admitted:
+        if stands and place is not None and place.present and not place.admitted:
             self.lane.rise(place)
         self._place(lead.batch)
 
@@ -402,3 +425,18 @@ class GuestRun(GuestLife):
         self._took(slot, Ended(StepStatus.SKIPPED, refusal=refusal))
         who = step_id(slot.call.name, slot.n)
         self.waiting = [one for one in self.waiting if one.step_id != who]
+
+
+def _ask_first(slot: GuestSlot) -> None:
+    """Have a person agree to a call, whatever is declared of its tool."""
+    tool = slot.tool
+    if tool is not None and not tool.rules.approval:
+        slot.tool = asking = copy.copy(tool)
+        asking.rules = replace(tool.rules, approval=True)
+
+
+def _will_ask(slot: GuestSlot) -> bool:
+    """Whether a person has to agree to a call that nobody asked for yet in this life."""
+    record, tool = slot.record, slot.tool
+    begun = record is not None and (record.started is not None or record.ended is not None)
+    return not begun and slot.result is None and tool is not None and tool.rules.approval

@@ -7,6 +7,7 @@ its event loop is, or with the process.
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,6 +17,10 @@ from undercroft.engine.guests import GuestRunner
 from undercroft.errors import DeclarationError
 
 Opened = AbstractAsyncContextManager[GuestRunner]
+
+# What is open in event loops that may never be closed, such as those that libraries keep for
+# callers without one; with each the loop, or nobody could close it.
+_open: dict[AsyncGenerator[GuestRunner, None], asyncio.AbstractEventLoop] = {}
 
 
 class _Lodging:
@@ -57,8 +62,9 @@ class Hosting:
         return lodging.runner
 
     async def _open(self, loop: asyncio.AbstractEventLoop, lodging: _Lodging) -> None:
-        lodging.kept = self._keep(loop)
-        lodging.runner = await anext(lodging.kept)
+        lodging.kept = kept = self._keep(loop)
+        lodging.runner = await anext(kept)
+        _open[kept] = loop
         if loop is BACKGROUND.running:
             BACKGROUND.on_close(lodging.kept.aclose)
 
@@ -67,7 +73,19 @@ class Hosting:
             async with self._make() as runner:
                 yield runner
         finally:
-            self._lodgings.pop(loop, None)
+            lodging = self._lodgings.pop(loop, None)
+            if lodging is not None and lodging.kept is not None:
+                _open.pop(lodging.kept, None)
+
+
+def _close_left() -> None:
+    """Close what is open in event loops that rest, before the process ends."""
+    for kept, loop in list(_open.items()):
+        if not loop.is_closed() and not loop.is_running():
+            loop.run_until_complete(kept.aclose())
+
+
+atexit.register(_close_left)
 
 
 def caller_of(open_in: asyncio.AbstractEventLoop | None) -> Caller:

@@ -1,4 +1,4 @@
-"""People's words on calls of guests: brought along by their loop, and wanted by tools themselves."""
+"""People's words on calls of guests: brought along by their loop, or wanted by tools themselves."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ PAY, NOTE = uc.Call("pay", {"n": 1}, "a"), uc.Call("note", {"n": 2}, "b")
 
 
 def tools(*, asks: bool) -> list[ForeignTool]:
+    """Return two tools that conflict."""
     return [
         ForeignTool("pay", schema=SCHEMA, hints=Hints(approval=asks)),
         ForeignTool("note", schema=SCHEMA),
@@ -32,12 +33,14 @@ class World:
         self.agreed = False
 
     async def pay(self) -> str:
+        """Pay, if somebody agreed."""
         if not self.agreed:
             raise ApprovalNeededError("somebody has to agree")
         self.did.append("pay")
         return "paid"
 
     async def note(self) -> str:
+        """Write a note."""
         self.did.append("note")
         return "noted"
 

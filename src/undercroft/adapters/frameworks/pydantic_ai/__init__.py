@@ -1,6 +1,6 @@
 """Undercroft under agents of pydantic-ai, in the extra `undercroft[pydantic-ai]`.
 
-    agent = Agent(model, tools=[…], capabilities=[Undercroft(uc.Runtime("undercroft.db"))])
+agent = Agent(model, tools=[…], capabilities=[Undercroft(uc.Runtime("undercroft.db"))])
 """
 
 from undercroft.adapters.versions import require

@@ -88,9 +88,7 @@ class GuardedModel(WrapperModel):
         try:
             while True:
                 out, parameters = await relay.asked(task)
-                opening = self.wrapped.request_stream(
-                    out, model_settings, parameters, run_context
-                )
+                opening = self.wrapped.request_stream(out, model_settings, parameters, run_context)
                 try:
                     stream = await opening.__aenter__()
                 except Exception as error:  # noqa: BLE001  whoever asked judges it
@@ -102,7 +100,7 @@ class GuardedModel(WrapperModel):
             raise
         try:
             yield stream
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  told on, and raised again
             try:
                 if not await opening.__aexit__(type(error), error, error.__traceback__):
                     raise

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_ai import RunContext
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
@@ -20,7 +21,6 @@ from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
-from pydantic import ValidationError
 
 from undercroft.adapters.frameworks.pydantic_ai.asking import GuardedModel
 from undercroft.adapters.frameworks.pydantic_ai.run import AgentRun
@@ -67,9 +67,7 @@ class Undercroft(AbstractCapability[Any]):
         self._run: AgentRun | None = None
 
     @classmethod
-    def combine(
-        cls, capabilities: Sequence[AbstractCapability[Any]]
-    ) -> AbstractCapability[Any]:
+    def combine(cls, capabilities: Sequence[AbstractCapability[Any]]) -> AbstractCapability[Any]:
         """Return which of several counts: the last."""
         return capabilities[-1]
 
@@ -86,18 +84,19 @@ class Undercroft(AbstractCapability[Any]):
         """Return it with the name of its agent."""
         if self._name is not None or not agent.name:
             return self
-        made = copy.copy(self)
-        made._name = agent.name
-        return made
+        return self._with(_name=agent.name)
 
     async def for_run(self, ctx: RunContext[Any]) -> AbstractCapability[Any]:
         """Return it with a state of its own for one run."""
-        made = copy.copy(self)
         session = self._session
         found = session(ctx) if callable(session) else session
         agent = ctx.agent
         name = self._name or (agent.name if agent is not None else None) or "agent"
-        made._run = AgentRun(self._host, self._toolsets, name, found)
+        return self._with(_run=AgentRun(self._host, self._toolsets, name, found))
+
+    def _with(self, **given: Any) -> Undercroft:
+        made = copy.copy(self)
+        vars(made).update(given)
         return made
 
     @property
@@ -107,7 +106,12 @@ class Undercroft(AbstractCapability[Any]):
 
     # ------------------------------------------------------------------ the run
 
-    async def wrap_run(self, ctx: RunContext[Any], *, handler: Any) -> AgentRunResult[Any]:
+    async def wrap_run(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002  the framework's
+        *,
+        handler: Any,
+    ) -> AgentRunResult[Any]:
         """Be there for a run until it ends or pauses."""
         run = self._at
         try:
@@ -176,7 +180,7 @@ class Undercroft(AbstractCapability[Any]):
         ctx: RunContext[Any],
         *,
         call: ToolCallPart,
-        tool_def: ToolDefinition,
+        tool_def: ToolDefinition,  # noqa: ARG002  the framework's
         args: dict[str, Any],
         handler: Any,
     ) -> Any:
@@ -184,7 +188,10 @@ class Undercroft(AbstractCapability[Any]):
         return await self._at.execute(ctx, call, args, handler)
 
     async def handle_deferred_tool_calls(
-        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002  the framework's
+        *,
+        requests: DeferredToolRequests,
     ) -> DeferredToolResults | None:
         """Hear which calls nobody has decided about; decide nothing."""
         self._at.undecided([call.tool_call_id for call in requests.approvals])

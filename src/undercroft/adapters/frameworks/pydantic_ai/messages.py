@@ -103,14 +103,14 @@ class Translated:
         """Return what a model said."""
         said = response.usage
         usage = None
-        if said is not None and said.has_values():
+        if said.has_values():
             usage = Usage(said.input_tokens, said.output_tokens, said.cache_read_tokens)
         return Answer(_text(response), _calls(response), usage)
 
 
 def call_of(part: ToolCallPart) -> Call:
     """Return a call that a model proposes."""
-    return Call(part.tool_name, part.args if part.args else {}, part.tool_call_id)
+    return Call(part.tool_name, part.args or {}, part.tool_call_id)
 
 
 def _calls(response: ModelResponse) -> tuple[Call, ...]:
@@ -139,9 +139,7 @@ def _of_part(part: Any) -> Message | None:
         case UserPromptPart():
             return Message("user", _content(part.content))
         case ToolReturnPart():
-            return Message(
-                "tool", _returned(part), call_id=part.tool_call_id, name=part.tool_name
-            )
+            return Message("tool", _returned(part), call_id=part.tool_call_id, name=part.tool_name)
         case RetryFeedbackPart():
             return Message("user", part.model_response())
         case _ if getattr(part, "part_kind", "") == "retry-prompt":
@@ -180,7 +178,7 @@ def _shown(item: Any) -> str:
         case BinaryContent():
             return f"[{item.media_type}, {len(item.data):,} bytes, {item.identifier}]"
         case FileUrl():
-            return f"[{item.kind} {item.url}]"
+            return f"[{item.media_type} at {item.url}]"
         case UploadedFile():
             return f"[uploaded file {item.file_id}]"
         case _:
@@ -273,7 +271,5 @@ def _part(message: Message) -> Any:
 
 def _answered(message: Message) -> list[Any]:
     parts: list[Any] = [TextPart(message.content)] if message.content else []
-    parts += [
-        ToolCallPart(call.name, call.arguments, call.id or "") for call in message.calls
-    ]
+    parts += [ToolCallPart(call.name, call.arguments, call.id or "") for call in message.calls]
     return parts

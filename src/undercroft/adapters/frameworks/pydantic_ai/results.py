@@ -67,9 +67,7 @@ def _is_plain(value: Any, depth: int) -> bool:
     if depth > _DEPTH_MAX:
         return False
     if kind is dict:
-        return all(
-            type(key) is str and _is_plain(part, depth + 1) for key, part in value.items()
-        )
+        return all(type(key) is str and _is_plain(part, depth + 1) for key, part in value.items())
     return kind is list and all(_is_plain(part, depth + 1) for part in value)
 
 

@@ -51,14 +51,11 @@ class AgentRun:
         toolsets: Of the agent, made ready.
         name: Of the agent.
         session: The conversation, or None.
-        branch: Name of the line of work, where it is another one's.
     """
 
-    def __init__(
-        self, host: Host, toolsets: Toolsets, name: str, session: str | None, branch: str = ""
-    ) -> None:
+    def __init__(self, host: Host, toolsets: Toolsets, name: str, session: str | None) -> None:
         self._host, self._toolsets = host, toolsets
-        self._name, self._session, self._branch = name, session, branch
+        self._name, self._session = name, session
         self._guest: Guest | None = None
         self.translated = Translated()
         # The response whose calls were seen last, and the kinds of their tools.
@@ -71,8 +68,9 @@ class AgentRun:
         # What a person said, before the calls are there; by whom.
         self._said: DeferredToolResults | None = None
         self._decided: set[str] = set()
-        # What no handler of the framework's decided in this run.
-        self._undecided: frozenset[str] | None = None
+        # What handlers of the agent's agreed to within the run, and what they left undecided.
+        self._agreed: set[str] = set()
+        self._undecided: frozenset[str] = frozenset()
         self._last: RunContext[Any] | None = None
 
     # ------------------------------------------------------------------ its guest
@@ -137,10 +135,7 @@ class AgentRun:
         if self._said is not None:
             await self._take_up(guest, self._last)
         await self._rest()
-        service = f"{model.system}/{model.model_name}"
-        return await guest.ask(
-            messages, specs, ask, name=model.model_name, service=service, branch=self._branch
-        )
+        return await guest.ask(messages, specs, ask, name=model.model_name, service=model.system)
 
     async def answered(self, response: ModelResponse, parameters: ModelRequestParameters) -> None:
         """Be told what a model said, before anything comes of it."""
@@ -163,6 +158,8 @@ class AgentRun:
         self._seen = response
         self._ids = frozenset(call.tool_call_id for call in response.tool_calls)
         self._arriving.clear()
+        self._agreed.clear()
+        self._undecided = frozenset()
         mine = [
             (call, kinds.get(call.tool_name))
             for call in calls
@@ -170,7 +167,7 @@ class AgentRun:
         ]
         if not mine:
             return
-        await guest.saw([call_of(call) for call, _ in mine], branch=self._branch)
+        await guest.saw([call_of(call) for call, _ in mine])
         for call, kind in mine:
             # The framework asks about these last; what conflicts with them is held from now on.
             if kind == "unapproved" and call.tool_call_id not in self._decided:
@@ -191,7 +188,7 @@ class AgentRun:
 
     def _aside(self, guest: Guest, part: ToolCallPart) -> asyncio.Task[Result]:
         """Ask for a call of which the framework asks somebody else first."""
-        call = guest.call(call_of(part), _ask_first, branch=self._branch)
+        call = guest.call(call_of(part), _ask_first)
         task = asyncio.ensure_future(call)
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
@@ -252,9 +249,7 @@ class AgentRun:
         call = call_of(part)
         # Of a call that is only held behind another one nobody's word is wanted.
         with suppress(DecisionError):
-            await guest.decide(
-                call, granted=granted, by=by, reason=reason, branch=self._branch
-            )
+            await guest.decide(call, granted=granted, by=by, reason=reason)
             if not granted:
                 self._aside(guest, part)
 
@@ -266,7 +261,7 @@ class AgentRun:
                 raise DomainError(str(word.message))
             return plain(word)
 
-        task = asyncio.ensure_future(guest.call(call_of(part), given, branch=self._branch))
+        task = asyncio.ensure_future(guest.call(call_of(part), given))
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
 
@@ -276,6 +271,7 @@ class AgentRun:
         if part.tool_call_id in self._decided:
             return
         self._decided.add(part.tool_call_id)
+        self._agreed.add(part.tool_call_id)
         await self._rest()
         await self._decide(guest, part, granted=True, by="a handler of the agent's")
 
@@ -285,10 +281,10 @@ class AgentRun:
 
     async def _take_noes(self, guest: Guest) -> None:
         """Take note of what handlers of the agent's refused: what they left undecided is known."""
-        left = self._undecided or frozenset()
-        for call in guest.held(branch=self._branch):
+        left = self._undecided
+        for call in guest.held():
             known = call.id is None or call.id in self._decided or call.id in left
-            if known or guest.question(call, branch=self._branch) is None:
+            if known or guest.question(call) is None:
                 continue
             self._decided.add(call.id or "")
             part = ToolCallPart(call.name, call.arguments, call.id or "")
@@ -312,12 +308,12 @@ class AgentRun:
 
     def _asked(self, guest: Guest, call: Call) -> dict[str, Any]:
         """Return what whoever decides about a call is told."""
-        asked = guest.question(call, branch=self._branch)
+        asked = guest.question(call)
         if asked is None:
             behind = [
                 other.id
-                for other in guest.held(branch=self._branch)
-                if other.id != call.id and guest.question(other, branch=self._branch) is not None
+                for other in guest.held()
+                if other.id != call.id and guest.question(other) is not None
             ]
             return {METADATA: {"held_behind": behind}}
         told: dict[str, Any] = {"step_id": asked.step_id, "fingerprint": asked.fingerprint}
@@ -341,10 +337,10 @@ class AgentRun:
             Exception: Whatever the tool raised.
         """
         guest = await self.known(ctx, part)
-        if ctx.tool_call_approved and self._undecided is not None:
+        if part.tool_call_id in self._agreed:
             await self._take_noes(guest)
         call, live = call_of(part), _Live(handler, args)
-        result = await guest.call(call, live.run, branch=self._branch)
+        result = await guest.call(call, live.run)
         match result.status:
             case StepStatus.OK if live.ran:
                 if live.error is not None:
@@ -355,9 +351,10 @@ class AgentRun:
             case StepStatus.FAILED if live.error is not None:
                 raise live.error
             case StepStatus.WAITING:
-                if guest.question(call, branch=self._branch) is None and self._seen is not None:
+                if guest.question(call) is None and self._seen is not None:
                     _mark(self._seen, part.tool_call_id)
-                raise ApprovalRequired(self._asked(guest, call))
+                own = live.error.metadata if isinstance(live.error, ApprovalRequired) else None
+                raise ApprovalRequired({**(own or {}), **self._asked(guest, call)})
             case _:
                 raise ToolFailed(result.text)
 
@@ -368,7 +365,7 @@ class AgentRun:
         async def wrong() -> Any:
             raise DomainError(str(error))
 
-        task = asyncio.ensure_future(guest.call(call_of(part), wrong, branch=self._branch))
+        task = asyncio.ensure_future(guest.call(call_of(part), wrong))
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
 

@@ -78,7 +78,7 @@ def proposes(*calls: Call) -> Model:
     def model(request: Request) -> Reply:
         if not request.fresh:
             return Answer(calls=list(calls))
-        return Answer(text="; ".join(shown.text for shown in request.fresh))
+        return Answer(text="; ".join(shown.text for shown in request.fresh) or "nothing")
 
     return model
 

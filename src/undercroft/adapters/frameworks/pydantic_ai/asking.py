@@ -19,6 +19,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from undercroft.adapters.frameworks.pydantic_ai.messages import Translated, sent
+from undercroft.errors import UnknownOutcomeError
 from undercroft.model.foreign import Ask, Sending
 from undercroft.model.message import Answer, Message, ToolSpec
 
@@ -100,12 +101,12 @@ class GuardedModel(WrapperModel):
             raise
         try:
             yield stream
-        except BaseException as error:  # noqa: BLE001  told on, and raised again
+        except BaseException as error:
+            relay.broke(error)
             try:
                 if not await opening.__aexit__(type(error), error, error.__traceback__):
                     raise
             finally:
-                relay.failed(error)
                 await _ended(task)
         else:
             await opening.__aexit__(None, None, None)
@@ -197,15 +198,16 @@ class _Relay:
             raise RuntimeError("an answer came from nowhere")
         return self._out.result()
 
-    def failed(self, error: BaseException) -> None:
-        """Say that the request or the stream failed; before it began it may be sent again."""
-        if self._in.done():
-            return
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._in.cancel()
-            return
+    def failed(self, error: Exception) -> None:
+        """Say that the stream never began; it may be asked for again."""
         self._out = asyncio.get_running_loop().create_future()
         self._in.set_exception(error)
+
+    def broke(self, error: BaseException) -> None:
+        """Say that the stream was not read to its end: what was read cannot be read again."""
+        if not self._in.done():
+            words = str(error) or type(error).__name__
+            self._in.set_exception(UnknownOutcomeError(f"the stream broke off: {words}"))
 
     def answered(self, response: ModelResponse) -> None:
         """Say what the stream came to."""

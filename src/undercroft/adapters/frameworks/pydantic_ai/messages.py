@@ -178,7 +178,7 @@ def _shown(item: Any) -> str:
         case BinaryContent():
             return f"[{item.media_type}, {len(item.data):,} bytes, {item.identifier}]"
         case FileUrl():
-            return f"[{item.media_type} at {item.url}]"
+            return f"[{type(item).__name__} {item.url}]"
         case UploadedFile():
             return f"[uploaded file {item.file_id}]"
         case _:

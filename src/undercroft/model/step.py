@@ -158,6 +158,9 @@ def render_result(result: Result, data: object) -> str:
         return _json({"refused": msgspec.to_builtins(result.refusal)})
     if result.error is not None:
         return _json({"error": str(result.error)})
+    if result.status == StepStatus.IN_DOUBT:
+        note = "Nobody knows whether it happened. Do not do it again; say that it is not known."
+        return _json({"status": result.status, "note": note})
     return _json({"status": result.status})
 
 

@@ -231,7 +231,12 @@ def test_any_recorded_value_can_be_shown(data: Any) -> None:
             None,
             '{"error":"ValueError: bad"}',
         ),
-        (Result(StepStatus.IN_DOUBT), None, '{"status":"in_doubt"}'),
+        (
+            Result(StepStatus.IN_DOUBT),
+            None,
+            '{"status":"in_doubt","note":"Nobody knows whether it happened. Do not do it again; '
+            'say that it is not known."}',
+        ),
     ],
 )
 def test_a_result_is_shown_as_what_came_of_it(result: Result, data: Any, text: str) -> None:

@@ -53,7 +53,7 @@ class Bank:
         await self._work(f"balance {account}")
         return self.held[account]
 
-    async def note(self, text: str) -> str:
+    async def note(self, text: str) -> str:  # noqa: ARG002  what the model is shown
         """Write a note."""
         await self._work("note")
         return "noted"

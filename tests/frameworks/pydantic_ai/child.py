@@ -51,7 +51,7 @@ async def main(part: str, url: str, folder: Path, where: str) -> None:
                         saved.write_bytes(run.all_messages_json())
         else:
             messages = ModelMessagesTypeAdapter.validate_json(saved.read_bytes())
-            print((await agent.run(message_history=messages)).output)
+            sys.stdout.write(str((await agent.run(message_history=messages)).output))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Batches of calls: their order, what runs together, and what each way of running an agent shows."""
+"""Batches of calls: their order, and what runs together, however an agent is run."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,5 @@ def _files(part: ToolReturnPart) -> list[Any]:
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_result_is_plain_data(value: Any) -> None:
     """Nothing but what JSON has is written down, and what comes back says the same."""
-    import json
-
     data = plain(value)
     assert plain(rebuilt(json.loads(json.dumps(data)))) == data

@@ -101,7 +101,7 @@ class GuardedModel(WrapperModel):
             raise
         try:
             yield stream
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised again, unless the stream takes it
             relay.broke(error)
             try:
                 if not await opening.__aexit__(type(error), error, error.__traceback__):

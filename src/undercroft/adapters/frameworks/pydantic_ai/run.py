@@ -7,6 +7,7 @@ and what comes back is said in the framework's own words.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,13 @@ from pydantic_ai.exceptions import (
     ToolFailedError,
     ToolRetryError,
 )
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ToolCallPart,
+    ToolReturnPart,
+)
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
@@ -333,7 +340,7 @@ class AgentRun:
 
         Raises:
             ApprovalRequired: A person has to decide about it, or about one that it is held behind.
-            ToolFailed: It may not run, or nobody knows what came of it; the model is told.
+            ToolFailedError: It may not run, or nobody knows what came of it; the model is told.
             Exception: Whatever the tool raised.
         """
         guest = await self.known(ctx, part)
@@ -356,7 +363,7 @@ class AgentRun:
                 own = live.error.metadata if isinstance(live.error, ApprovalRequired) else None
                 raise ApprovalRequired({**(own or {}), **self._asked(guest, call)})
             case _:
-                raise ToolFailed(result.text)
+                raise ToolFailedError(_told(part, result))
 
     async def refused(self, ctx: RunContext[Any], part: ToolCallPart, error: Exception) -> None:
         """Take note that the framework found the arguments of a call wrong."""
@@ -402,6 +409,13 @@ class _Live:
             raise
         self.ran = True
         return plain(self.value)
+
+
+def _told(part: ToolCallPart, result: Result) -> ToolReturnPart:
+    """Return what the model is told of a call that came to nothing, in the framework's words."""
+    return ToolReturnPart(
+        part.tool_name, json.loads(result.text), part.tool_call_id, outcome="failed"
+    )
 
 
 async def _ask_first() -> Any:

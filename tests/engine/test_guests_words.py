@@ -115,3 +115,29 @@ async def test_a_word_on_a_call_that_wants_none_is_refused() -> None:
         with pytest.raises(DecisionError):
             await guest.decide(NOTE, granted=True, by="ada")
         await guest.end("done")
+
+
+async def test_what_an_approver_saw_is_read_again_and_nothing_else_is_done() -> None:
+    """Before a call that was agreed to the read is repeated, by what carried it out."""
+    did: list[str] = []
+    made = [ForeignTool("look", schema=SCHEMA), *tools(asks=True)]
+    effects = {"look": {"reads": "acc/{n}"}, "pay": {"writes": "acc/{n}"}}
+    look = uc.Call("look", {"n": 1}, "l")
+
+    async def looks() -> int:
+        did.append("look")
+        return 5
+
+    async def pays() -> str:
+        did.append("pay")
+        return "paid"
+
+    async with uc.Runtime() as rt:
+        guest = rt.guest(rt.toolset("g", made, effects), session="s")
+        await guest.saw([look, PAY])
+        assert (await guest.call(look, looks)).value == 5
+        assert (await guest.call(PAY, pays)).status is StepStatus.WAITING
+        await guest.decide(PAY, granted=True, by="ada")
+        assert (await guest.call(PAY, pays)).value == "paid"
+        assert did == ["look", "look", "pay"]
+        await guest.end("done")

@@ -13,16 +13,21 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
+import undercroft as uc  # +undercroft
 from bench.frameworks.programs import Framework, Place
 from bench.frameworks.running import main
 from bench.frameworks.world import tools
+from undercroft.adapters.frameworks.pydantic_ai import Undercroft  # +undercroft
+
+EFFECTS = Path(__file__).with_name("undercroft.toml")
 
 
 def under(place: Place) -> list[Any]:
     """Return what puts Undercroft under an agent: nothing, without it."""
-    if place.guarded:
-        raise NotImplementedError("Undercroft's capability for pydantic-ai")
-    return []
+    if not place.guarded:
+        return []
+    runtime = uc.Runtime(place.world.folder / "undercroft.db")  # +undercroft
+    return [Undercroft(runtime, effects=EFFECTS)]  # +undercroft
 
 
 @asynccontextmanager

@@ -172,3 +172,31 @@ async def test_arguments_that_the_approver_changed_are_those_that_run(tmp_path: 
                 deferred_tool_results=DeferredToolResults(approvals={"p": less}),
             )
     assert bank.did == ["pay 5", "withdraw 10"]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+async def test_a_yes_to_what_has_changed_since_is_asked_for_again(
+    tmp_path: Path, *, changed: bool
+) -> None:
+    """The approver saw an account with 100: of one with 7 nobody has said anything."""
+    bank = Bank()
+    batch = [Call("balance", {"account": "ada"}, id="b"), BATCH[0]]
+    with Provider(proposes(*batch)) as provider:
+        async with model_at(provider) as model:
+            first = await agent_of(model, bank.tools("pay"), tmp_path / "j.db").run("go")
+            if changed:
+                bank.held["ada"] = 7
+            agent = agent_of(model, bank.tools("pay"), tmp_path / "j.db")
+            yes = first.output.build_results(approve_all=True)
+            second = await agent.run(message_history=saved(first), deferred_tool_results=yes)
+            if not changed:
+                assert second.output == "100; paid 50"
+                return
+            assert isinstance(second.output, DeferredToolRequests)
+            told = second.output.metadata["p"]["undercroft"]
+            assert told["void"] == "changed"
+            assert told["changed"] == [["account/ada", 100, 7]]
+            assert "pay 50" not in bank.did
+            again = second.output.build_results(approve_all=True)
+            await agent.run(message_history=saved(second), deferred_tool_results=again)
+    assert bank.did.count("pay 50") == 1

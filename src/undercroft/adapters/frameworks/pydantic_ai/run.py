@@ -35,7 +35,7 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
 from undercroft.adapters.frameworks.pydantic_ai.messages import Translated, call_of
 from undercroft.adapters.frameworks.pydantic_ai.results import plain, put_off, rebuilt
-from undercroft.adapters.frameworks.pydantic_ai.toolsets import Toolsets
+from undercroft.adapters.frameworks.pydantic_ai.toolsets import RUNNING, Toolsets
 from undercroft.errors import ApprovalNeededError, DecisionError, DomainError
 from undercroft.model.foreign import Ask
 from undercroft.model.message import Answer, Message, ToolSpec
@@ -347,6 +347,7 @@ class AgentRun:
         if part.tool_call_id in self._agreed:
             await self._take_noes(guest)
         call, live = call_of(part), _Live(handler, args)
+        RUNNING.set(ctx)
         result = await guest.call(call, live.run)
         match result.status:
             case StepStatus.OK if live.ran:

@@ -7,17 +7,23 @@ anew for each step; what a server says of a tool of its own is a hint.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
-from undercroft.model.foreign import ForeignTool, Hints
+from undercroft.adapters.frameworks.pydantic_ai.results import plain
+from undercroft.errors import DeclarationError
+from undercroft.model.foreign import ForeignCall, ForeignTool, Hints
 from undercroft.ports import Host
 
 # What the framework's own tools do is reveal tools and instructions.
 _OWN_KINDS = frozenset({"tool-search", "capability-load"})
 _SETS_MAX = 64
+# The run whose call is carried out here.
+RUNNING: ContextVar[RunContext[Any] | None] = ContextVar("undercroft_pydantic_ai", default=None)
 _WRAPPED_MAX = 32
 
 
@@ -64,10 +70,29 @@ def foreign_of(tool: Any) -> ForeignTool:
         told.name,
         told.description or "",
         told.parameters_json_schema,
+        call=_calling(told.name),
         service=_service(tool),
         hints=_hints(told),
         origins=tuple(_origins(tool)),
     )
+
+
+def _calling(name: str) -> ForeignCall:
+    """Return what calls a tool beside the run that is at work, to see whether anything changed."""
+
+    async def call(arguments: dict[str, Any]) -> Any:
+        ctx = RUNNING.get()
+        manager = ctx.tool_manager if ctx is not None else None
+        if ctx is None or manager is None or manager.tools is None:
+            raise DeclarationError(
+                f"tool {name!r}", "no run of its agent is at work", "Call it in one."
+            )
+        tool = manager.tools[name]
+        args = tool.args_validator.validate_python(arguments, context=ctx.validation_context)
+        aside = replace(ctx, tool_name=name, retry=0, max_retries=tool.max_retries)
+        return plain(await manager.toolset.call_tool(name, args, aside, tool))
+
+    return call
 
 
 def _hints(told: Any) -> Hints:

@@ -482,13 +482,16 @@ class Runtime:
         made = toolset if isinstance(toolset, Handler) else self.toolset(name, toolset)
         return Guest(self._place, made, session)
 
-    def caller(self) -> Caller:
+    def caller(self, loop: asyncio.AbstractEventLoop | None = None) -> Caller:
         """Return what a thread without an event loop waits with for what a guest does.
 
+        Args:
+            loop: Where the guest lives, if it has begun; None: where it will.
+
         Raises:
-            DeclarationError: The runtime is open in the event loop of this very thread.
+            DeclarationError: That is the event loop of this very thread.
         """
-        return caller_of(self._loop)
+        return caller_of(loop or self._loop)
 
     async def _place(self) -> GuestRunner:
         """Return what runs guests in the event loop that runs now."""

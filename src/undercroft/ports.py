@@ -106,6 +106,7 @@ class Guest(Protocol):
     async def calls(self, batch: Sequence[Call], *, branch: str = "") -> list[Result]: ...
     def held(self, *, branch: str = "") -> list[Call]: ...
     def question(self, call: Call, *, branch: str = "") -> Waiting | None: ...
+    def asked_before(self, call: Call, *, branch: str = "") -> bool: ...
     async def decide(
         self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
     ) -> None: ...
@@ -145,8 +146,12 @@ class Host(Protocol):
     def guest(self, toolset: Any, *, session: str | None = None) -> Guest:
         """Return a guest; it begins with the first thing that it is told."""
 
-    def caller(self) -> Caller:
-        """Return what a thread without an event loop waits with."""
+    def caller(self, loop: Any = None) -> Caller:
+        """Return what a thread without an event loop waits with.
+
+        Args:
+            loop: Where the guest lives, if it has begun; None: where it will.
+        """
 
 
 # Claims of changing modes on resources, as (mode, key).

@@ -144,6 +144,14 @@ class Guest:
         run = self._run
         return None if run is None else run.question(run.lead(self._at(branch)), call)
 
+    def asked_before(self, call: Call, *, branch: str = "") -> bool:
+        """Return whether an earlier life of the turn asked somebody about a call of the batch.
+
+        What was answered to a question of this life cannot be there yet.
+        """
+        run = self._run
+        return run is not None and run.asked_before(run.lead(self._at(branch)), call)
+
     async def decide(
         self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
     ) -> None:

@@ -148,8 +148,9 @@ class GuestRun(GuestLife):
             record = self._records.get(n)
             if record is None or (record.name, record.fp) != (slot.call.name, slot.fp):
                 continue
-            # What failed or was refused may be tried again by whoever goes on.
-            if record.ended is None or record.ended.status is StepStatus.OK:
+            # What failed or was refused may be tried again by whoever goes on; a no stays a no.
+            denied = record.decided is not None and not record.decided.granted
+            if record.ended is None or record.ended.status is StepStatus.OK or denied:
                 return self._records.pop(n)
         return None
 
@@ -356,6 +357,11 @@ class GuestRun(GuestLife):
             return None
         voided = slot.record.voided if slot.record is not None else None
         return question(slot.asked, voided)
+
+    def asked_before(self, lead: Lead, call: Call) -> bool:
+        """Whether an earlier life asked somebody about a call, and goes on with that."""
+        slot = self._slot(lead, call)
+        return slot is not None and slot.record is not None and slot.record.asked is not None
 
     def decide(self, lead: Lead, call: Call, *, granted: bool, by: str, reason: str) -> None:
         """Take a person's word on a call that waits, or will; the first one counts.

@@ -566,6 +566,8 @@ class HandlerRun(AskRun):
                 None if expires_s is None else at + expires_s,
             )
             self.log.note(asked)
+            if record is not None and void is not None:
+                record.asked, record.decided, record.voided = asked, None, void
         elif record is not None:
             void = record.voided
         slot.asked = asked

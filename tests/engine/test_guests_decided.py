@@ -1,0 +1,108 @@
+"""What people said of calls of a loop that is somebody else's, over its lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import undercroft as uc
+from tests.engine.guesting import foreign
+from undercroft.engine.guest import Guest
+from undercroft.testing import run_virtual
+
+PAY = [uc.Call("pay", {"account": "1"}, "c-pay")]
+LOOK = [uc.Call("look", {"account": "1"}, "c-look")]
+
+
+def tools() -> list[Any]:
+    """Return a read, and a payment that somebody must agree to."""
+    look = foreign("look", reads="account/{account}")
+    pay = foreign("pay", writes="account/{account}", approval=True, read_first=False)
+    return [look, pay]
+
+
+def test_a_yes_to_what_changed_is_asked_for_again_in_the_same_life() -> None:
+    """The question says what changed, and the next word counts."""
+    balance, paid = [100], []
+
+    async def look() -> int:
+        return balance[0]
+
+    async def pay() -> str:
+        paid.append(balance[0])
+        return "paid"
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            guest: Guest = rt.guest(tools(), session="s")
+            await guest.saw(LOOK)
+            await guest.call(LOOK[0], look)
+            await guest.saw(PAY)
+            assert (await guest.call(PAY[0], pay)).status == "waiting"
+            balance[0] = 60
+            await guest.decide(PAY[0], granted=True, by="ada")
+            assert (await guest.call(PAY[0], pay)).status == "waiting"
+            question = guest.question(PAY[0])
+            assert question is not None
+            assert question.void == "changed"
+            assert [(one.key, one.was, one.now) for one in question.changed] == [
+                ("account/1", 100, 60)
+            ]
+            await guest.decide(PAY[0], granted=True, by="ada")
+            assert (await guest.call(PAY[0], pay)).status == "ok"
+            assert paid == [60]
+            await guest.end("done")
+
+    run_virtual(main())
+
+
+def test_a_no_stays_a_no_when_the_batch_is_run_again() -> None:
+    """A framework runs a whole node again: nobody is asked twice about what was refused."""
+
+    async def pay() -> str:
+        raise AssertionError("it was refused")
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            given = tools()
+            guest: Guest = rt.guest(given, session="s")
+            await guest.saw(PAY)
+            await guest.call(PAY[0], pay)
+            await guest.decide(PAY[0], granted=False, by="ada", reason="too much")
+            first = await guest.call(PAY[0], pay)
+            await guest.pause()
+            again: Guest = rt.guest(given, session="s")
+            await again.saw(PAY)
+            second = await again.call(PAY[0], pay)
+            assert (first.status, second.status) == ("refused", "refused")
+            assert first.text == second.text
+            assert "too much" in second.text
+            await again.end("done")
+
+    run_virtual(main())
+
+
+def test_a_loop_can_tell_a_question_of_an_earlier_life_from_a_new_one() -> None:
+    """No answer can be there to what nobody was asked before."""
+
+    async def pay() -> str:
+        return "paid"
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            given = tools()
+            guest: Guest = rt.guest(given, session="s")
+            assert not guest.asked_before(PAY[0])
+            await guest.saw(PAY)
+            assert (await guest.call(PAY[0], pay)).status == "waiting"
+            assert not guest.asked_before(PAY[0])
+            await guest.pause()
+            again: Guest = rt.guest(given, session="s")
+            await again.saw(PAY)
+            assert again.asked_before(PAY[0])
+            assert (await again.call(PAY[0], pay)).status == "waiting"
+            assert again.asked_before(PAY[0])
+            await again.decide(PAY[0], granted=True, by="ada")
+            assert (await again.call(PAY[0], pay)).status == "ok"
+            await again.end("done")
+
+    run_virtual(main())

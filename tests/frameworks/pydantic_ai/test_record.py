@@ -52,8 +52,7 @@ async def test_a_run_and_its_pause_are_told_in_full(tmp_path: Path) -> None:
         ("model", "ok"),
     ]
     asked, _, pay, told = trace.steps
-    assert pay.approval is not None
-    assert (pay.approval.by, pay.approval.granted) == ("ada", True)
+    assert [(one.by, one.what) for one in pay.decisions] == [("ada", "approved")]
     prompts = [read_prompt(str(store), turn.turn_id, step.n) for step in (asked, told)]
     assert all(prompt is not None and prompt.verified for prompt in prompts)
     assert prompts[1] is not None
@@ -65,7 +64,7 @@ async def test_a_run_and_its_pause_are_told_in_full(tmp_path: Path) -> None:
         "tool",
     ]
     assert "image/png" in prompts[1].messages[1].content
-    assert trace.outcome == "you have 50"
+    assert trace.delivered == "you have 50"
     (said,) = diagnose([str(store)])
     verdicts = {layer: one.verdict for layer, one in said.layers.items()}
     assert "missing" not in verdicts.values(), verdicts

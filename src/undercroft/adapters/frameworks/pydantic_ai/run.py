@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -64,6 +64,7 @@ class AgentRun:
         self._host, self._toolsets = host, toolsets
         self._name, self._session = name, session
         self._guest: Guest | None = None
+        self._tools: Mapping[str, Any] | None = None
         self.translated = Translated()
         # The response whose calls were seen last, and the kinds of their tools.
         self._seen: ModelResponse | None = None
@@ -85,15 +86,17 @@ class AgentRun:
     def _ready(self, ctx: RunContext[Any]) -> Guest:
         """Return the guest, with the tools that the run has in this step."""
         manager = ctx.tool_manager
-        tools: Mapping[str, Any] = {}
-        if manager is not None and manager.tools is not None:
-            tools = manager.tools
-        toolset = self._toolsets.of(self._name, tools)
-        if self._guest is None:
-            self._guest = self._host.guest(toolset, session=self._session)
+        tools = manager.tools if manager is not None else None
+        guest = self._guest
+        if guest is not None and tools is self._tools:
+            return guest  # the framework keeps them for as long as a step lasts
+        self._tools = tools
+        toolset = self._toolsets.of(self._name, tools or {})
+        if guest is None:
+            guest = self._guest = self._host.guest(toolset, session=self._session)
         else:
-            self._guest.use(toolset)
-        return self._guest
+            guest.use(toolset)
+        return guest
 
     def step(self, ctx: RunContext[Any]) -> None:
         """Take note of the step that the run is at, before its model is asked."""
@@ -409,7 +412,13 @@ class _Live:
             self.error = error
             raise
         self.ran = True
-        return plain(self.value)
+        if isinstance(self.value, Iterator):
+            self.value = list(self.value)  # it can be read only once, and two want to
+        try:
+            return plain(self.value)
+        except Exception as error:
+            self.error = error  # as the framework would raise it, somewhat later
+            raise
 
 
 def _told(part: ToolCallPart, result: Result) -> ToolReturnPart:

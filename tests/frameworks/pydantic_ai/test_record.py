@@ -9,12 +9,14 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import BinaryContent, DeferredToolResults, ModelRetry, RunContext
 from pydantic_ai.messages import ModelMessagesTypeAdapter
+from pydantic_ai.toolsets import FunctionToolset
 
 import undercroft as uc
 from tests.frameworks.pydantic_ai.bank import Bank, agent_of, model_at
 from tests.provider import Answer, Call, Provider, Reply, Request, Usage
 from undercroft.adapters.frameworks.pydantic_ai import tools_of
 from undercroft.diagnosis import diagnose
+from undercroft.doctor.report import Diagnosis
 from undercroft.queries import read_prompt
 
 BATCH = [
@@ -67,6 +69,7 @@ async def test_a_run_and_its_pause_are_told_in_full(tmp_path: Path) -> None:
     assert "image/png" in prompts[1].messages[1].content
     assert trace.delivered == "you have 50"
     (said,) = diagnose([str(store)])
+    assert isinstance(said, Diagnosis)
     assert said.cause == "none", said
 
 
@@ -106,9 +109,10 @@ async def test_output_tools_and_retries_of_the_output_keep_working(tmp_path: Pat
 def test_the_tools_of_an_agent_are_known_before_it_runs() -> None:
     """Each by its function, so that what was declared of it is found."""
     bank = Bank()
-    agent = agent_of("test", bank.tools("pay"))
+    more = FunctionToolset([bank.note]).renamed({"jot": "note"}).prefixed("my")
+    agent = agent_of("test", bank.tools("pay"), toolsets=[more])
     found = {tool.name: tool for tool in tools_of(agent)}
-    assert set(found) == {"withdraw", "pay", "balance", "note"}
+    assert set(found) == {"withdraw", "pay", "balance", "note", "my_jot"}
     assert found["pay"].hints.approval
     assert bank.note in found["note"].origins
 

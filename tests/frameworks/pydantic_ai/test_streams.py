@@ -9,12 +9,12 @@ from pydantic_ai.exceptions import ModelAPIError
 
 import undercroft as uc
 from tests.frameworks.pydantic_ai.bank import agent_of, model_at
-from tests.provider import Answer, Cut, Provider, Status
+from tests.provider import Answer, Cut, Provider, Reply, Status
 
 
 async def test_a_stream_that_never_began_is_asked_for_again() -> None:
     """Nobody has read anything of it yet."""
-    script = [Status(status=503, headers={"retry-after": "0"}), Answer(text="hello")]
+    script: list[Reply] = [Status(status=503, headers={"retry-after": "0"}), Answer(text="hello")]
     with Provider(script) as provider:
         async with model_at(provider) as model, agent_of(model, []).run_stream("hi") as stream:
             assert await stream.get_output() == "hello"
@@ -51,3 +51,17 @@ async def test_a_reader_who_leaves_ends_the_asking(tmp_path: Path) -> None:
                         break
             (turn,) = rt.turns()
             assert turn.status != "running"
+
+
+async def test_what_streamed_to_the_user_is_what_they_were_told(tmp_path: Path) -> None:
+    """A turn that streamed its answer ends as any other."""
+    async with uc.Runtime(tmp_path / "j.db") as rt:
+        with Provider([Answer(text="hello")]) as provider:
+            async with (
+                model_at(provider) as model,
+                agent_of(model, [], runtime=rt).run_stream("hi") as stream,
+            ):
+                assert await stream.get_output() == "hello"
+        (turn,) = rt.turns()
+        assert turn.status == "done"
+        assert rt.trace(turn.turn_id).delivered == "hello"

@@ -6,13 +6,20 @@ anew for each step; what a server says of a tool of its own is a hint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from pydantic_ai import Agent, RunContext
-from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
+from pydantic_ai import Agent, RunContext, Tool
+from pydantic_ai.toolsets import (
+    AbstractToolset,
+    CombinedToolset,
+    FunctionToolset,
+    PrefixedToolset,
+    RenamedToolset,
+    WrapperToolset,
+)
 
 from undercroft.adapters.frameworks.pydantic_ai.results import plain
 from undercroft.errors import DeclarationError
@@ -154,11 +161,8 @@ def tools_of(agent: Agent[Any, Any]) -> list[ForeignTool]:
     depends on the run, are left out.
     """
     found: dict[str, ForeignTool] = {}
-
-    def visit(toolset: AbstractToolset[Any]) -> None:
-        if not isinstance(toolset, FunctionToolset):
-            return
-        for name, tool in toolset.tools.items():
+    for toolset in agent.toolsets:
+        for name, tool in _listed(toolset, 0):
             told = tool.tool_def
             found.setdefault(
                 name,
@@ -170,7 +174,27 @@ def tools_of(agent: Agent[Any, Any]) -> list[ForeignTool]:
                     origins=(tool, tool.function),
                 ),
             )
-
-    for toolset in agent.toolsets:
-        toolset.apply(visit)
     return list(found.values())
+
+
+def _listed(toolset: AbstractToolset[Any], depth: int) -> Iterator[tuple[str, Tool[Any]]]:
+    """Yield the functions of a toolset, by the names that a model knows them by."""
+    if depth > _WRAPPED_MAX:
+        return
+    match toolset:
+        case FunctionToolset():
+            yield from toolset.tools.items()
+        case CombinedToolset():
+            for one in toolset.toolsets:
+                yield from _listed(one, depth + 1)
+        case PrefixedToolset():
+            for name, tool in _listed(toolset.wrapped, depth + 1):
+                yield f"{toolset.prefix}_{name}", tool
+        case RenamedToolset():
+            names = {old: new for new, old in toolset.name_map.items()}
+            for name, tool in _listed(toolset.wrapped, depth + 1):
+                yield names.get(name, name), tool
+        case WrapperToolset():
+            yield from _listed(toolset.wrapped, depth + 1)
+        case _:
+            return

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
@@ -44,9 +45,9 @@ async def under(stack: AsyncExitStack, runtime: uc.Runtime | None, name: str) ->
     capabilities = [] if runtime is None else [Undercroft(runtime, effects=EFFECTS)]
     agent = Agent(FunctionModel(propose), tools=[look, put], capabilities=capabilities)
     run = await stack.enter_async_context(agent.iter("go"))
-    node = run.next_node
+    node: Any = run.next_node
     while not Agent.is_call_tools_node(node):
-        node = await run.next(node)  # type: ignore[arg-type]  # it is no end yet
+        node = await run.next(node)
     manager = run.ctx.deps.tool_manager
 
     async def once(n: int) -> object:

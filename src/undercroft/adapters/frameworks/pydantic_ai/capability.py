@@ -35,7 +35,8 @@ def by_conversation(ctx: RunContext[Any]) -> str | None:
 
     It is kept in its messages, so that a run that goes on from saved ones finds its records.
     """
-    return ctx.conversation_id
+    found: str | None = ctx.conversation_id
+    return found
 
 
 class Undercroft(AbstractCapability[Any]):
@@ -96,7 +97,8 @@ class Undercroft(AbstractCapability[Any]):
 
     def _with(self, **given: Any) -> Undercroft:
         made = copy.copy(self)
-        vars(made).update(given)
+        for name, value in given.items():
+            setattr(made, name, value)
         return made
 
     @property

@@ -174,7 +174,7 @@ def _shown(item: Any) -> str:
         case str():
             return item
         case TextContent():
-            return item.content
+            return str(item.content)
         case BinaryContent():
             return f"[{item.media_type}, {len(item.data):,} bytes, {item.identifier}]"
         case FileUrl():
@@ -190,10 +190,9 @@ def _instructions(
 ) -> str | None:
     if parameters.instruction_parts is not None:
         return "\n\n".join([part.content for part in parameters.instruction_parts]) or None
-    for message in reversed(messages):
-        if isinstance(message, ModelRequest):
-            return message.instructions
-    return None
+    last = next((m for m in reversed(messages) if isinstance(m, ModelRequest)), None)
+    found: str | None = None if last is None else last.instructions
+    return found
 
 
 # ---------------------------------------------------------------------- back again

@@ -17,6 +17,7 @@ from pydantic_ai import (
 from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 
+import undercroft as uc
 from tests.frameworks.pydantic_ai.bank import Bank, agent_of, model_at, proposes
 from tests.provider import Call, Provider
 
@@ -200,3 +201,25 @@ async def test_a_yes_to_what_has_changed_since_is_asked_for_again(
             again = second.output.build_results(approve_all=True)
             await agent.run(message_history=saved(second), deferred_tool_results=again)
     assert bank.did.count("pay 50") == 1
+
+
+async def test_a_no_alone_is_recorded_and_told(tmp_path: Path) -> None:
+    """The framework tells the model by itself; the record says who refused, and why."""
+    bank, store = Bank(), tmp_path / "j.db"
+    with Provider(proposes(BATCH[0])) as provider:
+        async with model_at(provider) as model:
+            agent = agent_of(model, bank.tools("pay"), store)
+            first = await agent.run("go")
+            no = DeferredToolResults(
+                approvals={"p": ToolDenied("too much")}, answered_by={"p": "ada"}
+            )
+            result = await agent.run(message_history=saved(first), deferred_tool_results=no)
+    assert "too much" in result.output
+    assert bank.did == []
+    async with uc.Runtime(store) as rt:
+        (turn,) = rt.turns()
+        (pay,) = [step for step in rt.trace(turn.turn_id).steps if step.name == "pay"]
+    assert pay.status == "refused"
+    assert [(one.what, one.by, one.reason) for one in pay.decisions] == [
+        ("rejected", "ada", "too much")
+    ]

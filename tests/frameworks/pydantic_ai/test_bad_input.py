@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, CallDeferred, DeferredToolRequests, DeferredToolResults
+from pydantic_ai import Agent, CallDeferred, DeferredToolRequests, DeferredToolResults, Tool
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
 from pydantic_ai.messages import ModelMessagesTypeAdapter
-from pydantic_ai.toolsets import FunctionToolset
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset, FunctionToolset
 from pydantic_core import PydanticSerializationError
 
 import undercroft as uc
@@ -138,6 +139,41 @@ async def test_a_call_that_is_carried_out_elsewhere_is_recorded(tmp_path: Path) 
     async with uc.Runtime(tmp_path / "j.db") as rt:
         steps = [step for turn in rt.turns() for step in rt.trace(turn.turn_id).steps]
     assert [step.status for step in steps if step.name == "print_page"] == ["ok"]
+
+
+async def test_what_came_of_a_tool_elsewhere_is_recorded(tmp_path: Path) -> None:
+    """A tool that only others can call is none of ours until they say what came of it."""
+    told = ToolDefinition(name="print_page")
+    outside: ExternalToolset[Any] = ExternalToolset([told])
+    batch = [Call("print_page", {}, id="a"), Call("note", {"text": "x"}, id="b")]
+    bank = Bank()
+    with Provider(proposes(*batch)) as provider:
+        async with model_at(provider) as model:
+            agent = agent_of(model, bank.tools(), tmp_path / "j.db", toolsets=[outside])
+            first = await agent.run("go")
+            assert [call.tool_call_id for call in first.output.calls] == ["a"]
+            assert bank.did == ["note"]
+            kept = ModelMessagesTypeAdapter.validate_json(first.all_messages_json())
+            done = DeferredToolResults(calls={"a": "printed"})
+            result = await agent.run(message_history=kept, deferred_tool_results=done)
+    assert result.output == "printed; noted"
+    async with uc.Runtime(tmp_path / "j.db") as rt:
+        steps = [step for turn in rt.turns() for step in rt.trace(turn.turn_id).steps]
+    assert [step.value for step in steps if step.name == "print_page"] == ["printed"]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_tool_that_the_framework_gave_up_on_may_have_done_it(*, reads: bool) -> None:
+    """Of a write nobody knows, and the model is told so; a read it may try again."""
+
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    effects = {"slow": {"reads": "page"} if reads else {"writes": "page"}}
+    tool = Tool(slow, timeout=0.01)
+    output = await run([tool], Call("slow", {}), undercroft={"effects": effects})
+    assert ("Timed out after" if reads else "in_doubt") in output
 
 
 async def test_a_pause_that_the_agent_cannot_say_is_told_clearly() -> None:

@@ -36,7 +36,12 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 from undercroft.adapters.frameworks.pydantic_ai.messages import Translated, call_of
 from undercroft.adapters.frameworks.pydantic_ai.results import plain, put_off, rebuilt
 from undercroft.adapters.frameworks.pydantic_ai.toolsets import RUNNING, Toolsets
-from undercroft.errors import ApprovalNeededError, DecisionError, DomainError
+from undercroft.errors import (
+    ApprovalNeededError,
+    DecisionError,
+    DomainError,
+    UnknownOutcomeError,
+)
 from undercroft.model.foreign import Ask
 from undercroft.model.message import Answer, Message, ToolSpec
 from undercroft.model.step import Call, Result, StepStatus
@@ -75,6 +80,8 @@ class AgentRun:
         self._asides: set[asyncio.Task[Result]] = set()
         # What a person said, before the calls are there; by whom.
         self._said: DeferredToolResults | None = None
+        self._paused_at: ModelResponse | None = None
+        self._open: Sequence[ToolCallPart] = ()
         self._decided: set[str] = set()
         # What handlers of the agent's agreed to within the run, and what they left undecided.
         self._agreed: set[str] = set()
@@ -215,11 +222,12 @@ class AgentRun:
         another nobody need say any: whether it runs, that other one decides.
         """
         self._said = results
-        response = _last_response(messages)
-        held = () if response is None else _marked(response)
+        # Now, since what is not to be run is answered in the messages before we hear of it.
+        self._paused_at, self._open = _last_response(messages), _open_calls(messages)
+        held = () if self._paused_at is None else _marked(self._paused_at)
         lacking = {
             call.tool_call_id: ToolApproved()
-            for call in _open_calls(messages)
+            for call in self._open
             if call.tool_call_id in held and call.tool_call_id not in results.approvals
         }
         if not lacking:
@@ -229,14 +237,14 @@ class AgentRun:
     async def _take_up(self, guest: Guest, ctx: RunContext[Any]) -> None:
         """Hand on what people said, now that the tools are known."""
         results, self._said = self._said, None
-        response = _last_response(ctx.messages)
+        response = self._paused_at
         if results is None or response is None:
             return
         words = results.to_tool_call_results()
         self._decided.update(words)
         kinds = dict(_kinds(ctx))
         parts = []
-        for part in _open_calls(ctx.messages):
+        for part in self._open:
             word = words.get(part.tool_call_id)
             changed = isinstance(word, ToolApproved) and word.override_args is not None
             parts.append(_overridden(part, word) if changed else part)
@@ -251,7 +259,7 @@ class AgentRun:
             elif isinstance(word, ToolDenied):
                 await self._decide(guest, part, granted=False, by=by, reason=word.message)
             elif kinds.get(part.tool_name) == "given":
-                self._given(guest, part, word)
+                self._given(guest, part, results.calls[part.tool_call_id])
 
     async def _decide(
         self, guest: Guest, part: ToolCallPart, *, granted: bool, by: str, reason: str = ""
@@ -268,7 +276,9 @@ class AgentRun:
 
         async def given() -> Any:
             if isinstance(word, ModelRetry | ToolFailed):
-                raise DomainError(str(word.message))
+                raise DomainError(word.message)
+            if getattr(word, "part_kind", "") == "retry-prompt":
+                raise DomainError(word.model_response())
             return plain(word)
 
         task = asyncio.ensure_future(guest.call(call_of(part), given))
@@ -407,6 +417,9 @@ class _Live:
             return put_off(error)
         except _NOES as error:
             self.error = error
+            if _timed_out(error):
+                # It may still be at work, and may have done it.
+                raise UnknownOutcomeError(str(error)) from error
             raise DomainError(str(error)) from error
         except Exception as error:
             self.error = error
@@ -419,6 +432,11 @@ class _Live:
         except Exception as error:
             self.error = error  # as the framework would raise it, somewhat later
             raise
+
+
+def _timed_out(error: Exception) -> bool:
+    """Whether a retry is asked for since the framework gave up waiting for a tool."""
+    return str(error.__cause__ or error).startswith("Timed out after")
 
 
 def _told(part: ToolCallPart, result: Result) -> ToolReturnPart:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
+from pydantic_ai.messages import ToolCallPart
 
 import undercroft as uc
-from tests.frameworks.pydantic_ai.bank import Bank, agent_of, model_at
+from tests.frameworks.pydantic_ai.bank import Bank, agent_of, model_at, proposes
 from tests.provider import Answer, Call, Provider, Reply, Request
 
 TWO = [
@@ -83,3 +85,28 @@ async def test_several_delegations_come_to_their_end(*, beside: bool) -> None:
             result = await agent_of(chat, [ask_clerk], runtime=runtime).run("go")
     then = "bob has 70" if beside else "ada has 40"
     assert result.output == f"ada has 70; {then}"
+
+
+async def test_a_tool_may_call_others_of_its_run() -> None:
+    """Such as one that runs code: its calls are a loop within it, and its siblings stay."""
+    bank = Bank()
+
+    async def both(ctx: RunContext[Any]) -> str:
+        manager = ctx.tool_manager
+        assert manager is not None
+        amounts = {"account": "ada", "amount": 30}, {"account": "ada", "amount": 50}
+        parts = [ToolCallPart("withdraw", amount, f"in{n}") for n, amount in enumerate(amounts)]
+        done = await asyncio.gather(*(manager.handle_call(part) for part in parts))
+        return ", ".join(done)
+
+    batch = [
+        Call("both", {}),
+        Call("note", {"text": "x"}),
+        Call("withdraw", {"account": "ada", "amount": 5}),
+    ]
+    with Provider(proposes(*batch)) as provider:
+        async with model_at(provider) as model:
+            agent = agent_of(model, [both, *bank.tools()])
+            await agent.run("go")
+    assert sorted(bank.did) == ["note", "withdraw 30", "withdraw 5", "withdraw 50"]
+    assert bank.held["ada"] == 15

@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,7 @@ class AgentRun:
         self._name, self._session = name, session
         self._guest: Guest | None = None
         self._tools: Mapping[str, Any] | None = None
+        self._toolset: Any = None
         self.translated = Translated()
         # The response whose calls were seen last, and the kinds of their tools.
         self._seen: ModelResponse | None = None
@@ -98,7 +100,7 @@ class AgentRun:
         if guest is not None and tools is self._tools:
             return guest  # the framework keeps them for as long as a step lasts
         self._tools = tools
-        toolset = self._toolsets.of(self._name, tools or {})
+        toolset = self._toolset = self._toolsets.of(self._name, tools or {})
         if guest is None:
             guest = self._guest = self._host.guest(toolset, session=self._session)
         else:
@@ -193,6 +195,12 @@ class AgentRun:
     async def known(self, ctx: RunContext[Any], call: ToolCallPart) -> Guest:
         """Return the guest once it has seen the batch that a call is of."""
         guest = self._ready(ctx)
+        within = WITHIN.get()
+        if within is not None and within.of is self:
+            # A tool that calls others of the run, such as one that runs code: a loop within it.
+            if within.guest is None:
+                within.guest = self._host.guest(self._toolset)
+            return within.guest
         async with self._lock:
             if self._said is not None:
                 await self._take_up(guest, ctx)
@@ -262,7 +270,13 @@ class AgentRun:
                 self._given(guest, part, results.calls[part.tool_call_id])
 
     async def _decide(
-        self, guest: Guest, part: ToolCallPart, *, granted: bool, by: str, reason: str = ""
+        self,
+        guest: Guest,
+        part: ToolCallPart,
+        *,
+        granted: bool,
+        by: str,
+        reason: str = "",
     ) -> None:
         call = call_of(part)
         # Of a call that is only held behind another one nobody's word is wanted.
@@ -336,7 +350,10 @@ class AgentRun:
                 if other.id != call.id and guest.question(other) is not None
             ]
             return {METADATA: {"held_behind": behind}}
-        told: dict[str, Any] = {"step_id": asked.step_id, "fingerprint": asked.fingerprint}
+        told: dict[str, Any] = {
+            "step_id": asked.step_id,
+            "fingerprint": asked.fingerprint,
+        }
         if asked.void:
             told["void"] = asked.void
             told["changed"] = [[one.key, one.was, one.now] for one in asked.changed]
@@ -347,7 +364,11 @@ class AgentRun:
     # ------------------------------------------------------------------ calls
 
     async def execute(
-        self, ctx: RunContext[Any], part: ToolCallPart, args: dict[str, Any], handler: Handler
+        self,
+        ctx: RunContext[Any],
+        part: ToolCallPart,
+        args: dict[str, Any],
+        handler: Handler,
     ) -> Any:
         """Return what comes of a call, when it is its turn.
 
@@ -359,9 +380,15 @@ class AgentRun:
         guest = await self.known(ctx, part)
         if part.tool_call_id in self._agreed:
             await self._take_noes(guest)
-        call, live = call_of(part), _Live(handler, args)
+        call, live = call_of(part), _Live(self, handler, args)
         RUNNING.set(ctx)
-        result = await guest.call(call, live.run)
+        within = WITHIN.get()
+        if within is not None and within.guest is guest:
+            # Nobody says which of them were proposed together: each is a batch, in its turn.
+            async with within.turn:
+                result = await guest.call(call, live.run)
+        else:
+            result = await guest.call(call, live.run)
         match result.status:
             case StepStatus.OK if live.ran:
                 if live.error is not None:
@@ -394,10 +421,12 @@ class AgentRun:
 class _Live:
     """A tool as it was called in this process: what came of it itself, besides its record."""
 
-    __slots__ = ("_args", "_handler", "error", "ran", "value")
+    __slots__ = ("_args", "_handler", "error", "guest", "of", "ran", "turn", "value")
 
-    def __init__(self, handler: Handler, args: dict[str, Any]) -> None:
-        self._handler, self._args = handler, args
+    def __init__(self, of: AgentRun, handler: Handler, args: dict[str, Any]) -> None:
+        self.of, self._handler, self._args = of, handler, args
+        self.guest: Guest | None = None
+        self.turn = asyncio.Lock()
         self.ran = False
         self.value: Any = None
         self.error: Exception | None = None
@@ -406,7 +435,7 @@ class _Live:
         """Call it once; return what to write down."""
         self.ran, self.value, self.error = False, None, None
         try:
-            self.value = await self._handler(self._args)
+            self.value = await self._within()
         except SkipToolExecution as skipped:
             self.value = skipped.result
         except ApprovalRequired as error:
@@ -433,6 +462,16 @@ class _Live:
             self.error = error  # as the framework would raise it, somewhat later
             raise
 
+    async def _within(self) -> Any:
+        token = WITHIN.set(self)
+        try:
+            return await self._handler(self._args)
+        finally:
+            WITHIN.reset(token)
+            guest, self.guest = self.guest, None
+            if guest is not None:
+                await guest.end()
+
 
 def _timed_out(error: Exception) -> bool:
     """Whether a retry is asked for since the framework gave up waiting for a tool."""
@@ -444,6 +483,10 @@ def _told(part: ToolCallPart, result: Result) -> ToolReturnPart:
     return ToolReturnPart(
         part.tool_name, json.loads(result.text), part.tool_call_id, outcome="failed"
     )
+
+
+# The call that is carried out here.
+WITHIN: ContextVar[_Live | None] = ContextVar("undercroft_pydantic_ai_call", default=None)
 
 
 async def _ask_first() -> Any:

@@ -97,7 +97,7 @@ async def test_a_tool_may_call_others_of_its_run() -> None:
         amounts = {"account": "ada", "amount": 30}, {"account": "ada", "amount": 50}
         parts = [ToolCallPart("withdraw", amount, f"in{n}") for n, amount in enumerate(amounts)]
         done = await asyncio.gather(*(manager.handle_call(part) for part in parts))
-        return ", ".join(done)
+        return ", ".join(str(one) for one in done)
 
     batch = [
         Call("both", {}),

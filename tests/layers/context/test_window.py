@@ -234,8 +234,10 @@ def test_any_recorded_value_can_be_shown(data: Any) -> None:
         (
             Result(StepStatus.IN_DOUBT),
             None,
-            '{"status":"in_doubt","note":"Nobody knows whether it happened. Do not do it again; '
-            'say that it is not known."}',
+            (
+                '{"status":"in_doubt","note":"Nobody knows whether it happened. Do not do it '
+                'again; say that it is not known."}'
+            ),
         ),
     ],
 )

@@ -5,7 +5,15 @@ A storage or a clock of your own passes the same test suite as those that ship.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -107,6 +115,7 @@ class Guest(Protocol):
     def held(self, *, branch: str = "") -> list[Call]: ...
     def question(self, call: Call, *, branch: str = "") -> Waiting | None: ...
     def asked_before(self, call: Call, *, branch: str = "") -> bool: ...
+    async def asked(self, ids: Collection[str]) -> list[tuple[str, str]]: ...
     async def decide(
         self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
     ) -> None: ...

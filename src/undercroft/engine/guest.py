@@ -152,6 +152,17 @@ class Guest:
         run = self._run
         return run is not None and run.asked_before(run.lead(self._at(branch)), call)
 
+    async def asked(self, ids: Collection[str]) -> list[tuple[str, str]]:
+        """Return the calls about which a person was asked in an earlier life, and said nothing.
+
+        Args:
+            ids: Of calls of the turn, by which it is found.
+
+        Returns the name of the tool and the id of each call, in the order of asking.
+        """
+        run = await self._begun(ids)
+        return run.unanswered()
+
     async def decide(
         self, call: Call, *, granted: bool, by: str, reason: str = "", branch: str = ""
     ) -> None:

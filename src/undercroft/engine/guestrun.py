@@ -363,6 +363,12 @@ class GuestRun(GuestLife):
         slot = self._slot(lead, call)
         return slot is not None and slot.record is not None and slot.record.asked is not None
 
+    def unanswered(self) -> list[tuple[str, str]]:
+        """Return the tools and ids of calls that waited for a word when an earlier life ended."""
+        ids = {n: call_id for call_id, called in self.memo.called.items() for n in called}
+        waiting = [r for n, r in sorted(self._records.items()) if r.waiting and n in ids]
+        return [(record.name, ids[record.n]) for record in waiting]
+
     def decide(self, lead: Lead, call: Call, *, granted: bool, by: str, reason: str) -> None:
         """Take a person's word on a call that waits, or will; the first one counts.
 

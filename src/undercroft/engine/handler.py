@@ -101,6 +101,11 @@ class Handler(Generic[P, R]):
         return f"<undercroft handler {self.name}: {len(self.tools)} tools>"
 
     @property
+    def asks(self) -> bool:
+        """Whether a person is asked before some of its tools run."""
+        return any(tool.rules.approval for tool in self.tools.values())
+
+    @property
     def strengths(self) -> Strengths:
         """How strong the fences of what its tools write are."""
         if self._strengths is None:

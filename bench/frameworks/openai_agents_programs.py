@@ -13,24 +13,33 @@ from agents import (
     Runner,
     RunState,
     SQLiteSession,
-    Tool,
     function_tool,
     set_tracing_disabled,
 )
 from openai import AsyncOpenAI
 
+import undercroft as uc  # +undercroft
 from bench.frameworks.programs import Framework, Place
 from bench.frameworks.running import main
 from bench.frameworks.world import tools
+from undercroft.adapters.frameworks.openai_agents import undercroft_agent  # +undercroft
+
+# What is said of the tools, in a file of its own or here.
+EFFECTS = {
+    **dict.fromkeys(("withdraw", "pay", "add_interest"), {"writes": "accounts/{account}"}),
+    "write_note": {"appends": "notes"},
+    "charge": {"writes": "cards/{card}"},
+}
 
 set_tracing_disabled(disabled=True)  # traces would leave the machine
 
 
-def under(place: Place, held: list[Tool]) -> list[Tool]:
-    """Return an agent's tools with Undercroft under them: as they are, without it."""
-    if place.guarded:
-        raise NotImplementedError("Undercroft's wrapper for tools of OpenAI's Agents")
-    return held
+def under(place: Place, agent: Agent[Any]) -> Agent[Any]:
+    """Return an agent with Undercroft under it, if it is to be."""
+    if not place.guarded:
+        return agent
+    journal = place.world.folder / "undercroft.db"
+    return undercroft_agent(agent, uc.Runtime(journal), effects=EFFECTS)  # +undercroft
 
 
 @asynccontextmanager
@@ -41,11 +50,12 @@ async def agent_of(place: Place, *, asking: bool = False) -> AsyncIterator[Any]:
         for name, tool in tools(place.world).items()
     ]
     async with AsyncOpenAI(base_url=f"{place.url}/v1", api_key="none", max_retries=0) as client:
-        yield Agent(
+        agent = Agent[Any](
             name="teller",
             model=OpenAIResponsesModel("gpt-scripted", openai_client=client),
-            tools=under(place, held),  # +undercroft
+            tools=list(held),
         )
+        yield under(place, agent)
 
 
 def saved(place: Place) -> Path:

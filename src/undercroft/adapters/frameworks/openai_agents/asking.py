@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, Handoff, Model, ModelResponse, Tool
 
+# The SDK's own models learn by it which run asks them; there is no public way.
+from agents.models._run_context import get_model_run_owner
+
 from undercroft.adapters.frameworks.openai_agents.outputs import field_of
 from undercroft.adapters.frameworks.openai_agents.running import RUN, Run
 from undercroft.adapters.frameworks.openai_agents.talk import (
@@ -68,7 +71,7 @@ class GuardedModel(Model):
         return self.inner.get_retry_advice(request)
 
     async def _cleanup_on_run_end(self, owner: object) -> None:
-        run = RUN.get()
+        run = self._guard.owned.pop(owner, None)
         if run is not None:
             await run.close()
         if self._inner is not None:
@@ -222,6 +225,9 @@ class _Asking:
         handoffs: list[Handoff[Any, Any]],
     ) -> None:
         self._guard, self._run = guard, run
+        owner = get_model_run_owner()
+        if owner is not None:
+            guard.owned[owner] = run
         items = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
         self._tools, self._handoffs = tools, handoffs
         self._instructions, self._items = instructions, items

@@ -112,6 +112,7 @@ class Guard:
 
     Attributes:
         models: What finds models by their names.
+        owned: Runs that asked a model, by what stands for them in the SDK.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Guard:
         self._runs: weakref.WeakKeyDictionary[RunContextWrapper[Any], Run] = (
             weakref.WeakKeyDictionary()
         )
+        self.owned: weakref.WeakKeyDictionary[object, Run] = weakref.WeakKeyDictionary()
         self._toolset: Any = None
         self._stale = True
 

@@ -25,7 +25,7 @@ from bench.frameworks.world import tools
 from undercroft.adapters.frameworks.openai_agents import undercroft_agent  # +undercroft
 
 # What is said of the tools, in a file of its own or here.
-EFFECTS = {
+EFFECTS = {  # +undercroft
     **dict.fromkeys(("withdraw", "pay", "add_interest"), {"writes": "accounts/{account}"}),
     "write_note": {"appends": "notes"},
     "charge": {"writes": "cards/{card}"},

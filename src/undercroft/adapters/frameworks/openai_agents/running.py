@@ -52,6 +52,7 @@ class Pending:
 
     Attributes:
         call: With the provider's id.
+        blocked: Whether it is held behind a call of which nobody has decided.
         result: What came of it, once that is known.
         raised: What its tool raised, where it ran here.
         handled: What the SDK made of that for the model, if it did.
@@ -66,7 +67,7 @@ class Pending:
         self.handled: Any = None
         self.value: Any = None
         self.live = False
-        self.invoked = False
+        self.invoked = self.blocked = False
         self._task: asyncio.Task[Result] | None = None
         self._moved: asyncio.Future[None] | None = None
         self._body: asyncio.Future[Callable[[], Awaitable[Any]]] | None = None
@@ -186,7 +187,6 @@ class Run:
         self.working = 0
         self._arriving: list[tuple[Call, str]] = []
         self._gathering: asyncio.Task[None] | None = None
-        self.undecided = False
         self.stopped: AgentLoopError | None = None
 
     # ------------------------------------------------------------------ its turn
@@ -290,26 +290,38 @@ class Run:
         batch = [call for call, _ in arrived]
         ids = [call.id for call in batch if call.id]
         waiting = await self.guest.asked(ids)
-        self.undecided = any(
-            context.is_tool_approved(name, marked(call_id, self.token)) is None
+        undecided = any(
+            context.is_tool_approved(_plain(name), marked(call_id, self.token)) is None
             for name, call_id in waiting
             if call_id not in ids
         )
+        asked = {call_id for _, call_id in waiting}
         await self.saw(batch)
-        for call, call_id in arrived:
+        for call, _ in arrived:
             pending = self.pending[call.id or ""] = Pending(self, call)
-            if context.is_tool_approved(call.name.rpartition(".")[2], call_id):
-                await self.agreed(pending)
+            if call.id in asked:
+                await self.agreed(pending, context)
+            else:
+                # The SDK took a word on it, and not on the one that it is held behind.
+                pending.blocked = undecided
 
-    async def agreed(self, pending: Pending) -> None:
+    async def agreed(self, pending: Pending, context: Any) -> None:
         """Hand on that a person agreed to a call, and wait until it may begin."""
-        if await self.settled(pending) or not self.waits(pending):
-            return
+        if not await self.settled(pending) and await self._hand_on(pending, context):
+            await self.settled(pending)
+
+    async def _hand_on(self, pending: Pending, context: Any) -> bool:
+        """Hand on a person's yes to a call that waits for it; return whether there is one."""
+        if not self.waits(pending):
+            return False
         question = self.guest.question(pending.call, branch=self.branch)
-        if question is None or getattr(question, "voided", None):
-            return
+        if question is None or question.void:
+            return False
+        call_id = marked(pending.call.id or "", self.token)
+        if not context.is_tool_approved(_plain(pending.call.name), call_id):
+            return False
         await self.decide(pending, granted=True, by=BY_STATE)
-        await self.settled(pending)
+        return True
 
     async def settled(self, pending: Pending) -> bool:
         """Wait until a call may begin, or something came of it; return whether it may begin.
@@ -334,7 +346,9 @@ class Run:
         )
         pending.again()
 
-    async def work(self, pending: Pending, body: Callable[[], Awaitable[Any]]) -> Result:
+    async def work(
+        self, pending: Pending, body: Callable[[], Awaitable[Any]], context: Any
+    ) -> Result:
         """Have a call carried out; return what came of it.
 
         Raises:
@@ -342,7 +356,10 @@ class Run:
         """
         self.working += 1
         try:
-            return await pending.done(body)
+            result = await pending.done(body)
+            while await self._hand_on(pending, context):
+                result = await pending.done(body)
+            return result
         except LoopError as error:
             raise _typed(error) from error
         finally:
@@ -441,6 +458,11 @@ def told(output: Any) -> Any:
     with contextlib.suppress(TypeError, ValueError):
         return json.loads(json.dumps(output))
     return str(output)
+
+
+def _plain(name: str) -> str:
+    """Return the name of a tool as the SDK has it, without the agent's or its namespace."""
+    return name.rpartition(".")[2]
 
 
 def _typed(error: LoopError) -> AgentLoopError:

@@ -221,13 +221,13 @@ class GuardedTool:
             return await self.given.on_invoke_tool(context, arguments)
         call_id = context.tool_call_id
         pending = await run.meet(self._call(call_id, arguments), context, call_id)
-        if run.waits(pending):
-            return self._text(run, pending)
+        if pending.blocked:
+            return self._held("It is held behind a call that waits for a person.")
 
         async def body() -> Any:
             return await self._carry_out(run, pending, context, arguments)
 
-        result = await run.work(pending, body)
+        result = await run.work(pending, body, context)
         return await self._given_back(run, pending, result, context)
 
     async def _carry_out(self, run: Run, pending: Pending, context: Any, arguments: str) -> Any:
@@ -311,6 +311,9 @@ class GuardedTool:
             if question is None
             else "What was agreed to has changed since."
         )
+        return self._held(why)
+
+    def _held(self, why: str) -> str:
         refusal = {
             "rule": "sequencing.approval",
             "message": f"{self.given.name} did not run. {why}",

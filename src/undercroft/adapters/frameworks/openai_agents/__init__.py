@@ -11,7 +11,7 @@ the clones are made, by `running` a run is led, by `tooling` a tool is wrapped, 
 `talk` translates prompts, and `outputs` results.
 """
 
-from undercroft.adapters.frameworks.versions import require
+from undercroft.adapters.versions import require
 
 require("openai-agents", at_least="0.24", below="1", extra="openai-agents")
 

@@ -261,7 +261,7 @@ class Guard:
             if callable(session):
                 session = session(context)
             nest = NEST.get()
-            run = self._runs[context] = Run(self._host, toolset, context, session, nest)
+            run = self._runs[context] = Run(self._host, toolset, context, session)
             if nest is not None:
                 nest.inner = run
         run.use(toolset)

@@ -43,10 +43,6 @@ class AgentLoopError(LoopError, AgentsException):
     """The run leads round in circles, was told so, and went on; it ends with this."""
 
 
-class HeldInsideError(Exception):
-    """An agent that is used as a tool waits for a person; it is called again after the word."""
-
-
 class Pending:
     """One call on its way: the engine says when it may begin, the SDK then carries it out.
 
@@ -80,7 +76,7 @@ class Pending:
         self._moved = loop.create_future()
         if self._body is None:
             self._body = loop.create_future()
-        ask = self._run.guest.call(self.call, self._carry, branch=self._run.branch)
+        ask = self._run.guest.call(self.call, self._carry)
         self._task = loop.create_task(ask)  # type: ignore[arg-type]
         self._task.add_done_callback(self._done)
 
@@ -111,7 +107,7 @@ class Pending:
         """Have it carried out by `body` where it may be; return what came of it."""
         self.invoked = True
         if self._task is None:
-            self.result = await self._run.guest.call(self.call, body, branch=self._run.branch)
+            self.result = await self._run.guest.call(self.call, body)
             return self.result
         if self.result is None or self.result.status in _OPEN:
             assert self._body is not None  # noqa: S101  it began
@@ -157,7 +153,6 @@ class Run:
 
     Attributes:
         guest: Its turn.
-        branch: Empty, or the name of the agent that is used as a tool, and of the call.
         token: Put behind the ids of calls; empty where a session was given.
         begun_here: Calls by their ids, as the last answer in this life proposed them.
         asked: Whether a model was asked in this life.
@@ -170,13 +165,10 @@ class Run:
         toolset: Any,
         context: RunContextWrapper[Any],
         session: str | None,
-        inside: Nest | None,
     ) -> None:
         self._host, self._session = host, session
         self._context = weakref.ref(context)
         self.toolset = toolset
-        self.inside = inside
-        self.branch = "" if inside is None else inside.branch
         self.token = ""
         self._guest: Guest | None = None
         self.prompts = Prompts()
@@ -208,9 +200,6 @@ class Run:
         """Find the turn that a saved call belongs to, by its id as the SDK has it."""
         if self._guest is not None:
             return
-        if self.inside is not None:
-            self._guest, self.token = self.inside.run.guest, self.inside.run.token
-            return
         session = self._session
         if session is None:
             self.token = mark_of(call_id) or uuid.uuid4().hex[:12]
@@ -238,7 +227,7 @@ class Run:
         """Have a model asked, past the guards."""
         self.asked = True
         try:
-            answer = await self.guest.ask(messages, specs, ask, name=name, branch=self.branch)
+            answer = await self.guest.ask(messages, specs, ask, name=name)
         except LoopError as error:
             raise _typed(error) from error
         self.proposed.clear()
@@ -251,7 +240,7 @@ class Run:
         if not batch:
             return
         try:
-            await self.guest.saw(batch, branch=self.branch)
+            await self.guest.saw(batch)
         except LoopError as error:
             raise _typed(error) from error
 
@@ -314,7 +303,7 @@ class Run:
         """Hand on a person's yes to a call that waits for it; return whether there is one."""
         if not self.waits(pending):
             return False
-        question = self.guest.question(pending.call, branch=self.branch)
+        question = self.guest.question(pending.call)
         if question is None or question.void:
             return False
         call_id = marked(pending.call.id or "", self.token)
@@ -341,9 +330,7 @@ class Run:
 
     async def decide(self, pending: Pending, *, granted: bool, by: str, reason: str = "") -> None:
         """Hand on a word on a call that waits, and ask for it again."""
-        await self.guest.decide(
-            pending.call, granted=granted, by=by, reason=reason, branch=self.branch
-        )
+        await self.guest.decide(pending.call, granted=granted, by=by, reason=reason)
         pending.again()
 
     async def work(
@@ -364,7 +351,7 @@ class Run:
             raise _typed(error) from error
         finally:
             self.working -= 1
-            if not self.asked and not self.working and self.inside is None:
+            if not self.asked and not self.working:
                 # Whether the SDK goes on it does not say; if it does, the turn is taken up again.
                 await self._pause()
 
@@ -373,7 +360,7 @@ class Run:
         await self.saw([call])
         pending = Pending(self, call)
         if not await self.settled(pending) and self.waits(pending):
-            if self.guest.question(call, branch=self.branch) is not None:
+            if self.guest.question(call) is not None:
                 await self.decide(pending, granted=False, by=BY_STATE, reason=reason)
                 await self.settled(pending)
         if pending.result is None:
@@ -393,7 +380,7 @@ class Run:
     async def said(self, output: Any) -> None:
         """Take note of what the user is told; the run may still fail."""
         self.output = (output,)
-        if self.asked or self.inside is not None or self._guest is None:
+        if self.asked or self._guest is None:
             return
         # No model was asked, so nobody tells of the end.
         if not self._guest.turn_id and self.proposed:
@@ -410,7 +397,7 @@ class Run:
             if error is not None or not pending.invoked:
                 pending.cancel()
         guest = self._guest
-        if guest is None or self.inside is not None:
+        if guest is None:
             return
         if isinstance(error, Exception):
             await guest.fail(error.__cause__ if isinstance(error, AgentLoopError) else error)  # type: ignore[arg-type]
@@ -431,16 +418,13 @@ class Run:
 
 
 class Nest:
-    """Where an agent works that is used as a tool.
+    """A call of a tool, as far as agents run inside of it.
 
     Attributes:
-        run: In which it is used.
-        branch: Name of its line in the turn.
-        inner: Its own run, once it began.
+        inner: The run of the agent that is used as a tool, once it began.
     """
 
-    def __init__(self, run: Run, branch: str) -> None:
-        self.run, self.branch = run, branch
+    def __init__(self) -> None:
         self.inner: Run | None = None
 
 

@@ -29,12 +29,12 @@ from undercroft.adapters.frameworks.openai_agents.running import (
     NEST,
     RUN,
     AgentLoopError,
-    HeldInsideError,
     Nest,
     Pending,
     Run,
 )
 from undercroft.adapters.frameworks.openai_agents.talk import unmarked
+from undercroft.errors import PausedError
 from undercroft.model.foreign import ForeignTool, Hints
 from undercroft.model.step import Call, Result, StepStatus
 
@@ -83,7 +83,6 @@ def foreign_tool(tool: FunctionTool, name: str) -> ForeignTool:
         service=service,
         hints=hints,
         origins=(tool,) if function is None else (tool, function),
-        nested=tool._is_agent_tool,  # noqa: SLF001  the SDK has no other way to tell
     )
 
 
@@ -177,7 +176,7 @@ class GuardedTool:
         if await run.settled(pending) or not run.waits(pending):
             return False
         policy = self.given.needs_approval
-        if run.guest.question(pending.call, branch=run.branch) is None or not callable(policy):
+        if run.guest.question(pending.call) is None or not callable(policy):
             return True
         if await _asked(policy, context, arguments, call_id):
             return True
@@ -233,8 +232,8 @@ class GuardedTool:
     async def _carry_out(self, run: Run, pending: Pending, context: Any, arguments: str) -> Any:
         caught = _Caught()
         token = _CAUGHT.set(caught)
-        nest = Nest(run, f"{self.given.name}/{pending.call.id}") if self.foreign.nested else None
-        inside = NEST.set(nest) if nest is not None else None
+        nest = Nest()
+        inside = NEST.set(nest)
         try:
             value = await invoke_function_tool(
                 function_tool=self._inner, context=context, arguments=arguments
@@ -244,16 +243,15 @@ class GuardedTool:
             raise
         finally:
             _CAUGHT.reset(token)
-            if inside is not None:
-                NEST.reset(inside)
+            NEST.reset(inside)
         if caught.error is not None:
             pending.raised, pending.handled = caught.error, value
             if isinstance(caught.error, AgentLoopError):
                 run.stopped = caught.error
             raise caught.error
         pending.value, pending.live = value, True
-        if nest is not None and nest.inner is not None and nest.inner.paused:
-            raise HeldInsideError(f"{self.given.name} waits for a person")
+        if nest.inner is not None and nest.inner.paused:
+            raise PausedError(self.given.name, "somebody is asked inside of it", "Decide there.")
         return plain(value, typed=self.typed)
 
     # ------------------------------------------------------------------ after it ran
@@ -264,6 +262,8 @@ class GuardedTool:
             if pending.live and not result.stood_in:
                 return pending.value
             return result.data if not result.stood_in else result.text
+        if pending.live and run.waits(pending):
+            return pending.value  # the SDK has the questions of the agent inside
         if result.status is not StepStatus.FAILED:
             return self._text(run, pending)
         if run.stopped is not None:
@@ -305,7 +305,7 @@ class GuardedTool:
         assert pending.result is not None  # noqa: S101  it settled
         if not run.waits(pending):
             return pending.result.text
-        question = run.guest.question(pending.call, branch=run.branch)
+        question = run.guest.question(pending.call)
         why = (
             "It is held behind a call that waits for a person."
             if question is None

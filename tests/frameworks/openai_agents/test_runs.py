@@ -1,0 +1,260 @@
+"""Runs of the OpenAI Agents SDK under the guards: order, refusals, breakers, traces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from agents import Agent, AgentHooks, Runner, function_tool
+from agents.exceptions import AgentsException
+
+import undercroft as uc
+from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, ran, rules
+from tests.provider import Answer, Call, Provider, Request, Usage
+from undercroft.adapters.frameworks.openai_agents import undercroft_agent
+
+TWO = [
+    Call("withdraw", {"account": "ada", "amount": 30}),
+    Call("withdraw", {"account": "ada", "amount": 50}),
+]
+
+
+def heads(rt: uc.Runtime) -> list[Any]:
+    """Return the turns of a journal, newest first."""
+    return list(rt._store.heads())
+
+
+def traced(rt: uc.Runtime) -> uc.Trace:
+    """Return the newest turn."""
+    return rt.trace(heads(rt)[0].turn_id)
+
+
+async def test_without_it_one_of_two_withdrawals_is_lost() -> None:
+    """What the guards are for: the SDK runs a batch all at once."""
+    bank = Bank()
+    with Provider(rules(TWO)) as provider:
+        async with agent_of(provider, bank.tools("withdraw")) as agent:
+            await Runner.run(agent, "go")
+    assert bank.held["ada"] != 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["responses", "chat"])
+@pytest.mark.parametrize("effects", [None, EFFECTS])
+async def test_two_withdrawals_of_one_batch_are_both_there(
+    dialect: str, stream: bool, effects: Mapping[str, Any] | None
+) -> None:
+    """Calls that conflict run in the order of proposal, declared or not, streamed or not."""
+    bank = Bank()
+    with Provider(rules(TWO)) as provider:
+        async with agent_of(provider, bank.tools("withdraw"), dialect) as agent, uc.Runtime() as rt:
+            effects = effects and {"withdraw": effects["withdraw"]}
+            guarded = undercroft_agent(agent, rt, effects=effects)
+            result = await ran(guarded, stream=stream)
+            assert (result.final_output, bank.held["ada"]) == ("ada has 70; ada has 20", 20)
+            assert bank.log == ["withdraw 30", "withdraw 50"]
+            assert heads(rt)[0].status == "done"
+            steps = [(s.name, str(s.status)) for s in traced(rt).steps]
+            assert steps == [
+                ("model", "ok"),
+                ("withdraw", "ok"),
+                ("withdraw", "ok"),
+                ("model", "ok"),
+            ]
+        # What was put behind the ids of calls never leaves the process.
+        assert not any(b"_uc" in request.raw for request in provider.requests)
+
+
+def test_run_sync_keeps_the_order_too() -> None:
+    """The SDK's API without an event loop: the runtime opens by itself."""
+    bank = Bank()
+
+    async def main(provider: Provider) -> Agent[Any]:
+        async with agent_of(provider, bank.tools("withdraw")) as agent:
+            return agent
+
+    with Provider(rules(TWO)) as provider:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            manager = agent_of(provider, bank.tools("withdraw"))
+            agent = loop.run_until_complete(manager.__aenter__())
+            guarded = undercroft_agent(agent, uc.Runtime())
+            assert Runner.run_sync(guarded, "go").final_output == "ada has 70; ada has 20"
+            loop.run_until_complete(manager.__aexit__(None, None, None))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def test_independent_reads_run_together() -> None:
+    """Two reads of a batch are in flight at once; a write after them waits for both."""
+    inside, most, order = 0, 0, []
+
+    @function_tool
+    async def look(key: str) -> str:
+        """Look."""
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        inside -= 1
+        order.append("look")
+        return key
+
+    @function_tool
+    async def put(key: str) -> str:
+        """Put."""
+        order.append("put")
+        return key
+
+    batch = [Call("look", {"key": "a"}), Call("look", {"key": "a"}), Call("put", {"key": "a"})]
+    effects = {"look": {"reads": "r/{key}"}, "put": {"writes": "r/{key}"}}
+    with Provider(rules(batch)) as provider:
+        async with agent_of(provider, [look, put]) as agent, uc.Runtime() as rt:
+            result = await ran(undercroft_agent(agent, rt, effects=effects))
+    assert (most, order, result.final_output) == (2, ["look", "look", "put"], "a; a; a")
+
+
+async def test_refusals_reach_the_model_as_outputs_of_their_calls() -> None:
+    """A write without a read, and a tool that is not there, are answered under their ids."""
+    bank = Bank()
+    batch = [
+        Call("withdraw", {"account": "ada", "amount": 1}, "call_a"),
+        Call("fly", {"to": "mars"}, "call_b"),
+        Call("withdraw", "{not json", "call_c"),
+    ]
+    effects = {"get_balance": {"reads": "accounts/{account}"}}
+    effects["withdraw"] = {"writes": "accounts/{account}"}
+    with Provider(rules(batch)) as provider:
+        tools = bank.tools("get_balance", "withdraw")
+        async with agent_of(provider, tools) as agent, uc.Runtime() as rt:
+            await ran(undercroft_agent(agent, rt, effects=effects))
+        shown = {one.call.id: one.text for one in provider.requests[-1].results if one.call}
+    assert bank.log == []
+    assert sorted(shown) == ["call_a", "call_b", "call_c"]
+    assert "sequencing." in shown["call_a"]
+    assert "unknown" in shown["call_b"]
+    assert all("refused" in text for text in shown.values())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_tool_that_fails_the_same_way_for_ever_is_stopped(stream: bool) -> None:
+    """The loop guard says so once; whoever goes on ends with a typed error of both families."""
+    tries = 0
+
+    @function_tool
+    async def charge(card: str) -> str:
+        """Charge a card."""
+        nonlocal tries
+        tries += 1
+        return "error: declined"
+
+    with Provider(lambda _: Answer(calls=[Call("charge", {"card": "1"})])) as provider:
+        async with agent_of(provider, [charge]) as agent, uc.Runtime() as rt:
+            with pytest.raises(uc.LoopError) as caught:
+                await ran(undercroft_agent(agent, rt), stream=stream, max_turns=100)
+            assert isinstance(caught.value, AgentsException)
+            assert heads(rt)[0].status == "failed"
+    assert tries < 20
+
+
+async def test_a_tool_whose_service_is_given_up_is_not_offered() -> None:
+    """Once its breaker opens it is not in the next request, and the model is told."""
+
+    @function_tool(failure_error_function=None)
+    async def quote(symbol: str) -> str:
+        """Quote a price."""
+        raise ConnectionError(symbol)
+
+    @function_tool
+    async def other(text: str) -> str:
+        """Do something else."""
+        return text
+
+    def tools(request: Request) -> list[str]:
+        return sorted(tool["name"] for tool in request.body.get("tools", []))
+
+    def model(request: Request) -> Answer:
+        if "quote" in tools(request):
+            return Answer(calls=[Call("quote", {"symbol": f"s{request.number}"})])
+        return Answer(text="without it")
+
+    policy = uc.BreakerPolicy(failures_max=2) if hasattr(uc, "BreakerPolicy") else None
+    assert policy is not None
+    services = [uc.Service("prices", breaker=policy)]
+    with Provider(model) as provider:
+        soft = function_tool(quote.__wrapped__, name_override="quote")
+        async with agent_of(provider, [soft, other]) as agent, uc.Runtime(services=services) as rt:
+            effects = {"quote": {"reads": "prices/{symbol}", "service": "prices"}}
+            result = await ran(undercroft_agent(agent, rt, effects=effects), max_turns=30)
+        assert result.final_output == "without it"
+        assert tools(provider.requests[0]) == ["other", "quote"]
+        assert tools(provider.requests[-1]) == ["other"]
+        assert b"quote" in provider.requests[-1].raw
+
+
+async def test_the_trace_tells_prompts_usage_calls_and_what_was_said() -> None:
+    """Each prompt can be rebuilt and verified; the answer is what the user was told."""
+    bank = Bank()
+    batch = [Call("get_balance", {"account": "ada"})]
+
+    def model(request: Request) -> Answer:
+        usage = Usage(input_tokens=11, output_tokens=3, cached_tokens=2)
+        if any(one.calls for one in request.said):
+            return Answer(text="You have 100.", usage=usage)
+        return Answer(calls=batch, usage=usage)
+
+    with Provider(model) as provider:
+        tools = bank.tools("get_balance")
+        async with agent_of(provider, tools, instructions="Be kind.") as agent, uc.Runtime() as rt:
+            await ran(undercroft_agent(agent, rt, effects={"get_balance": EFFECTS["get_balance"]}))
+            trace = traced(rt)
+    assert trace.status == "done"
+    assert trace.value == "You have 100."
+    models = [step for step in trace.steps if step.name == "model"]
+    assert len(models) == 2
+    assert all(step.usage is not None and step.usage.input_tokens == 11 for step in models)
+
+
+async def test_hooks_of_its_user_are_called_as_before() -> None:
+    """What an agent's hooks hear is what they heard without the guards."""
+
+    class Heard(AgentHooks[Any]):
+        def __init__(self) -> None:
+            self.log: list[str] = []
+
+        async def on_start(self, *_: Any) -> None:
+            self.log.append("start")
+
+        async def on_end(self, *_: Any) -> None:
+            self.log.append("end")
+
+        async def on_tool_start(self, *_: Any) -> None:
+            self.log.append("tool")
+
+        async def on_tool_end(self, *_: Any) -> None:
+            self.log.append("tool end")
+
+        async def on_llm_start(self, *_: Any) -> None:
+            self.log.append("llm")
+
+        async def on_llm_end(self, *_: Any) -> None:
+            self.log.append("llm end")
+
+    heard: list[list[str]] = []
+    for guarded in (False, True):
+        hooks, bank = Heard(), Bank()
+        with Provider(rules([Call("get_balance", {"account": "ada"})])) as provider:
+            tools = bank.tools("get_balance")
+            async with agent_of(provider, tools, hooks=hooks) as agent, uc.Runtime() as rt:
+                await ran(undercroft_agent(agent, rt) if guarded else agent)
+        heard.append(hooks.log)
+    assert heard[0] == heard[1]
+    assert heard[1]
+
+

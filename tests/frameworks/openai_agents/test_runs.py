@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, AgentHooks, Runner, function_tool
+from agents import Agent, AgentHooks, ModelSettings, Runner, function_tool
 from agents.exceptions import AgentsException
 
 import undercroft as uc
 from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, ran, rules
 from tests.provider import Answer, Call, Provider, Request, Usage
 from undercroft.adapters.frameworks.openai_agents import undercroft_agent
+from undercroft.diagnosis import diagnose
+from undercroft.doctor.report import Diagnosis
+from undercroft.queries import read_prompt
 
 TWO = [
     Call("withdraw", {"account": "ada", "amount": 30}),
@@ -198,27 +202,44 @@ async def test_a_tool_whose_service_is_given_up_is_not_offered() -> None:
         assert b"quote" in provider.requests[-1].raw
 
 
-async def test_the_trace_tells_prompts_usage_calls_and_what_was_said() -> None:
-    """Each prompt can be rebuilt and verified; the answer is what the user was told."""
-    bank = Bank()
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["responses", "chat"])
+async def test_the_trace_tells_prompts_usage_calls_and_what_was_said(
+    tmp_path: Path, dialect: str, stream: bool
+) -> None:
+    """Each prompt can be rebuilt and verified; what is missing in a good run, nothing, is said."""
+    bank, path = Bank(), str(tmp_path / "journal.db")
     batch = [Call("get_balance", {"account": "ada"})]
 
     def model(request: Request) -> Answer:
         usage = Usage(input_tokens=11, output_tokens=3, cached_tokens=2)
         if any(one.calls for one in request.said):
             return Answer(text="You have 100.", usage=usage)
-        return Answer(calls=batch, usage=usage)
+        return Answer(text="Let me look.", calls=batch, usage=usage)
 
     with Provider(model) as provider:
         tools = bank.tools("get_balance")
-        async with agent_of(provider, tools, instructions="Be kind.") as agent, uc.Runtime() as rt:
-            await ran(undercroft_agent(agent, rt, effects={"get_balance": EFFECTS["get_balance"]}))
+        settings = ModelSettings(include_usage=True)
+        more = {"instructions": "Be kind.", "dialect": dialect, "model_settings": settings}
+        async with agent_of(provider, tools, **more) as agent, uc.Runtime(path) as rt:
+            effects = {"get_balance": EFFECTS["get_balance"]}
+            await ran(undercroft_agent(agent, rt, effects=effects), "How much?", stream=stream)
             trace = traced(rt)
-    assert trace.status == "done"
-    assert trace.value == "You have 100."
-    models = [step for step in trace.steps if step.name == "model"]
-    assert len(models) == 2
-    assert all(step.usage is not None and step.usage.input_tokens == 11 for step in models)
+    assert (trace.status, trace.delivered) == ("done", "You have 100.")
+    models = [step for step in trace.steps if step.kind == "model"]
+    assert [s.spent.input_tokens for s in models if s.spent is not None] == [11, 11]
+    prompts = [read_prompt(path, trace.turn_id, step.n) for step in models]
+    assert [p is not None and p.verified for p in prompts] == [True, True]
+    said = [(m.role, m.content) for p in prompts[1:] if p is not None for m in p.messages]
+    assert said == [
+        ("system", "Be kind."),
+        ("user", "How much?"),
+        ("assistant", "Let me look."),
+        ("tool", "100"),
+    ]
+    [diagnosis] = list(diagnose([path]))
+    assert isinstance(diagnosis, Diagnosis)
+    assert [one for one in diagnosis.layers if one.verdict == "missing"] == []
 
 
 async def test_hooks_of_its_user_are_called_as_before() -> None:

@@ -229,3 +229,48 @@ def test_nobody_else_can_go_on_with_a_guest(tmp_path: Path) -> None:
                 await uc.replay(path, turn_id)
 
     run_virtual(main())
+
+
+def test_a_word_that_counts_no_more_can_be_given_anew_in_the_same_life() -> None:
+    """The record changed between the question and the yes: it is asked again, and may be answered."""
+    version = ["1"]
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            look = foreign("look", reads="r/{account}", version=lambda value: value)
+            pay = foreign("pay", writes="r/{account}", approval=True)
+            call, other = uc.Call("pay", {"account": "1"}, "p"), uc.Call("look", {"account": "1"})
+
+            async def see() -> str:
+                return version[0]
+
+            guest = rt.guest([look, pay], session="s")
+            await guest.call(other, see)
+            assert (await guest.call(call, returns("paid"))).status == "waiting"
+            await guest.pause()
+            # Somebody else changes it.
+            stranger = rt.guest([look, foreign("put", writes="r/{account}")], session="t")
+            await stranger.call(other, see)
+            await stranger.call(uc.Call("put", {"account": "1"}), returns("put"))
+            await stranger.end()
+
+            guest = rt.guest([look, pay], session="s")
+            assert await guest.asked(["p"]) == [("pay", "p")]
+            assert (await guest.call(call, returns("paid"))).status == "waiting"
+            await guest.decide(call, granted=True, by="ada")
+            assert (await guest.call(call, returns("paid"))).status == "waiting"
+            question = guest.question(call)
+            assert question is not None
+            assert question.void == "changed"
+            await guest.decide(call, granted=False, by="ada")
+            assert (await guest.call(call, returns("paid"))).status == "refused"
+            await guest.end()
+
+    run_virtual(main())
+
+
+def test_whether_somebody_is_asked_at_all_is_known_of_tools() -> None:
+    """A loop whose tools ask nobody need not look for questions."""
+    rt = uc.Runtime()
+    assert rt.toolset("a", [foreign("pay", writes="r", approval=True)]).asks
+    assert not rt.toolset("b", [foreign("look", reads="r")]).asks

@@ -366,6 +366,9 @@ class HandlerRun(AskRun):
         if void is None:
             return True
         self.log.note(void)
+        # As a resumed turn recalls it: whoever goes on here may be given another word.
+        assert slot.record is not None  # noqa: S101  it told what was asked
+        slot.record.voided, slot.record.decided = void, None
         self._ask(line, slot, void)
         return False
 

@@ -64,7 +64,7 @@ async def test_siblings_that_conflict_are_held_and_follow_in_order(dialect: str,
             trace = rt.trace(head.turn_id)
     assert trace.status == "done"
     paid = next(step for step in trace.steps if step.name == "pay" and step.decisions)
-    assert [(d.granted, d.by) for d in paid.decisions] == [(True, "run state")]
+    assert [(d.what, d.by) for d in paid.decisions] == [("approved", "run state")]
 
 
 async def test_a_saved_approval_that_is_answered_twice_pays_once(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ async def test_a_no_reaches_the_model_in_the_sdks_words_and_the_journal() -> Non
             trace = rt.trace(rt._store.heads()[0].turn_id)
     assert bank.log == ["note why", "add_interest"]
     assert "not today" in result.final_output
-    decisions = [(d.granted, d.reason) for step in trace.steps for d in step.decisions]
-    assert decisions == [(False, "not today")]
+    decisions = [(d.what, d.reason) for step in trace.steps for d in step.decisions]
+    assert decisions == [("rejected", "not today")]
     assert trace.status == "done"
 
 

@@ -286,13 +286,14 @@ class Run:
         )
         asked = {call_id for _, call_id in waiting}
         await self.saw(batch)
-        for call, _ in arrived:
+        for call, call_id in arrived:
             pending = self.pending[call.id or ""] = Pending(self, call)
             if call.id in asked:
                 await self.agreed(pending, context)
             else:
                 # The SDK took a word on it, and not on the one that it is held behind.
-                pending.blocked = undecided
+                word = context.is_tool_approved(_plain(call.name), call_id)
+                pending.blocked = undecided and word is True
 
     async def agreed(self, pending: Pending, context: Any) -> None:
         """Hand on that a person agreed to a call, and wait until it may begin."""

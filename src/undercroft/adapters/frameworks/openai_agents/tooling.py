@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, ToolTimeoutError
+from agents.agent_tool_state import drop_agent_tool_run_result, get_agent_tool_state_scope
 from agents.tool import (
     ToolInputGuardrail,
     default_tool_timeout_error_message,
@@ -261,6 +262,10 @@ class GuardedTool:
         if result.status is StepStatus.OK:
             if pending.live and not result.stood_in:
                 return pending.value
+            if context.tool_call is not None:
+                # What an agent asked inside of it was answered before: the SDK would ask again.
+                scope = get_agent_tool_state_scope(context)
+                drop_agent_tool_run_result(context.tool_call, scope_id=scope)
             return result.data if not result.stood_in else result.text
         if pending.live and run.waits(pending):
             return pending.value  # the SDK has the questions of the agent inside

@@ -269,13 +269,16 @@ class GuardedTool:
             return result.data if not result.stood_in else result.text
         if pending.live and run.waits(pending):
             return pending.value  # the SDK has the questions of the agent inside
-        if result.status is not StepStatus.FAILED:
+        doubt = result.status is StepStatus.IN_DOUBT and pending.raised is not None
+        if result.status is not StepStatus.FAILED and not doubt:
             return self._text(run, pending)
         if run.stopped is not None:
             raise run.stopped
         if pending.live:
             return pending.value  # it returned, and what it returned could not be kept
-        return await self._failed(pending, result, context)
+        said = await self._failed(pending, result, context)
+        # As before, and that nobody knows whether it happened.
+        return f"{said}\n{result.text}" if doubt else said
 
     async def _failed(self, pending: Pending, result: Result, context: Any) -> Any:
         error = pending.raised

@@ -23,9 +23,9 @@ from undercroft.adapters.frameworks.openai_agents import undercroft_agent
 
 set_tracing_disabled(disabled=True)  # traces would leave the machine
 
-CALLS = 150
+CALLS = 60
 # So many calls are a run: they are one batch, and what the rest of a run takes is theirs as well.
-BATCH = 10
+BATCH = 50
 
 
 @function_tool
@@ -50,7 +50,7 @@ class Proposing(Model):
     def __init__(self, name: str) -> None:
         self.name, self.asked = name, 0
 
-    async def get_response(self, _: Any, given: Any, *args: Any, **kwargs: Any) -> ModelResponse:
+    async def get_response(self, *_: Any, **given: Any) -> ModelResponse:
         """Answer at once."""
         self.asked += 1
         output: list[Any] = [
@@ -62,7 +62,7 @@ class Proposing(Model):
                 content=[ResponseOutputText(type="output_text", text="end", annotations=[])],
             )
         ]
-        if len(given) == 1:
+        if len(given["input"]) == 1:
             output = [
                 ResponseFunctionToolCall(
                     type="function_call",

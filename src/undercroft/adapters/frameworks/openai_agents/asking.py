@@ -92,13 +92,13 @@ class GuardedModel(Model):
         run = RUN.get()
         if run is None or run.over:
             return await self.inner.get_response(
-                system_instructions,
-                input,
-                model_settings,
-                tools,
-                output_schema,
-                handoffs,
-                tracing,
+                system_instructions=system_instructions,
+                input=input,
+                model_settings=model_settings,
+                tools=tools,
+                output_schema=output_schema,
+                handoffs=handoffs,
+                tracing=tracing,
                 **more,
             )
         asking = _Asking(self._guard, run, system_instructions, input, tools, handoffs)
@@ -106,7 +106,14 @@ class GuardedModel(Model):
         async def send(sending: Sending) -> Answer:
             said, items, offered, ways = asking.sent(sending)
             response = asking.response = await self.inner.get_response(
-                said, items, model_settings, offered, output_schema, ways, tracing, **more
+                system_instructions=said,
+                input=items,
+                model_settings=model_settings,
+                tools=offered,
+                output_schema=output_schema,
+                handoffs=ways,
+                tracing=tracing,
+                **more,
             )
             return answer_of(response.output, response.usage)
 
@@ -231,6 +238,7 @@ class _Asking:
         items = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
         self._tools, self._handoffs = tools, handoffs
         self._instructions, self._items = instructions, items
+        self._names: dict[str, str] | None = None
         self.response: ModelResponse | None = None
         self.last: Any = None
 
@@ -303,10 +311,11 @@ class _Asking:
 
     def _named(self, call: Call) -> Call:
         """Return a call with the name by which the engine knows its tool."""
-        for tool in self._tools:
-            if isinstance(tool, FunctionTool) and tool.qualified_name == call.name:
-                return Call(self._guard.name_of(tool), call.arguments, call.id)
-        return call
+        if self._names is None:
+            tools = [tool for tool in self._tools if isinstance(tool, FunctionTool)]
+            self._names = {tool.qualified_name: self._guard.name_of(tool) for tool in tools}
+        name = self._names.get(call.name, call.name)
+        return call if name == call.name else Call(name, call.arguments, call.id)
 
     @staticmethod
     def _function_calls(output: Iterable[Any], others: set[str]) -> Iterable[Call]:

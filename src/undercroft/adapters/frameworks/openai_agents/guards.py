@@ -17,7 +17,7 @@ from agents.models.multi_provider import MultiProvider
 
 from undercroft.adapters.frameworks.openai_agents.asking import GuardedModel
 from undercroft.adapters.frameworks.openai_agents.running import NEST, RUN, Run
-from undercroft.adapters.frameworks.openai_agents.tooling import GuardedTool, foreign_tool
+from undercroft.adapters.frameworks.openai_agents.tooling import GuardedTool, Invoker, foreign_tool
 from undercroft.errors import DeclarationError
 from undercroft.model.foreign import ForeignTool
 from undercroft.model.step import Call
@@ -103,8 +103,8 @@ def _target(given: Any) -> Agent[Any] | None:
 
 def _given(tool: FunctionTool) -> FunctionTool:
     """Return the tool as its user made it."""
-    owner = getattr(tool.on_invoke_tool, "__self__", None)
-    return owner.given if isinstance(owner, GuardedTool) else tool
+    invoker = tool.on_invoke_tool
+    return invoker.guarded.given if isinstance(invoker, Invoker) else tool
 
 
 class Guard:
@@ -236,8 +236,8 @@ class Guard:
 
     def name_of(self, tool: FunctionTool) -> str:
         """Return the name by which the engine knows a tool."""
-        owner = getattr(tool.on_invoke_tool, "__self__", None)
-        return owner.name if isinstance(owner, GuardedTool) else tool.qualified_name
+        invoker = tool.on_invoke_tool
+        return invoker.guarded.name if isinstance(invoker, Invoker) else tool.qualified_name
 
     def refresh(self) -> Any:
         """Return the tools of all agents, made ready."""

@@ -7,10 +7,11 @@ did; what was refused reaches it as the call's output, with the id of the call.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agents import FunctionTool, ToolTimeoutError
 from agents.agent_tool_state import drop_agent_tool_run_result, get_agent_tool_state_scope
@@ -95,6 +96,27 @@ def _noted(annotations: Any, name: str) -> Any:
     return getattr(annotations, camel, None) if found is None else found
 
 
+class Invoker:
+    """What the SDK calls in a tool's place; it says at once what it takes, for it is asked often.
+
+    Args:
+        guarded: What stands round the tool.
+    """
+
+    __slots__ = ("guarded",)
+    __signature__ = inspect.Signature(
+        [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in ("context", "arguments")]
+    )
+    __annotations__: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, guarded: GuardedTool) -> None:
+        self.guarded = guarded
+
+    def __call__(self, context: Any, arguments: str) -> Awaitable[Any]:
+        """Carry a call out in its turn."""
+        return self.guarded.invoke(context, arguments)
+
+
 class GuardedTool:
     """What stands round one tool of the SDK.
 
@@ -109,7 +131,7 @@ class GuardedTool:
         self.foreign = foreign_tool(given, name)
         self._inner = self._core(given)
         made = self.made = copy.copy(given)
-        made.on_invoke_tool = self.invoke
+        made.on_invoke_tool = Invoker(self)
         made.timeout_seconds = None  # it counts from when the call begins, not from its asking
         self.typed = given.output_json_schema is not None
         if given.tool_input_guardrails:
@@ -143,10 +165,12 @@ class GuardedTool:
         """Let the engine say which calls wait for a person."""
         self.made.needs_approval = self.needs_approval
 
-    @staticmethod
-    def _core(given: FunctionTool) -> FunctionTool:
+    def _core(self, given: FunctionTool) -> FunctionTool:
         """Return the tool as it is carried out: what it raises is noticed on its way."""
         inner = copy.copy(given)
+        # The SDK's own wrappers of functions take what any tool is given.
+        own = hasattr(inner.on_invoke_tool, "__agents_bind_function_tool__")
+        self._direct = own and inner.timeout_seconds is None
         if inner.timeout_seconds is not None:
             inner.timeout_behavior = "raise_exception"
 
@@ -236,9 +260,12 @@ class GuardedTool:
         nest = Nest()
         inside = NEST.set(nest)
         try:
-            value = await invoke_function_tool(
-                function_tool=self._inner, context=context, arguments=arguments
-            )
+            if self._direct:
+                value = await self._inner.on_invoke_tool(context, arguments)
+            else:
+                value = await invoke_function_tool(
+                    function_tool=self._inner, context=context, arguments=arguments
+                )
         except BaseException as error:
             pending.raised = error
             raise

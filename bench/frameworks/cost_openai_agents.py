@@ -109,9 +109,7 @@ async def main() -> None:
             found = await measured(ways, calls=CALLS, warm_up=10)
     each = {way: {key: took / BATCH for key, took in one.items()} for way, one in found.items()}
     package = "openai-agents"
-    said(
-        "OpenAI Agents", {package: version(package), "python": platform.python_version()}, each
-    )
+    said("OpenAI Agents", {package: version(package), "python": platform.python_version()}, each)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ from undercroft.adapters.frameworks.openai_agents import undercroft_agent  # +un
 
 # What is said of the tools, in a file of its own or here.
 EFFECTS = {  # +undercroft
-    **dict.fromkeys(("withdraw", "pay", "add_interest"), {"writes": "accounts/{account}"}),
+    "withdraw": {"writes": "accounts/{account}"},
+    "pay": {"writes": "accounts/{account}"},
+    "add_interest": {"writes": "accounts/{account}"},
     "write_note": {"appends": "notes"},
     "charge": {"writes": "cards/{card}"},
 }

@@ -1,4 +1,4 @@
-"""What the tests of this adapter share: a bank, a model of plain rules, and ways to run an agent."""
+"""What the tests of this adapter share: a bank, models of plain rules, ways to run agents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from agents import (
 )
 from openai import AsyncOpenAI
 
+import undercroft as uc
 from tests.provider import Answer, Call, Provider, Request
+from undercroft.model.turn import TurnHead
 
 MODELS = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
 # What the bank's tools do, for whoever declares it.
-EFFECTS = {
+EFFECTS: dict[str, dict[str, Any]] = {
     "get_balance": {"reads": "accounts/{account}"},
     "withdraw": {"writes": "accounts/{account}", "read_first": False},
     "pay": {"writes": "accounts/{account}", "read_first": False},
@@ -108,3 +110,13 @@ async def ran(agent: Agent[Any], prompt: Any = "go", *, stream: bool = False, **
     async for _ in result.stream_events():
         pass
     return result
+
+
+def heads(rt: uc.Runtime) -> list[TurnHead]:
+    """Return the turns of a journal, newest first."""
+    return rt._store.heads()  # noqa: SLF001  one in memory has no other reader
+
+
+def traced(rt: uc.Runtime) -> uc.Trace:
+    """Return the newest turn."""
+    return rt.trace(heads(rt)[0].turn_id)

@@ -35,7 +35,7 @@ async def main(folder: Path, url: str, what: str, die: str) -> None:
         killed("within")
         return f"paid {amount}"
 
-    provider = cast(Provider, SimpleNamespace(url=url))
+    provider = cast("Provider", SimpleNamespace(url=url))
     async with agent_of(provider, [pay]) as agent:
         guarded = undercroft_agent(agent, uc.Runtime(folder / "journal.db"))
         path = folder / "state.json"
@@ -48,7 +48,7 @@ async def main(folder: Path, url: str, what: str, die: str) -> None:
                 state.approve(one)
             result = await Runner.run(guarded, state)
             killed("after")
-        print(json.dumps({"said": result.final_output}))
+        sys.stdout.write(json.dumps({"said": result.final_output}))
 
 
 if __name__ == "__main__":

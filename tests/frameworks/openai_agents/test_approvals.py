@@ -10,7 +10,7 @@ import pytest
 from agents import Agent, Runner, RunState, function_tool
 
 import undercroft as uc
-from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, ran, rules
+from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, heads, ran, rules, traced
 from tests.provider import Call, Provider
 from undercroft.adapters.frameworks.openai_agents import undercroft_agent
 
@@ -30,7 +30,9 @@ async def saved(agent: Agent[Any], *, stream: bool = False, **more: Any) -> str:
     return str(result.to_state().to_string())
 
 
-async def answered(agent: Agent[Any], text: str, *, no: tuple[str, ...] = (), only: Any = None) -> Any:
+async def answered(
+    agent: Agent[Any], text: str, *, no: tuple[str, ...] = (), only: Any = None
+) -> Any:
     """Go on with a saved state: yes to all, but for those that get a no, or `only` to some."""
     state = await RunState.from_string(agent, text)
     for one in state.get_interruptions():
@@ -45,7 +47,9 @@ async def answered(agent: Agent[Any], text: str, *, no: tuple[str, ...] = (), on
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("dialect", ["responses", "chat"])
-async def test_siblings_that_conflict_are_held_and_follow_in_order(dialect: str, stream: bool) -> None:
+async def test_siblings_that_conflict_are_held_and_follow_in_order(
+    dialect: str, *, stream: bool
+) -> None:
     """The note runs at once; interest waits behind the payment, and comes after it."""
     bank = Bank()
     with Provider(rules(BATCH)) as provider:
@@ -55,13 +59,13 @@ async def test_siblings_that_conflict_are_held_and_follow_in_order(dialect: str,
             result = await ran(guarded, stream=stream)
             assert [one.name for one in result.interruptions] == ["pay", "add_interest"]
             assert bank.log == ["note why"]
-            [head] = rt._store.heads()
+            [head] = heads(rt)
             assert head.status == "waiting"
             result = await answered(guarded, result.to_state().to_string())
             assert bank.log == ["note why", "pay 50", "add_interest"]
             assert (bank.held["ada"], result.final_output) == (55, "noted; paid 50; ada has 55")
-            [head] = rt._store.heads()
-            trace = rt.trace(head.turn_id)
+            [head] = heads(rt)
+            trace = traced(rt)
     assert trace.status == "done"
     paid = next(step for step in trace.steps if step.name == "pay" and step.decisions)
     assert [(d.what, d.by) for d in paid.decisions] == [("approved", "run state")]
@@ -92,7 +96,7 @@ async def test_a_no_reaches_the_model_in_the_sdks_words_and_the_journal() -> Non
         async with agent_of(provider, tools) as agent, uc.Runtime() as rt:
             guarded = undercroft_agent(agent, rt, effects=SAID)
             result = await answered(guarded, await saved(guarded), no=("pay",))
-            trace = rt.trace(rt._store.heads()[0].turn_id)
+            trace = traced(rt)
     assert bank.log == ["note why", "add_interest"]
     assert "not today" in result.final_output
     decisions = [(d.what, d.reason) for step in trace.steps for d in step.decisions]
@@ -150,7 +154,7 @@ async def test_a_function_that_decides_whether_to_ask_is_asked_for_each_call() -
             assert bank.log == ["pay 5"]
             assert [json.loads(one.arguments)["amount"] for one in result.interruptions] == [50]
             await answered(guarded, result.to_state().to_string())
-            trace = rt.trace(rt._store.heads()[0].turn_id)
+            trace = traced(rt)
     assert bank.log == ["pay 5", "pay 50"]
     found = [d.by for step in trace.steps for d in step.decisions]
     assert found == ["needs_approval", "run state"]
@@ -161,7 +165,7 @@ async def test_a_declared_approval_pauses_the_sdk() -> None:
     bank = Bank()
     with Provider(rules(BATCH[:1])) as provider:
         async with agent_of(provider, bank.tools("pay")) as agent, uc.Runtime() as rt:
-            effects = {"pay": {**EFFECTS["pay"], "approval": True}}
+            effects: dict[str, Any] = {"pay": {**EFFECTS["pay"], "approval": True}}
             guarded = undercroft_agent(agent, rt, effects=effects)
             text = await saved(guarded)
             assert bank.log == []
@@ -170,14 +174,18 @@ async def test_a_declared_approval_pauses_the_sdk() -> None:
 
 
 async def test_what_a_person_agreed_to_is_asked_again_if_it_changed() -> None:
-    """Another turn wrote the record meanwhile: the yes is void, nothing is paid, the model reads so."""
+    """Another turn wrote the record meanwhile: the yes is void, and nothing is paid."""
     bank = Bank()
-    effects = {"get_balance": EFFECTS["get_balance"], "pay": {"writes": "accounts/{account}"}}
+    effects: dict[str, Any] = {
+        "get_balance": EFFECTS["get_balance"],
+        "pay": {"writes": "accounts/{account}"},
+    }
     effects["withdraw"] = EFFECTS["withdraw"]
     look = [Call("get_balance", {"account": "ada"})]
-    with Provider(rules(look, BATCH[:1])) as provider, Provider(
-        rules([Call("withdraw", {"account": "ada", "amount": 90})])
-    ) as other:
+    with (
+        Provider(rules(look, BATCH[:1])) as provider,
+        Provider(rules([Call("withdraw", {"account": "ada", "amount": 90})])) as other,
+    ):
         tools = bank.tools("get_balance", "pay", "withdraw", asking=["pay"])
         async with (
             agent_of(provider, tools) as agent,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, AgentHooks, ModelSettings, Runner, function_tool
+from agents import AgentHooks, ModelSettings, Runner, function_tool
 from agents.exceptions import AgentsException
 
 import undercroft as uc
-from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, ran, rules
+from tests.frameworks.openai_agents.bank import EFFECTS, Bank, agent_of, heads, ran, rules, traced
 from tests.provider import Answer, Call, Provider, Request, Usage
 from undercroft.adapters.frameworks.openai_agents import undercroft_agent
 from undercroft.diagnosis import diagnose
@@ -23,16 +23,6 @@ TWO = [
     Call("withdraw", {"account": "ada", "amount": 30}),
     Call("withdraw", {"account": "ada", "amount": 50}),
 ]
-
-
-def heads(rt: uc.Runtime) -> list[Any]:
-    """Return the turns of a journal, newest first."""
-    return list(rt._store.heads())
-
-
-def traced(rt: uc.Runtime) -> uc.Trace:
-    """Return the newest turn."""
-    return rt.trace(heads(rt)[0].turn_id)
 
 
 async def test_without_it_one_of_two_withdrawals_is_lost() -> None:
@@ -48,7 +38,7 @@ async def test_without_it_one_of_two_withdrawals_is_lost() -> None:
 @pytest.mark.parametrize("dialect", ["responses", "chat"])
 @pytest.mark.parametrize("effects", [None, EFFECTS])
 async def test_two_withdrawals_of_one_batch_are_both_there(
-    dialect: str, stream: bool, effects: Mapping[str, Any] | None
+    dialect: str, *, stream: bool, effects: Mapping[str, Any] | None
 ) -> None:
     """Calls that conflict run in the order of proposal, declared or not, streamed or not."""
     bank = Bank()
@@ -74,10 +64,6 @@ async def test_two_withdrawals_of_one_batch_are_both_there(
 def test_run_sync_keeps_the_order_too() -> None:
     """The SDK's API without an event loop: the runtime opens by itself."""
     bank = Bank()
-
-    async def main(provider: Provider) -> Agent[Any]:
-        async with agent_of(provider, bank.tools("withdraw")) as agent:
-            return agent
 
     with Provider(rules(TWO)) as provider:
         loop = asyncio.new_event_loop()
@@ -140,14 +126,14 @@ async def test_refusals_reach_the_model_as_outputs_of_their_calls() -> None:
             await ran(undercroft_agent(agent, rt, effects=effects))
         shown = {one.call.id: one.text for one in provider.requests[-1].results if one.call}
     assert bank.log == []
-    assert sorted(shown) == ["call_a", "call_b", "call_c"]
+    assert sorted(map(str, shown)) == ["call_a", "call_b", "call_c"]
     assert "sequencing." in shown["call_a"]
     assert "unknown" in shown["call_b"]
     assert all("refused" in text for text in shown.values())
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_tool_that_fails_the_same_way_for_ever_is_stopped(stream: bool) -> None:
+async def test_a_tool_that_fails_the_same_way_for_ever_is_stopped(*, stream: bool) -> None:
     """The loop guard says so once; whoever goes on ends with a typed error of both families."""
     tries = 0
 
@@ -181,16 +167,14 @@ async def test_a_tool_whose_service_is_given_up_is_not_offered() -> None:
         return text
 
     def tools(request: Request) -> list[str]:
-        return sorted(tool["name"] for tool in request.body.get("tools", []))
+        return sorted(str(tool["name"]) for tool in request.body.get("tools", []))
 
     def model(request: Request) -> Answer:
         if "quote" in tools(request):
             return Answer(calls=[Call("quote", {"symbol": f"s{request.number}"})])
         return Answer(text="without it")
 
-    policy = uc.BreakerPolicy(failures_max=2) if hasattr(uc, "BreakerPolicy") else None
-    assert policy is not None
-    services = [uc.Service("prices", breaker=policy)]
+    services = [uc.Service("prices", breaker=uc.BreakerPolicy(failures_max=2))]
     with Provider(model) as provider:
         soft = function_tool(quote.__wrapped__, name_override="quote")
         async with agent_of(provider, [soft, other]) as agent, uc.Runtime(services=services) as rt:
@@ -205,7 +189,7 @@ async def test_a_tool_whose_service_is_given_up_is_not_offered() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("dialect", ["responses", "chat"])
 async def test_the_trace_tells_prompts_usage_calls_and_what_was_said(
-    tmp_path: Path, dialect: str, stream: bool
+    tmp_path: Path, dialect: str, *, stream: bool
 ) -> None:
     """Each prompt can be rebuilt and verified; what is missing in a good run, nothing, is said."""
     bank, path = Bank(), str(tmp_path / "journal.db")
@@ -220,8 +204,8 @@ async def test_the_trace_tells_prompts_usage_calls_and_what_was_said(
     with Provider(model) as provider:
         tools = bank.tools("get_balance")
         settings = ModelSettings(include_usage=True)
-        more = {"instructions": "Be kind.", "dialect": dialect, "model_settings": settings}
-        async with agent_of(provider, tools, **more) as agent, uc.Runtime(path) as rt:
+        more: dict[str, Any] = {"instructions": "Be kind.", "model_settings": settings}
+        async with agent_of(provider, tools, dialect, **more) as agent, uc.Runtime(path) as rt:
             effects = {"get_balance": EFFECTS["get_balance"]}
             await ran(undercroft_agent(agent, rt, effects=effects), "How much?", stream=stream)
             trace = traced(rt)
@@ -277,5 +261,3 @@ async def test_hooks_of_its_user_are_called_as_before() -> None:
         heard.append(hooks.log)
     assert heard[0] == heard[1]
     assert heard[1]
-
-

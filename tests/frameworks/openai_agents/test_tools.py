@@ -1,4 +1,4 @@
-"""Tools of every kind the SDK permits: what they raise, return and take reaches the model as before."""
+"""Tools of every kind the SDK permits: what they do reaches the model as before."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from agents import (
     ToolOutputImage,
     ToolOutputText,
     UserError,
+    WebSearchTool,
     function_tool,
     tool_input_guardrail,
 )
 from pydantic import BaseModel
 
 import undercroft as uc
-from tests.frameworks.openai_agents.bank import agent_of, ran, rules
+from tests.frameworks.openai_agents.bank import agent_of, heads, ran, rules, traced
 from tests.provider import Answer, Call, Provider, Request
 from undercroft.adapters.frameworks.openai_agents import undercroft_agent
 from undercroft.adapters.frameworks.openai_agents.outputs import plain
@@ -131,7 +132,7 @@ async def test_a_failure_function_of_the_users_is_still_asked() -> None:
     with Provider(rules([Call("raises", {"x": "y"})])) as provider:
         async with agent_of(provider, [tool]) as agent, uc.Runtime() as rt:
             result = await ran(undercroft_agent(agent, rt))
-            trace = rt.trace(rt._store.heads()[0].turn_id)
+            trace = traced(rt)
     assert result.final_output == "sorry: bad y"
     assert [type(one) for one in seen] == [ValueError]
     [step] = [s for s in trace.steps if s.kind == "tool"]
@@ -145,7 +146,7 @@ async def test_an_exception_that_ends_the_run_still_does() -> None:
         async with agent_of(provider, [tool]) as agent, uc.Runtime() as rt:
             with pytest.raises(UserError, match="bad y") as caught:
                 await ran(undercroft_agent(agent, rt))
-            [head] = rt._store.heads()
+            [head] = heads(rt)
     assert isinstance(caught.value.__cause__, ValueError)
     assert head.status == "failed"
 
@@ -214,7 +215,11 @@ async def test_a_refusal_of_a_tool_with_a_schema_of_its_output_is_no_output() ->
 
     put.output_json_schema = Found.model_json_schema()
     effects = {"look": {"reads": "r/{key}"}, "put": {"writes": "r/{key}"}}
-    batches = ([Call("put", {"key": "a"})], [Call("look", {"key": "a"})], [Call("put", {"key": "a"})])
+    batches = (
+        [Call("put", {"key": "a"})],
+        [Call("look", {"key": "a"})],
+        [Call("put", {"key": "a"})],
+    )
     with Provider(rules(*batches)) as provider:
         async with agent_of(provider, [look, put]) as agent, uc.Runtime() as rt:
             await ran(undercroft_agent(agent, rt, effects=effects))
@@ -259,7 +264,7 @@ async def test_two_calls_with_one_id_are_met_as_the_sdk_meets_them(arguments: An
 @pytest.mark.parametrize("dialect", ["responses", "chat"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_answers_that_are_none_end_as_without_it(
-    answer: Answer, dialect: str, stream: bool
+    answer: Answer, dialect: str, *, stream: bool
 ) -> None:
     """An empty choice, a refusal, a filter, a length stop: the same end, or the same error."""
 
@@ -278,10 +283,10 @@ async def test_answers_that_are_none_end_as_without_it(
                 try:
                     made = undercroft_agent(agent, rt) if guarded else agent
                     ends.append((await ran(made, stream=stream)).final_output)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  which one is what is compared
                     ends.append(type(error))
                 if guarded:
-                    assert all(head.status != "running" for head in rt._store.heads())
+                    assert all(head.status != "running" for head in heads(rt))
     assert ends[0] == ends[1]
 
 
@@ -300,8 +305,6 @@ def test_results_as_data_are_what_a_model_reads_of_them() -> None:
 
 async def test_hosted_tools_go_out_untouched() -> None:
     """What the provider runs itself is offered as it was."""
-    from agents import WebSearchTool
-
     with Provider([Answer(text="found")]) as provider:
         async with agent_of(provider, [WebSearchTool()]) as agent, uc.Runtime() as rt:
             result = await ran(undercroft_agent(agent, rt))
@@ -320,13 +323,13 @@ async def test_output_types_and_tool_use_behaviour_work_as_before() -> None:
     with Provider([Answer(text='{"name": "a", "size": 1}')]) as provider:
         async with agent_of(provider, [put], output_type=Found) as agent, uc.Runtime() as rt:
             assert (await ran(undercroft_agent(agent, rt))).final_output == Found(name="a", size=1)
-            trace = rt.trace(rt._store.heads()[0].turn_id)
+            trace = traced(rt)
             assert trace.delivered == {"name": "a", "size": 1}
     with Provider([Answer(calls=[Call("put", {"x": "1"})])]) as provider:
         more = {"tool_use_behavior": "stop_on_first_tool"}
         async with agent_of(provider, [put], **more) as agent, uc.Runtime() as rt:
             assert (await ran(undercroft_agent(agent, rt))).final_output == "put 1"
-            assert rt.trace(rt._store.heads()[0].turn_id).delivered == "put 1"
+            assert traced(rt).delivered == "put 1"
 
 
 async def test_a_tool_outside_of_a_run_is_just_that_tool() -> None:

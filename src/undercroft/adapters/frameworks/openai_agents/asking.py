@@ -166,7 +166,10 @@ class GuardedModel(Model):
                     await task
 
     async def _streamed(
-        self, asking: _Asking, given: tuple[Any, Any, Any, dict[str, Any]], queue: asyncio.Queue[Any]
+        self,
+        asking: _Asking,
+        given: tuple[Any, Any, Any, dict[str, Any]],
+        queue: asyncio.Queue[Any],
     ) -> None:
         """Ask the model, and put what it says into a queue."""
         settings, schema, tracing, more = given

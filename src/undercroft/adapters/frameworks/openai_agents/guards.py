@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -20,7 +19,6 @@ from undercroft.adapters.frameworks.openai_agents.running import NEST, RUN, Run
 from undercroft.adapters.frameworks.openai_agents.tooling import GuardedTool, Invoker, foreign_tool
 from undercroft.errors import DeclarationError
 from undercroft.model.foreign import ForeignTool
-from undercroft.model.step import Call
 from undercroft.ports import Host
 
 Session = str | Callable[[RunContextWrapper[Any]], str | None] | None
@@ -145,7 +143,7 @@ class Guard:
             return given
         found = self._agents.get(id(given))
         if found is None:
-            made = object.__new__(self._kind(type(given)))
+            made: Any = object.__new__(self._kind(type(given)))
             made.__dict__.update(given.__dict__)
             found = self._agents[id(given)] = given, made
             self.adopt(made)
@@ -356,9 +354,7 @@ def _used_by(given: FunctionTool, inner: Agent[Any], guarded: Agent[Any]) -> Fun
             f"it cannot be seen how it runs agent {inner.name!r}",
             "Make it of the guarded agent: undercroft_agent(inner, runtime).as_tool(…).",
         )
-    swapped = tuple(
-        _cell(guarded) if cell.cell_contents is inner else cell for cell in cells
-    )
+    swapped = tuple(_cell(guarded) if cell.cell_contents is inner else cell for cell in cells)
     made = FunctionType(run.__code__, run.__globals__, run.__name__, run.__defaults__, swapped)
     made.__kwdefaults__ = run.__kwdefaults__
     tool = copy.copy(given)

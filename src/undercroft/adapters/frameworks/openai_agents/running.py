@@ -24,7 +24,6 @@ from undercroft.adapters.frameworks.openai_agents.talk import (
     Prompts,
     mark_of,
     marked,
-    unmarked,
 )
 from undercroft.errors import LoopError
 from undercroft.model.foreign import Ask
@@ -77,10 +76,10 @@ class Pending:
         if self._body is None:
             self._body = loop.create_future()
         ask = self._run.guest.call(self.call, self._carry)
-        self._task = loop.create_task(ask)  # type: ignore[arg-type]
+        self._task = loop.create_task(ask)
         self._task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task[Result]) -> None:
+    def _done(self, _: asyncio.Task[Result]) -> None:
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
 
@@ -347,9 +346,10 @@ class Run:
             result = await pending.done(body)
             while await self._hand_on(pending, context):
                 result = await pending.done(body)
-            return result
         except LoopError as error:
             raise _typed(error) from error
+        else:
+            return result
         finally:
             self.working -= 1
             if not self.asked and not self.working:
@@ -360,10 +360,10 @@ class Run:
         """Hand on a person's no to a call, which the SDK has answered already."""
         await self.saw([call])
         pending = Pending(self, call)
-        if not await self.settled(pending) and self.waits(pending):
-            if self.guest.question(call) is not None:
-                await self.decide(pending, granted=False, by=BY_STATE, reason=reason)
-                await self.settled(pending)
+        waits = not await self.settled(pending) and self.waits(pending)
+        if waits and self.guest.question(call) is not None:
+            await self.decide(pending, granted=False, by=BY_STATE, reason=reason)
+            await self.settled(pending)
         if pending.result is None:
             pending.give_up("a person said no")
             await self.settled(pending)

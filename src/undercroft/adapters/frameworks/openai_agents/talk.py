@@ -68,7 +68,9 @@ def call_of(item: Any) -> Call | None:
     space = field_of(item, "namespace")
     arguments = field_of(item, "arguments")
     if arguments is None:
-        arguments = json.dumps({"input": field_of(item, "input") or field_of(item, "action")}, default=str)
+        arguments = json.dumps(
+            {"input": field_of(item, "input") or field_of(item, "action")}, default=str
+        )
     qualified = f"{space}.{name}" if isinstance(space, str) and space != name else name
     return Call(str(qualified), arguments, unmarked(call_id))
 

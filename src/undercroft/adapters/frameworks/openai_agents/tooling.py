@@ -11,19 +11,22 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool, ToolTimeoutError
 from agents.agent_tool_state import drop_agent_tool_run_result, get_agent_tool_state_scope
 from agents.tool import (
-    ToolInputGuardrail,
     default_tool_timeout_error_message,
     invoke_function_tool,
     maybe_invoke_function_tool_failure_error_function,
     resolve_function_tool_failure_error_function,
     set_function_tool_failure_error_function,
 )
-from agents.tool_guardrails import ToolGuardrailFunctionOutput, ToolInputGuardrailData
+from agents.tool_guardrails import (
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    ToolInputGuardrailData,
+)
 
 from undercroft.adapters.frameworks.openai_agents.outputs import plain
 from undercroft.adapters.frameworks.openai_agents.running import (
@@ -107,7 +110,6 @@ class Invoker:
     __signature__ = inspect.Signature(
         [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in ("context", "arguments")]
     )
-    __annotations__: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, guarded: GuardedTool) -> None:
         self.guarded = guarded
@@ -135,10 +137,12 @@ class GuardedTool:
         made.timeout_seconds = None  # it counts from when the call begins, not from its asking
         self.typed = given.output_json_schema is not None
         if given.tool_input_guardrails:
-            made.tool_input_guardrails = [self._watching(one) for one in given.tool_input_guardrails]
+            made.tool_input_guardrails = [
+                self._watching(one) for one in given.tool_input_guardrails
+            ]
         if self.typed:
             # What is refused has not the shape that was promised; the SDK sends it as it is here.
-            last = ToolInputGuardrail(self._refused, name="undercroft")
+            last: ToolInputGuardrail[Any] = ToolInputGuardrail(self._refused, name="undercroft")
             made.tool_input_guardrails = [*(made.tool_input_guardrails or []), last]
 
     @property
@@ -215,7 +219,9 @@ class GuardedTool:
             found = await guardrail.run(data)
             if found.behavior["type"] != "allow":
                 run = RUN.get()
-                pending = None if run is None else run.pending.get(unmarked(data.context.tool_call_id))
+                pending = (
+                    None if run is None else run.pending.get(unmarked(data.context.tool_call_id))
+                )
                 if pending is not None:
                     pending.give_up(f"the guardrail {guardrail.get_name()!r} said no")
             return found
@@ -358,7 +364,10 @@ class GuardedTool:
 
 
 async def _asked(
-    policy: bool | Callable[..., Any], context: Any, arguments: dict[str, Any], call_id: str
+    policy: bool | Callable[..., Any],  # noqa: FBT001  as the SDK has it
+    context: Any,
+    arguments: dict[str, Any],
+    call_id: str,
 ) -> bool:
     """Return what a tool's user says of a call: whether a person is to be asked."""
     if isinstance(policy, bool):

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import AgentHooks, ModelSettings, Runner, function_tool
+from agents import (
+    AgentHooks,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    SQLiteSession,
+    function_tool,
+)
 from agents.exceptions import AgentsException
 
 import undercroft as uc
@@ -261,3 +268,35 @@ async def test_hooks_of_its_user_are_called_as_before() -> None:
         heard.append(hooks.log)
     assert heard[0] == heard[1]
     assert heard[1]
+
+
+async def test_a_model_that_the_run_is_given_is_not_seen_and_its_calls_are() -> None:
+    """`RunConfig` names another model: its prompts pass by, the order of its calls holds."""
+    bank = Bank()
+    with Provider(rules(TWO)) as provider:
+        async with agent_of(provider, bank.tools("withdraw")) as agent, uc.Runtime() as rt:
+            config = RunConfig(model=agent.model)
+            result = await ran(undercroft_agent(agent, rt), run_config=config)
+            trace = traced(rt)
+    assert (result.final_output, bank.held["ada"]) == ("ada has 70; ada has 20", 20)
+    assert [step.kind for step in trace.steps] == ["tool", "tool"]
+    assert (trace.status, trace.delivered) == ("done", "ada has 70; ada has 20")
+
+
+async def test_a_session_that_is_given_has_one_run_at_a_time_and_its_turns() -> None:
+    """The ids of calls are the provider's then; a function of the context may name it."""
+    bank = Bank()
+    look = [Call("get_balance", {"account": "ada"}, "call_1")]
+    with Provider(rules(look)) as provider:
+        async with agent_of(provider, bank.tools("get_balance")) as agent, uc.Runtime() as rt:
+            guarded = undercroft_agent(agent, rt, session=lambda run: str(run.context["user"]))
+            kept = SQLiteSession("kept")
+            for _ in range(2):
+                result = await ran(guarded, context={"user": "ada"}, session=kept)
+            items = result.to_input_list()
+            found = [(head.session, str(head.status)) for head in heads(rt)]
+            kept.close()
+    assert {item.get("call_id") for item in items if item.get("type") == "function_call"} == {
+        "call_1"
+    }
+    assert found == [("ada", "done")] * 2

@@ -300,3 +300,18 @@ async def test_a_session_that_is_given_has_one_run_at_a_time_and_its_turns() -> 
         "call_1"
     }
     assert found == [("ada", "done")] * 2
+
+
+async def test_a_stream_that_nobody_reads_to_its_end_leaves_nothing_running() -> None:
+    """Whoever cancels a streamed run leaves a turn that is not running, and no task."""
+    many = Answer(text="word " * 2_000)
+    with Provider([many]) as provider:
+        async with agent_of(provider, []) as agent, uc.Runtime() as rt:
+            result = Runner.run_streamed(undercroft_agent(agent, rt), "go")
+            async for _ in result.stream_events():
+                result.cancel()
+                break
+            if result.run_loop_task is not None:
+                await asyncio.wait([result.run_loop_task], timeout=10)
+            assert "_streamed" not in repr(asyncio.all_tasks())
+            assert [str(head.status) for head in heads(rt)] in ([], ["stopped"], ["failed"])

@@ -210,8 +210,12 @@ class GuardedModel(Model):
             if response is not None:
                 await asking.saw(response.output or [])
                 await queue.put(asking.last)
-        finally:
+        except asyncio.CancelledError:
+            raise  # nobody reads any more
+        except BaseException:
             await queue.put(_END)
+            raise
+        await queue.put(_END)
 
     @property
     def _name(self) -> str:

@@ -232,7 +232,7 @@ def test_nobody_else_can_go_on_with_a_guest(tmp_path: Path) -> None:
 
 
 def test_a_word_that_counts_no_more_can_be_given_anew_in_the_same_life() -> None:
-    """The record changed between the question and the yes: it is asked again, and may be answered."""
+    """The record changed before the yes: it is asked again, and may be answered."""
     version = ["1"]
 
     async def main() -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, MutableMapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from agents import FunctionTool, Handoff, Model, ModelResponse, Tool
+from agents import FunctionTool, Handoff, Model, ModelProvider, ModelResponse, Tool
 
 # The SDK's own models learn by it which run asks them; there is no public way.
 from agents.models._run_context import get_model_run_owner
@@ -28,11 +28,26 @@ from undercroft.model.foreign import Sending
 from undercroft.model.message import Answer, ToolSpec
 from undercroft.model.step import Call
 
-if TYPE_CHECKING:
-    from undercroft.adapters.frameworks.openai_agents.guards import Guard
-
 # So many events of a stream wait for whoever reads it.
 _EVENTS_MAX = 256
+
+
+class Shared(Protocol):
+    """What all agents share that one run may come to; see `guards.Guard`."""
+
+    @property
+    def models(self) -> ModelProvider:
+        """What finds models by their names."""
+
+    @property
+    def owned(self) -> MutableMapping[object, Run]:
+        """Runs that asked a model, by what stands for them in the SDK."""
+
+    def name_of(self, tool: FunctionTool) -> str:
+        """Return the name by which the engine knows a tool."""
+
+    def stand_in(self, name: str) -> FunctionTool:
+        """Return what answers a call to a tool that is not there."""
 
 
 class GuardedModel(Model):
@@ -43,7 +58,7 @@ class GuardedModel(Model):
         given: The model, or its name, as its user has it.
     """
 
-    def __init__(self, guard: Guard, given: Model | str | None) -> None:
+    def __init__(self, guard: Shared, given: Model | str | None) -> None:
         self._guard, self._given = guard, given
         self._inner = given if isinstance(given, Model) else None
 
@@ -173,35 +188,17 @@ class GuardedModel(Model):
     ) -> None:
         """Ask the model, and put what it says into a queue."""
         settings, schema, tracing, more = given
-        begun: list[Any] = []
+        spoken = _Spoken(queue)
 
         async def send(sending: Sending) -> Answer:
-            if begun:
-                # What was handed on cannot be taken back.
-                raise begun[0]
+            spoken.check()
             said, items, offered, ways = asking.sent(sending)
             stream = self.inner.stream_response(
                 said, items, settings, offered, schema, ways, tracing, **more
             )
-            last: Any = None
-            done: list[Any] = []
-            try:
-                async for event in stream:
-                    kind = field_of(event, "type")
-                    if kind == "response.completed":
-                        last = event
-                        continue
-                    if kind == "response.output_item.done":
-                        done.append(field_of(event, "item"))
-                    await queue.put(event)
-                    begun[:] = begun or [RuntimeError("the stream broke off")]
-            except Exception as error:
-                if begun:
-                    begun[0] = error
-                raise
-            asking.last = last
-            response = field_of(last, "response")
-            output = field_of(response, "output") or done
+            asking.last = await spoken.hand_on(stream)
+            response = field_of(asking.last, "response")
+            output = field_of(response, "output") or spoken.done
             return answer_of(output, field_of(response, "usage"))
 
         try:
@@ -226,12 +223,51 @@ class GuardedModel(Model):
 _END = object()
 
 
+class _Spoken:
+    """What a model says in a stream, as it is handed on.
+
+    Args:
+        queue: Of events, for whoever reads them.
+
+    Attributes:
+        done: Items that are complete, for streams whose end does not repeat them.
+    """
+
+    def __init__(self, queue: asyncio.Queue[Any]) -> None:
+        self._queue, self.done = queue, list[Any]()
+        self._begun = False
+        self._broke: Exception | None = None
+
+    def check(self) -> None:
+        """Raise what broke off a stream of which some was handed on: that cannot be taken back."""
+        if self._begun and self._broke is not None:
+            raise self._broke
+
+    async def hand_on(self, stream: AsyncIterator[Any]) -> Any:
+        """Hand on all events but the last, which is returned; None where it did not come."""
+        last: Any = None
+        try:
+            async for event in stream:
+                kind = field_of(event, "type")
+                if kind == "response.completed":
+                    last = event
+                    continue
+                if kind == "response.output_item.done":
+                    self.done.append(field_of(event, "item"))
+                await self._queue.put(event)
+                self._begun = True
+        except Exception as error:
+            self._broke = error
+            raise
+        return last
+
+
 class _Asking:
     """One prompt on its way to a model."""
 
     def __init__(  # noqa: PLR0913, PLR0917  what a prompt is made of
         self,
-        guard: Guard,
+        guard: Shared,
         run: Run,
         instructions: str | None,
         given: Any,

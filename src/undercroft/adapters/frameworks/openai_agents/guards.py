@@ -9,7 +9,7 @@ import copy
 import weakref
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from agents import Agent, AgentHooks, FunctionTool, Handoff, ModelProvider, RunContextWrapper, Tool
 from agents.models.multi_provider import MultiProvider
@@ -53,14 +53,17 @@ def undercroft_agent(
     return made
 
 
-def tools_of(agent: Agent[Any]) -> list[ForeignTool]:
+def tools_of(agent: Agent[Any] | FunctionTool) -> list[ForeignTool]:
     """Return the tools of an agent, of those that it hands off to, and of those that it uses.
+
+    Of a tool by itself it is that one.
 
     Those of its MCP servers are not among them: a server says what it has once it is connected.
     """
     found: dict[int, FunctionTool] = {}
-    for one in _agents(agent):
-        for tool in one.tools:
+    known = [agent] if isinstance(agent, FunctionTool) else []
+    for tools in [known] if known else [one.tools for one in _agents(cast("Any", agent))]:
+        for tool in tools:
             if isinstance(tool, FunctionTool):
                 found.setdefault(id(tool), tool)
     taken: set[str] = set()
@@ -207,7 +210,7 @@ class Guard:
                 "two tools have this name",
                 "Give one another name: function_tool(name_override=…).",
             )
-        made = self._names[name] = GuardedTool(self, tool, name)
+        made = self._names[name] = GuardedTool(tool, name)
         self._stale = True
         return made
 
@@ -219,7 +222,7 @@ class Guard:
             return known.renewed(given)
         if known is not None and not known.served:
             name = f"{agent.name}.{name}"
-        made = self._names[name] = GuardedTool(self, given, name)
+        made = self._names[name] = GuardedTool(given, name)
         self._stale = True
         return made.made
 
@@ -230,7 +233,7 @@ class Guard:
             return f"There is no tool {name!r}."
 
         made = FunctionTool(name, "", {"type": "object"}, nothing, strict_json_schema=False)
-        return GuardedTool(self, made, name).made
+        return GuardedTool(made, name).made
 
     def name_of(self, tool: FunctionTool) -> str:
         """Return the name by which the engine knows a tool."""

@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agents import FunctionTool, ToolTimeoutError
 from agents.agent_tool_state import drop_agent_tool_run_result, get_agent_tool_state_scope
@@ -42,9 +42,6 @@ from undercroft.adapters.frameworks.openai_agents.talk import unmarked
 from undercroft.errors import PausedError
 from undercroft.model.foreign import ForeignTool, Hints
 from undercroft.model.step import Call, Result, StepStatus
-
-if TYPE_CHECKING:
-    from undercroft.adapters.frameworks.openai_agents.guards import Guard
 
 
 class _Caught:
@@ -128,8 +125,8 @@ class GuardedTool:
         made: What the SDK is given in its place.
     """
 
-    def __init__(self, guard: Guard, given: FunctionTool, name: str) -> None:
-        self._guard, self.given, self.name = guard, given, name
+    def __init__(self, given: FunctionTool, name: str) -> None:
+        self.given, self.name = given, name
         self.foreign = foreign_tool(given, name)
         self._inner = self._core(given)
         made = self.made = copy.copy(given)

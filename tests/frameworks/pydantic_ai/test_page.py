@@ -1,0 +1,19 @@
+"""The page of pydantic-ai: what it shows is what happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.frameworks.paged import printed
+
+
+# The framework keeps its HTTP client until the process ends.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_snippets_of_the_page_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Python of the page, from top to bottom, prints what the page says."""
+    said, promised = printed("pydantic-ai", tmp_path, monkeypatch, capsys)
+    assert said == promised

@@ -9,8 +9,6 @@ import pytest
 from tests.frameworks.paged import printed
 
 
-# The framework keeps its HTTP client until the process ends.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_snippets_of_the_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

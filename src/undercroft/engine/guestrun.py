@@ -19,7 +19,7 @@ import msgspec
 
 from undercroft.engine.approving import question
 from undercroft.engine.calls import Slot, checked_call, needed, shown
-from undercroft.engine.guestlead import Client, GuestSlot, Lead, carried
+from undercroft.engine.guestlead import Client, GuestSlot, Lead, carried, carry_out
 from undercroft.engine.guestlife import GuestLife
 from undercroft.engine.guesttalk import Known
 from undercroft.engine.inside import INSIDE, Inside
@@ -286,6 +286,10 @@ class GuestRun(GuestLife):
         step = super()._step(line, slot, tool)
         if not isinstance(slot, GuestSlot) or slot.run is None:
             return step
+        if step.watched:
+            # It is read again from within a later call: never what that one carries out.
+            again = replace(step.body, fn=partial(carry_out, slot), is_async=True, injected={})
+            return step._replace(body=again)
         body = self._bodies.get(tool)
         if body is None:
             body = replace(step.body, fn=carried, is_async=True, injected={})

@@ -7,6 +7,7 @@ from typing import Any
 import undercroft as uc
 from tests.engine.guesting import foreign
 from undercroft.engine.guest import Guest
+from undercroft.errors import PausedError
 from undercroft.testing import run_virtual
 
 PAY = [uc.Call("pay", {"account": "1"}, "c-pay")]
@@ -104,5 +105,49 @@ def test_a_loop_can_tell_a_question_of_an_earlier_life_from_a_new_one() -> None:
             await again.decide(PAY[0], granted=True, by="ada")
             assert (await again.call(PAY[0], pay)).status == "ok"
             await again.end("done")
+
+    run_virtual(main())
+
+
+def test_what_is_recorded_within_a_call_is_not_done_again_when_the_call_runs_anew() -> None:
+    """The loop within paused after it had paid: its outer call has another number by then."""
+    paid: list[str] = []
+    free = foreign("pay", writes="account/{account}", read_first=False)
+    asks = foreign("close", writes="book/{account}", approval=True, read_first=False)
+    outer = uc.Call("delegate", {}, "c-outer")
+    inner = [uc.Call("pay", {"account": "1"}, "c-1"), uc.Call("close", {"account": "1"}, "c-2")]
+
+    async def work() -> str:
+        paid.append("x")
+        return "done"
+
+    async def life(rt: uc.Runtime, *, yes: bool) -> uc.Result:
+        outside: Guest = rt.guest([foreign("delegate")], session="s")
+
+        async def within() -> str:
+            guest: Guest = rt.guest([free, asks])
+            await guest.saw(inner[:1])
+            first = await guest.call(inner[0], work)
+            await guest.saw(inner[1:])
+            second = await guest.call(inner[1], work)
+            assert guest.asked_before(inner[1]) == yes
+            if not yes:
+                await guest.pause()
+                raise PausedError("delegate", "somebody is asked", "Answer.")
+            await guest.decide(inner[1], granted=True, by="ada")
+            second = await guest.call(inner[1], work)
+            await guest.end()
+            return f"{first.text} {second.text}"
+
+        await outside.saw([outer])
+        result = await outside.call(outer, within)
+        await (outside.end() if yes else outside.pause())
+        return result
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            assert (await life(rt, yes=False)).status == "waiting"
+            assert (await life(rt, yes=True)).value == "done done"
+            assert paid == ["x", "x"]
 
     run_virtual(main())

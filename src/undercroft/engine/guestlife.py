@@ -233,8 +233,15 @@ class GuestLife(HandlerRun):
         """
         self.done.watch(handler.watched)
         slot.loops += 1
-        name = step_id(slot.call.name.replace("/", "_"), slot.n)
-        line = self.branch(lead.line, name if slot.loops == 1 else f"{name}-{slot.loops}")
+        # What is recorded within is found by the name of the line: that of the first life.
+        lives = self.memo.called.get(slot.call.id or "") or [slot.n]
+        name = step_id(slot.call.name.replace("/", "_"), lives[0])
+        if slot.loops > 1:
+            name = f"{name}-{slot.loops}"
+        taken = self.lines.get(f"{lead.line.name}/{name}" if lead.line.name else name)
+        if taken is not None and taken.open:
+            name = f"{name}-{slot.n}"  # of another call with the same id
+        line = self.branch(lead.line, name)
         self.leads[line.name] = Lead(line, handler)
         if slot.place is not None:
             self._go_on(self.lane.leave(slot.place))

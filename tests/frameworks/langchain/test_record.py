@@ -47,9 +47,9 @@ async def test_a_turn_is_recorded_whole(how: str, tmp_path: Path) -> None:
         traces = [rt.trace(turn.turn_id) for turn in (first, second)]
     assert [str(one.status) for one in traces] == ["done", "done"]
     assert sorted(step.name for step in traces[0].steps) == ["model", "model", "note", "withdraw"]
-    assert [one.value for one in traces] == ["answer 1", "answer 2"]
+    assert [one.delivered for one in traces] == ["answer 1", "answer 2"]
     prompts = [
-        queries.read_prompt(str(path), trace.turn_id, int(step.id.rpartition(".")[2]))
+        queries.read_prompt(str(path), trace.turn_id, step.n)
         for trace in traces
         for step in trace.steps
         if step.name == "model"

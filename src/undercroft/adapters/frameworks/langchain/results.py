@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from langchain_core.documents import Document
-from langchain_core.load import dumpd, load
 from langchain_core.messages import BaseMessage, ToolMessage, message_to_dict, messages_from_dict
 from langgraph.types import Command, Overwrite, Send
 
@@ -74,6 +73,10 @@ def _written_message(message: BaseMessage, depth: int) -> Any:
     return {"$message": message_to_dict(bare), "artifact": _written(message.artifact, depth)}
 
 
+def _written_document(document: Document, depth: int) -> Any:
+    return [document.page_content, _written(document.metadata, depth), document.id]
+
+
 def _written_command(command: Command[Any], depth: int) -> Any:
     told = {name: getattr(command, name) for name in ("graph", "update", "resume", "goto")}
     return {"$command": {name: _written(one, depth) for name, one in told.items()}}
@@ -87,7 +90,7 @@ def _written_dict(value: dict[Any, Any], depth: int) -> Any:
 
 _WRITERS: tuple[tuple[type[Any], Callable[[Any, int], Any]], ...] = (
     (BaseMessage, _written_message),
-    (Document, lambda value, _: {"$document": dumpd(value)}),
+    (Document, lambda value, depth: {"$document": _written_document(value, depth)}),
     (Command, _written_command),
     (Send, lambda value, depth: {"$send": [value.node, _written(value.arg, depth)]}),
     (Overwrite, lambda value, depth: {"$overwrite": _written(value.value, depth)}),
@@ -108,30 +111,25 @@ def _read(data: Any, name: str) -> Any:
     if not isinstance(data, Mapping):
         return data
     key = next(iter(data), "")
-    if not (isinstance(key, str) and key.startswith("$")):
-        return {key: _read(one, name) for key, one in data.items()}
-    return _read_object(key, data, name)
-
-
-def _read_object(key: str, data: Mapping[str, Any], name: str) -> Any:
-    told = data[key]
     if key == "$message":
-        message = messages_from_dict([told])[0]
+        message = messages_from_dict([data[key]])[0]
         if isinstance(message, ToolMessage) and "artifact" in data:
             message.artifact = _read(data["artifact"], name)
         return message
-    read = _READERS.get(key)
+    if key == "$lost":
+        raise EncodeError(
+            name,
+            f"its result held a {data[key]}, which no journal can hold, and is wanted again",
+            "Return plain data, messages and Documents from this tool; what it did is not repeated.",
+        )
+    read = _READERS.get(key) if len(data) == 1 else None
     if read is not None:
-        return read(told, name)
-    raise EncodeError(
-        name,
-        f"its result held a {told}, which no journal can hold, and is wanted again",
-        "Return plain data, messages and Documents from this tool; what it did is not repeated.",
-    )
+        return read(data[key], name)
+    return {key: _read(one, name) for key, one in data.items()}
 
 
 _READERS: Mapping[str, Callable[[Any, str], Any]] = {
-    "$document": lambda told, _: load(told, allowed_objects=[Document]),
+    "$document": lambda told, name: Document(told[0], metadata=_read(told[1], name), id=told[2]),
     "$command": lambda told, name: Command(**{k: _read(one, name) for k, one in told.items()}),
     "$send": lambda told, name: Send(told[0], _read(told[1], name)),
     "$overwrite": lambda told, name: Overwrite(_read(told, name)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import undercroft as uc
@@ -149,5 +150,51 @@ def test_what_is_recorded_within_a_call_is_not_done_again_when_the_call_runs_ane
             assert (await life(rt, yes=False)).status == "waiting"
             assert (await life(rt, yes=True)).value == "done done"
             assert paid == ["x", "x"]
+
+    run_virtual(main())
+
+
+def test_a_call_that_was_changed_before_it_ran_runs_and_claims_as_it_is_asked_for() -> None:
+    """A person edited it in the framework's own way: its sibling holds its place."""
+    log: list[str] = []
+    given = [foreign("pay", writes="account/{account}", read_first=False), foreign("other")]
+    batch = [uc.Call("pay", {"account": n}, f"c-{n}") for n in ("a", "b")]
+    edited = uc.Call("pay", {"account": "a", "note": "edited"}, "c-b")
+
+    def work(name: str) -> Any:
+        async def run() -> str:
+            log.append(f"begin {name}")
+            await asyncio.sleep(1)
+            log.append(f"end {name}")
+            return name
+
+        return run
+
+    async def main() -> None:
+        async with uc.Runtime() as rt:
+            guest: Guest = rt.guest(given, session="s")
+            await guest.saw(batch)
+
+            async def one(call: uc.Call, name: str) -> uc.Result:
+                await guest.saw(batch)
+                return await guest.call(call, work(name))
+
+            done = await asyncio.gather(one(batch[0], "first"), one(edited, "edited"))
+            assert [result.status for result in done] == ["ok", "ok"]
+            assert log == ["begin first", "end first", "begin edited", "end edited"]
+            swapped = [uc.Call("pay", {"account": "z"}, "c-z")]
+            await guest.saw(swapped)
+            result = await guest.call(uc.Call("other", {}, "c-z"), work("other"))
+            assert (result.status, result.name) == ("ok", "other")
+            turn_id = guest.turn_id
+            await guest.end("done")
+            steps = rt.trace(turn_id).steps
+            assert [(s.name, str(s.status), s.arguments) for s in steps] == [
+                ("pay", "ok", {"account": "a"}),
+                ("pay", "skipped", {"account": "b"}),
+                ("pay", "ok", {"account": "a", "note": "edited"}),
+                ("pay", "skipped", {"account": "z"}),
+                ("other", "ok", {}),
+            ]
 
     run_virtual(main())

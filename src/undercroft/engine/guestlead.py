@@ -41,17 +41,29 @@ class Lead:
     """What one line of a loop is at.
 
     Attributes:
-        batch: The calls that were proposed last, in their order.
+        proposed: The calls that were proposed last, in their order.
+        batch: The same as they are to run.
         answered: Ids of the calls of the last answer that was given in this life.
         known: By id of its call, what came of it.
         within: What it may call, where it works within a call of the line that it came from,
             which waits for it; else None.
     """
 
-    __slots__ = ("answered", "batch", "client", "known", "line", "offers", "talk", "within")
+    __slots__ = (
+        "answered",
+        "batch",
+        "client",
+        "known",
+        "line",
+        "offers",
+        "proposed",
+        "talk",
+        "within",
+    )
 
     def __init__(self, line: Line, within: Handler[..., Any] | None = None) -> None:
         self.line, self.within = line, within
+        self.proposed: list[Call] = []
         self.batch: list[GuestSlot] = []
         self.answered: frozenset[str] = frozenset()
         self.known: dict[str, Known] = {}

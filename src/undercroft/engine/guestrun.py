@@ -108,15 +108,24 @@ class GuestRun(GuestLife):
         Raises:
             LoopError: The model was told before that it goes round in circles, and goes on.
         """
-        if lead.batch and [s.call for s in lead.batch] == list(batch):
+        if lead.batch and lead.proposed == list(batch):
             return  # each of its calls may say so
         self.close_batch(lead)
         line = lead.line
         if line.spun is not None:
             raise line.spun
+        lead.proposed = list(batch)
         slots = [GuestSlot(checked_call(call)) for call in batch]
         refusals = [self._prepare(line, slot, place) for place, slot in enumerate(slots)]
         self._check_loops(line, list(slots), refusals)
+        lead.batch = slots
+        self._enrol(lead, slots, refusals)
+
+    def _enrol(
+        self, lead: Lead, slots: Sequence[GuestSlot], refusals: Sequence[Refusal | None]
+    ) -> None:
+        """Write down that calls were proposed, and give them what is recorded, or a place."""
+        line = lead.line
         for slot in slots:
             if slot.call.id is None or slot.call.id not in lead.answered:
                 slot.record = self._recorded(slot)
@@ -131,7 +140,6 @@ class GuestRun(GuestLife):
                 self.wall_s(),
             )
         )
-        lead.batch = slots
         for slot, refusal in zip(slots, refusals, strict=True):
             recorded = slot.record.ended if slot.record is not None else None
             if recorded is not None:
@@ -204,6 +212,8 @@ class GuestRun(GuestLife):
         if slot is None:
             self.saw(lead, [call])
             slot = lead.batch[0]
+        elif slot.call.arguments != call.arguments or slot.call.name != call.name:
+            slot = self._amended(lead, slot, call)
         slot.arrived = True
         if slot.result is None:
             # From now on, and not only once the task has begun: another batch may come before.
@@ -226,10 +236,26 @@ class GuestRun(GuestLife):
             call_id=slot.call.id,
         )
 
+    def _amended(self, lead: Lead, slot: GuestSlot, call: Call) -> GuestSlot:
+        """Take a call as its loop asks for it, where that is not as it was proposed."""
+        made = GuestSlot(checked_call(call))
+        if slot.arrived or slot.call == made.call:
+            return slot
+        if slot.place is not None and slot.place.present:
+            self._go_on(self.lane.leave(slot.place))
+        if slot.result is None:
+            self._skip(lead, slot, "it was changed before it ran")
+        lead.batch[lead.batch.index(slot)] = made
+        self._enrol(lead, [made], [self._prepare(lead.line, made, 0)])
+        return made
+
     @staticmethod
     def _slot(lead: Lead, call: Call) -> GuestSlot | None:
         """Return the call of the batch that is meant, one that was not asked for if there is."""
         same = [s for s in lead.batch if s.call.id == call.id and s.call.name == call.name]
+        if not same and call.id:
+            # Somebody put another tool in its place.
+            same = [s for s in lead.batch if s.call.id == call.id and not s.arrived]
         if len(same) > 1:
             same = [s for s in same if s.call.arguments == call.arguments] or same
         fresh = [s for s in same if not s.arrived]

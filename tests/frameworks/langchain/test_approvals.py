@@ -254,14 +254,15 @@ async def test_a_saved_approval_answered_twice_pays_once(maker: str, tmp_path: P
 @pytest.mark.parametrize("mode", ["batched", "per_call"])
 @pytest.mark.parametrize("how", SYNC)
 async def test_their_own_middleware_for_approvals_keeps_working_beside_ours(
-    mode: Any, how: str
+    mode: Any, how: str, tmp_path: Path
 ) -> None:
-    """It asks, we keep the order; an edit is what runs."""
+    """It asks, we keep the order; an edit is what runs, and what is recorded."""
     book = Book()
+    path = str(tmp_path / "journal.db")
     theirs = HumanInTheLoopMiddleware({"interest": True}, interrupt_mode=mode)
     effects = {**EFFECTS, "pay": {**PAY, "approval": False}}
     with Provider(proposes(*BATCH)) as provider:
-        agent = agent_of(provider, uc.Runtime(), book.tools(), effects, middleware=[theirs])
+        agent = agent_of(provider, uc.Runtime(path), book.tools(), effects, middleware=[theirs])
         await hold(agent, "Go.", how)
         assert len(await asked(agent)) == 1
         yes = {"type": "edit", "edited_action": {"name": "interest", "args": {"account": "b"}}}
@@ -269,3 +270,7 @@ async def test_their_own_middleware_for_approvals_keeps_working_beside_ours(
         said = await hold(agent, Command(resume=answer), how)
     assert sorted(book.log) == ["interest on b", "note hi", "pay 50 of a"]
     assert results(said)["c2"].endswith("added")
+    async with uc.Runtime(path) as rt:
+        (head,) = rt.turns()
+        ran = [s for s in rt.trace(head.turn_id).steps if (s.name, s.status) == ("interest", "ok")]
+    assert [step.arguments for step in ran] == [{"account": "b"}]

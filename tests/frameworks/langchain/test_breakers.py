@@ -41,7 +41,11 @@ async def test_tools_of_a_service_that_is_given_up_are_withdrawn(how: str) -> No
     host = uc.Runtime(services=[uc.Service("crm", breaker=policy)], loops=None)
     with Provider(model) as provider:
         agent = agent_of(
-            provider, host, [get, other], EFFECTS, middleware=[ToolErrorMiddleware(lambda error, _: type(error).__name__)]
+            provider,
+            host,
+            [get, other],
+            EFFECTS,
+            middleware=[ToolErrorMiddleware(lambda error, _: type(error).__name__)],
         )
         await hold(agent, "Go.", how)
         bodies = [request.body for request in provider.requests]
@@ -60,7 +64,7 @@ async def test_the_model_has_a_breaker_too() -> None:
         agent = agent_of(provider, host, [])
         errors = []
         for n in range(6):
-            with pytest.raises(Exception, match=r".") as caught:  # noqa: PT011  two kinds of it
+            with pytest.raises(Exception, match=r".") as caught:
                 await hold(agent, "Go.", thread={"configurable": {"thread_id": f"t{n}"}})
             errors.append(type(caught.value).__name__)
     assert errors[0] == "OpenAIAPIError"

@@ -50,7 +50,7 @@ async def test_an_agent_as_a_tool_works_within_its_call(
 
     with Provider(outer_and_inner) as provider:
         effects = {"pay": {"writes": "r/{account}", "approval": approval}}
-        inner = create_agent(
+        inner: Any = create_agent(
             chat(provider), [pay], middleware=[Undercroft(host, effects=effects)], name="inner"
         )
 

@@ -1,7 +1,8 @@
-"""What the journal has of an agent's turn: complete, rebuilt, and nothing for the doctor to miss."""
+"""What the journal has of an agent's turn: all of it, so that the doctor misses nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -73,7 +74,9 @@ async def test_the_doctor_finds_nothing_missing_in_a_good_run(tmp_path: Path) ->
         await hold(agent, "Take 30 and 50, and note it.")
         await hold(agent, Command(resume={"type": "approve", "by": "ada"}))
     line = [sys.executable, "-m", "undercroft", "doctor", str(path), "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603  ours
+    done = await asyncio.to_thread(
+        subprocess.run, line, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     async with uc.Runtime(str(path)) as rt:
         (head,) = rt.turns()

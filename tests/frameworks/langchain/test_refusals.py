@@ -17,7 +17,7 @@ from tests.frameworks.langchain.stage import MAKERS, Bank, agent_of, chat, graph
 from tests.provider import Answer, Call, Provider, Request
 from undercroft.errors import DomainError
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
 
 
 def results(said: list[BaseMessage]) -> dict[str, ToolMessage]:
@@ -72,12 +72,11 @@ async def test_what_a_tool_raised_comes_out_as_it_was_once_its_siblings_are_done
         Call("withdraw", {"account": "a", "amount": 5}, "c2"),
     ]
     effects: dict[str, Any] = {
-        name: {"writes": "account/{account}", "read_first": False} for name in ("break_", "withdraw")
+        name: {"writes": "account/{account}", "read_first": False}
+        for name in ("break_", "withdraw")
     }
     with Provider(proposes(*batch)) as provider:
-        agent = agent_of(
-            provider, uc.Runtime(), [break_, bank.tools()["withdraw"]], effects
-        )
+        agent = agent_of(provider, uc.Runtime(), [break_, bank.tools()["withdraw"]], effects)
         with pytest.raises(OwnError, match="b"):
             await hold(agent, "Go.")
     assert bank.log == ["begin 5", "end 5"]
@@ -88,7 +87,7 @@ async def test_what_a_tool_raised_comes_out_as_it_was_once_its_siblings_are_done
 async def test_an_error_as_a_value_is_given_back_as_it_is_and_recorded_as_a_failure(
     how: str, tmp_path: Path
 ) -> None:
-    """A node that makes messages of errors keeps doing so; the record knows the tool's own error."""
+    """A node that makes messages of errors does so still; the record knows the tool's own."""
 
     def connect(n: int) -> str:
         """Connect."""
@@ -123,7 +122,7 @@ async def test_a_tool_that_fails_the_same_way_for_ever_is_stopped(maker: str, ho
     def model(request: Request) -> Answer:
         return Answer(calls=[Call("charge", {"card": "4242"}, f"c{request.number}")])
 
-    more = {"handle_tool_errors": True} if maker == "graph" else {}
+    more: dict[str, Any] = {"handle_tool_errors": True} if maker == "graph" else {}
     with Provider(model) as provider:
         agent = MAKERS[maker](provider, uc.Runtime(), [charge], **more)
         with pytest.raises(uc.LoopError, match="same arguments"):
@@ -163,7 +162,7 @@ def nested() -> dict[str, Any]:
 async def test_odd_tools_come_to_what_they_come_to_without_us(how: str, tmp_path: Path) -> None:
     """No docstring, **kwargs, generators, images, and values that are no text."""
     only = StructuredTool.from_function(plain, name="plain", description="Add.")
-    tools = [only, loose, generating, picture, nested]
+    tools: list[Any] = [only, loose, generating, picture, nested]
     batch = [
         Call("plain", {"x": 1}, "c1"),
         Call("loose", {"words": {"k": 1}}, "c2"),

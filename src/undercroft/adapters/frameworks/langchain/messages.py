@@ -83,9 +83,11 @@ def _text_of_block(block: Mapping[str, Any]) -> str:
     return f"{text} sha256:{hashlib.sha256(whole).hexdigest()[:12]}"
 
 
-def calls_of(message: AIMessage) -> tuple[Call, ...]:
-    """Return the calls that a message proposes, those included that cannot be read."""
+def calls_of(message: AIMessage, *, unread: bool = True) -> tuple[Call, ...]:
+    """Return the calls that a message proposes; with `unread` those too that cannot be read."""
     calls = [Call(call["name"], call["args"], call["id"]) for call in message.tool_calls]
+    if not unread:
+        return tuple(calls)
     calls += [
         Call(call["name"] or "", call["args"] or "", call["id"])
         for call in message.invalid_tool_calls

@@ -120,7 +120,7 @@ def _read(data: Any, name: str) -> Any:
         raise EncodeError(
             name,
             f"its result held a {data[key]}, which no journal can hold, and is wanted again",
-            "Return plain data, messages and Documents from this tool; what it did is not repeated.",
+            "Return plain data, messages and Documents from it; what it did is not repeated.",
         )
     read = _READERS.get(key) if len(data) == 1 else None
     if read is not None:

@@ -25,7 +25,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langgraph.errors import GraphInterrupt
 
 from undercroft.adapters.frameworks.langchain.asking import Resume, resume_of
-from undercroft.adapters.frameworks.langchain.messages import Translated, text_of
+from undercroft.adapters.frameworks.langchain.messages import Translated, calls_of, text_of
 from undercroft.adapters.frameworks.langchain.tools import foreign
 from undercroft.model.step import Call
 from undercroft.ports import Caller, Guest, Host
@@ -273,6 +273,10 @@ class Run:
         elif (said := _said(outputs)) is not None and not self.open:
             await guest.end(said)
         else:
+            last = _last(outputs)
+            if isinstance(last, AIMessage) and last.tool_calls and len(self.lines) == 1:
+                # Somebody else's guard asks about them: by their ids the turn is found again.
+                await guest.saw(calls_of(last, unread=False))
             await guest.pause()
 
 
@@ -396,10 +400,15 @@ def _named(ns: str, taken: set[str]) -> str:
     return unique
 
 
+def _last(outputs: object) -> object:
+    """Return the last message of what a run came to."""
+    messages = outputs.get("messages") if isinstance(outputs, dict) else outputs
+    return messages[-1] if isinstance(messages, list) and messages else messages
+
+
 def _said(outputs: object) -> str | None:
     """Return what a run that is over told its user; None: it stopped before it said anything."""
-    messages = outputs.get("messages") if isinstance(outputs, dict) else outputs
-    last = messages[-1] if isinstance(messages, list) and messages else messages
+    last = _last(outputs)
     if isinstance(last, AIMessage) and not last.tool_calls:
         return text_of(last)
     return None if isinstance(last, BaseMessage) else str(last)

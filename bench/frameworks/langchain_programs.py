@@ -11,37 +11,44 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 
+import undercroft as uc  # +undercroft
 from bench.frameworks.programs import Framework, Place
 from bench.frameworks.running import main
-from bench.frameworks.world import tools
+from bench.frameworks.world import Tool, tools
+from undercroft.adapters.frameworks.langchain import Undercroft  # +undercroft
 
 THREAD = {"configurable": {"thread_id": "ada-1"}}
 YES = {"type": "approve"}
 
 
-def under(place: Place) -> list[AgentMiddleware]:
-    """Return what puts Undercroft under an agent: nothing, without it."""
-    if place.guarded:
-        raise NotImplementedError("Undercroft's middleware for LangChain")
-    return []
-
-
-def agent_of(place: Place, *middleware: AgentMiddleware, kept: Any = None) -> Any:
-    """Return the agent, as a user writes it."""
+def agent_of(place: Place, *, asks: bool = False, kept: Any = None) -> Any:
+    """Return the agent, as a user writes it; where it `asks`, a person says yes to `pay`."""
     model = ChatOpenAI(
         model="gpt-scripted", base_url=f"{place.url}/v1", api_key="none", max_retries=0
     )
+    made = tools(place.world)
     return create_agent(
         model,
-        list(tools(place.world).values()),
-        middleware=[*under(place), *middleware],  # +undercroft
+        list(made.values()),
+        middleware=[*asking(place, asks=asks), *under(place, made, asks=asks)],  # +undercroft
         checkpointer=kept,
     )
 
 
-def asking(place: Place) -> AgentMiddleware:
-    """Return what asks a person before `pay`."""
-    return HumanInTheLoopMiddleware({"pay": True}, interrupt_mode=place.mode or "batched")
+def under(place: Place, made: dict[str, Tool], *, asks: bool) -> list[AgentMiddleware]:
+    """Return what puts Undercroft under an agent: nothing, without it."""
+    if not place.guarded:
+        return []
+    uc.declare(made["pay"], writes="account/{account}", approval=asks)  # +undercroft
+    uc.declare(made["write_note"], appends="notes")  # +undercroft
+    return [Undercroft(uc.Runtime(str(place.world.folder / "undercroft.db")))]
+
+
+def asking(place: Place, *, asks: bool) -> list[AgentMiddleware]:
+    """Return what asks a person before `pay`; with Undercroft, that does."""
+    if place.guarded or not asks:
+        return []
+    return [HumanInTheLoopMiddleware({"pay": True}, interrupt_mode=place.mode or "batched")]
 
 
 def checkpoints(place: Place) -> AbstractAsyncContextManager[AsyncSqliteSaver]:
@@ -65,7 +72,7 @@ async def answer(place: Place, prompt: str) -> str:
 async def pause(place: Place, prompt: str) -> None:
     """Hold it until a person is asked."""
     async with checkpoints(place) as kept:
-        agent = agent_of(place, asking(place), kept=kept)
+        agent = agent_of(place, asks=True, kept=kept)
         state = await agent.ainvoke({"messages": [("user", prompt)]}, THREAD)
         if "__interrupt__" not in state:
             raise RuntimeError("nobody was asked")
@@ -74,7 +81,7 @@ async def pause(place: Place, prompt: str) -> None:
 async def approve(place: Place) -> str:
     """Say yes, and hold it to its end."""
     async with checkpoints(place) as kept:
-        agent = agent_of(place, asking(place), kept=kept)
+        agent = agent_of(place, asks=True, kept=kept)
         yes: Any = {"decisions": [YES]}
         if place.mode == "per_call":
             state = await agent.aget_state(THREAD)

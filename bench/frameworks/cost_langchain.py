@@ -77,15 +77,16 @@ class Loop:
 
     @staticmethod
     def _after(state: State) -> str:
-        return "tools" if state["messages"][-1].tool_calls else END  # type: ignore[union-attr]
+        last: Any = state["messages"][-1]
+        return "tools" if last.tool_calls else END
 
     async def once(self, n: int) -> object:
         """Make call number n."""
         if self._run is None or (n % TURN_CALLS == 0 and n):
             if self._run is not None:
                 await self._run
-            given = {"messages": [], "left": TURN_CALLS}
-            self._run = asyncio.ensure_future(self._graph.ainvoke(given))  # type: ignore[call-overload]
+            given: Any = {"messages": [], "left": TURN_CALLS}
+            self._run = asyncio.ensure_future(self._graph.ainvoke(given))
         self._wanted.put_nowait(n)
         return await self._done.get()
 

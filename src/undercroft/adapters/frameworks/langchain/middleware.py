@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
@@ -36,7 +36,7 @@ from undercroft.model.foreign import Ask, Sending
 from undercroft.model.message import Answer
 from undercroft.ports import Host
 
-Returned = ToolMessage | Command[Any]
+Returned: TypeAlias = ToolMessage | Command[Any]
 
 
 class Undercroft(AgentMiddleware[Any, Any, Any]):

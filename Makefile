@@ -18,6 +18,9 @@ DEV_STAMP := $(VENV)/.dev-installed
 # folder of tests (with _ for -); its extra has the same name, unless it is said otherwise.
 FRAMEWORKS := models mcp langchain pydantic-ai openai-agents
 EXTRAS_models := openai anthropic
+# These two fit into the first environment as well, where all tests find them; here they can be of
+# other versions.
+TESTS_models := tests/models
 LOCKS ?= .
 SUITES := $(FRAMEWORKS:%=test-%)
 STAMPS := $(FRAMEWORKS:%=$(VENV)-%/.installed)
@@ -50,9 +53,10 @@ test-frameworks: $(SUITES) ## Check each framework's adapter in the framework's 
 # The adapter and its tests, by the framework's own types, and the tests.
 $(SUITES): test-%: $(VENV)-%/.installed
 	$(VENV)-$*/bin/python -m mypy --config-file tests/frameworks/mypy.toml \
-		--cache-dir .mypy_cache/$* $(call adapter,$*) tests/frameworks/$(subst -,_,$*)
-	$(VENV)-$*/bin/python -m pytest tests/frameworks/$(subst -,_,$*)
+		--cache-dir .mypy_cache/$* $(call adapter,$*) $(call tests,$*)
+	$(VENV)-$*/bin/python -m pytest $(call tests,$*)
 
+tests = tests/frameworks/$(subst -,_,$(1)) $(TESTS_$(1))
 adapter = $(wildcard src/undercroft/adapters/$(subst -,_,$(1)) \
 	src/undercroft/adapters/frameworks/$(subst -,_,$(1)) \
 	src/undercroft/adapters/frameworks/$(subst -,_,$(1)).py)

@@ -48,6 +48,8 @@ async def carry_out(call: uc.Call, ledger: Path, die: str) -> str:
 
 async def main(journal: str, ledger: Path, approval: str, how: str, die: str) -> None:
     """Run the loop once."""
+    # In development mode a slow step is told of, which says more of the machine than of the loop.
+    asyncio.get_running_loop().slow_callback_duration = float("inf")
     runtime = uc.Runtime(journal)
     guest = runtime.guest(tools(approval, how, ledger), session="s-1", name="child")
     await guest.saw(BATCH)

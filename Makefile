@@ -18,9 +18,9 @@ DEV_STAMP := $(VENV)/.dev-installed
 # folder of tests (with _ for -); its extra has the same name, unless it is said otherwise.
 FRAMEWORKS := models mcp langchain pydantic-ai openai-agents
 EXTRAS_models := openai anthropic
-# These two fit into the first environment as well, where all tests find them; here they can be of
-# other versions.
-TESTS_models := tests/models
+# The first environment holds these two as well, and all their tests run there; so they are tried
+# here again only in other versions.
+TESTS_models :=
 LOCKS ?= .
 SUITES := $(FRAMEWORKS:%=test-%)
 STAMPS := $(FRAMEWORKS:%=$(VENV)-%/.installed)
@@ -101,7 +101,7 @@ COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 
 # Lock elsewhere what is newest or oldest now, and test with that.
 define unpinned
 @$(MAKE) $(FRAMEWORKS:%=lock-%) LOCKS=build/$(1) LOCK_FLAGS="$(2)"
-@$(MAKE) test-frameworks LOCKS=build/$(1) VENV=$(VENV)-$(1)
+@$(MAKE) test-frameworks LOCKS=build/$(1) VENV=$(VENV)-$(1) TESTS_models=tests/models
 endef
 
 # Every file that is fetched is pinned by hash: no resolving, and no build environment of its own.

@@ -6,7 +6,7 @@ Each framework is measured in an environment of its own, by a module `cost_NAME`
 and in turns, a call as the framework makes it, the same with Undercroft under it and a journal in
 memory, and with one in a file, of a tool that reads and of one that writes. What is printed are
 medians of a call's time, and what each adds to the framework's own, as the median of the
-differences between calls that were made one after the other.
+differences between stretches of calls that were made one after the other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 NAMES: Final = ("raw", "langchain", "pydantic_ai", "openai_agents", "mcp")
 OWN, MEMORY, READ, WRITE = "own", "memory", "file, reads", "file, writes"
 TIMEOUT_S = 580
-REST_S = 0.001
+STRETCH = 25
+REST_S = 0.02
 
 Once: TypeAlias = Callable[[int], Awaitable[object]]
 
@@ -38,30 +39,36 @@ async def measured(
 ) -> dict[str, dict[str, float]]:
     """Return for each way to make a call its median, and what it adds to the first way.
 
+    The ways take turns, a stretch of calls each, as a turn would make them.
+
     Args:
         ways: By name, what makes call number n.
-        calls: How many of each, in turns.
+        calls: How many of each.
         warm_up: How many before that, which do not count.
     """
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    for n in range(calls + warm_up):
+    took: dict[str, list[list[float]]] = {name: [] for name in ways}
+    for first in range(0, calls + warm_up, STRETCH):
         for name, once in ways.items():
-            # What the call before left to be done must not count for this one.
+            # What the stretch before left to be done must not count for this one.
             await asyncio.sleep(REST_S)
-            began_s = time.perf_counter()
-            await once(n)
-            took[name].append(time.perf_counter() - began_s)
-    kept = {name: seconds[warm_up:] for name, seconds in took.items()}
-    own = kept[next(iter(ways))]
+            stretch = []
+            for n in range(first, min(first + STRETCH, calls + warm_up)):
+                began_s = time.perf_counter()
+                await once(n)
+                stretch.append(time.perf_counter() - began_s)
+            if first >= warm_up:
+                took[name].append(stretch)
+    medians = {name: [statistics.median(one) for one in found] for name, found in took.items()}
+    own = medians[next(iter(ways))]
     return {
         name: {
-            "median_us": statistics.median(seconds) * 1e6,
+            "median_us": statistics.median([s for one in took[name] for s in one]) * 1e6,
             "added_us": statistics.median(
-                [mine - theirs for mine, theirs in zip(seconds, own, strict=True)]
+                [mine - theirs for mine, theirs in zip(found, own, strict=True)]
             )
             * 1e6,
         }
-        for name, seconds in kept.items()
+        for name, found in medians.items()
     }
 
 

@@ -127,6 +127,8 @@ class Guest:
             LoopError: As with `saw`.
         """
         await self.saw(batch, branch=branch)
+        if len(batch) == 1:
+            return [await self.call(batch[0], branch=branch)]
         return list(await asyncio.gather(*(self.call(call, branch=branch) for call in batch)))
 
     def held(self, *, branch: str = "") -> list[Call]:

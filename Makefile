@@ -54,7 +54,7 @@ test-frameworks: $(SUITES) ## Check each framework's adapter in the framework's 
 $(SUITES): test-%: $(VENV)-%/.installed
 	$(VENV)-$*/bin/python -m mypy --config-file tests/frameworks/mypy.toml \
 		--cache-dir .mypy_cache/$* $(call adapter,$*) $(call tests,$*)
-	$(VENV)-$*/bin/python -m pytest $(call tests,$*)
+	$(VENV)-$*/bin/python -m pytest $(PARALLEL) $(call tests,$*)
 
 tests = tests/frameworks/$(subst -,_,$(1)) $(TESTS_$(1))
 adapter = $(wildcard src/undercroft/adapters/$(subst -,_,$(1)) \

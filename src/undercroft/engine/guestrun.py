@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -322,13 +322,6 @@ class GuestRun(GuestLife):
             self._bodies[tool] = body
         return step._replace(body=body)
 
-    def _saw(self, step: Step, ended: Ended, position: int) -> Ended:
-        inside = INSIDE.get()
-        if step.body.fn is carried and inside is not None and inside.slot.run is not None:
-            # Whoever reads again does so within another call, and must not make that one.
-            step = step._replace(body=replace(step.body, fn=_again(inside.slot.run)))
-        return super()._saw(step, ended, position)
-
     async def _tried(self, line: Line, slot: Slot, tool: Tool[..., Any]) -> Ended:
         ended = await super()._tried(line, slot, tool)
         if isinstance(slot, GuestSlot) and slot.unasked:
@@ -474,15 +467,6 @@ class GuestRun(GuestLife):
         self._took(slot, Ended(StepStatus.SKIPPED, refusal=refusal))
         who = step_id(slot.call.name, slot.n)
         self.waiting = [one for one in self.waiting if one.step_id != who]
-
-
-def _again(run: Run) -> Callable[..., Awaitable[Any]]:
-    """Return what carries out once more what `run` did."""
-
-    async def read(**_: Any) -> Any:
-        return await run()
-
-    return read
 
 
 def _ask_first(slot: GuestSlot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -327,6 +328,18 @@ def test_keys_meet_in_a_cell_exactly_if_they_overlap(keys: list[str]) -> None:
             assert index.meet(mine, theirs) == overlap(one, other)
 
 
+def worked_s(records: list[Record]) -> float:
+    """Return how long an audit computes, without collecting what other tests left behind."""
+    gc.collect()
+    gc.disable()
+    try:
+        began_s = time.process_time()
+        assert audit(records) == []
+        return time.process_time() - began_s
+    finally:
+        gc.enable()
+
+
 def test_time_grows_with_the_operations_and_not_with_the_keys() -> None:
     """Twice as many operations on twice as many keys take about twice as long."""
     took = []
@@ -339,9 +352,7 @@ def test_time_grows_with_the_operations_and_not_with_the_keys() -> None:
             if number % 50 == 49:
                 drafts += [Draft(f"t{number // 50}", "read", "a"), Draft(f"t{number // 50}")]
         records = Story(drafts).records
-        began = time.process_time()
-        assert audit(records) == []
-        took.append(time.process_time() - began)
+        took.append(min(worked_s(records) for _ in range(3)))
     assert took[1] < 12 * took[0]
 
 

@@ -27,7 +27,7 @@ TEXT = st.text(max_size=12)
 NAME = st.one_of(st.sampled_from(["look", "pay"]), st.text(min_size=1, max_size=70))
 ARGUMENTS = st.one_of(
     st.sampled_from(['{"key": "a"}', "{}", "", "{oops", "[1]"]),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(-(2**63), 2**64 - 1), max_size=2),
 )
 NATIVES = st.sampled_from(["", "openai", "anthropic", "other"])
 

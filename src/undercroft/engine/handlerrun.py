@@ -398,9 +398,8 @@ class HandlerRun(AskRun):
         return self._of_other_branch(line, stand_in.name, other.claims)
 
     def _out_of_order(self, slot: Slot, tool: Tool[..., Any]) -> Refusal | None:
-        assert slot.accepted is not None  # noqa: S101  only prepared slots come here
+        assert slot.accepted and slot.handler  # noqa: PT018, S101  only prepared slots come here
         unread: dict[str, tuple[str, ...]] = {}
-        assert slot.handler is not None  # noqa: S101  likewise
         readers = slot.handler.readers.get(tool.name)
         if readers:
             own = slot.keys(Mode.READ)

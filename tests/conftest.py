@@ -25,9 +25,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     The locks belong to the process: they end with it, and what a test forks does not hold them.
     """
-    if not hasattr(item.config, "workerinput"):
+    cache = getattr(item.config, "cache", None)
+    if cache is None or not hasattr(item.config, "workerinput"):
         return (yield)
-    folder = item.config.cache.mkdir("side-by-side")
+    folder = cache.mkdir("side-by-side")
     alone = item.get_closest_marker("alone") is not None
     with (folder / "door").open("a+") as door, (folder / "room").open("a+") as room:
         # Who must be alone keeps the door while the room empties; others would come in for ever.

@@ -219,14 +219,16 @@ class GuestRun(GuestLife):
             # From now on, and not only once the task has begun: another batch may come before.
             slot.run, slot.busy = run, True
             # In a task of its own: a loop that is cancelled must not take the record with it.
-            task = asyncio.get_running_loop().create_task(self._carry_out(lead, slot))
+            task = self.loop.create_task(self._carry_out(lead, slot))
             self._at_it.add(task)
-            task.add_done_callback(partial(self._carried_out, lead, slot))
+            done = self.loop.create_future()
+            task.add_done_callback(partial(self._carried_out, lead, slot, done))
             try:
-                await asyncio.shield(task)
+                await done
             except asyncio.CancelledError:
                 task.cancel()
                 raise
+            task.result()  # raises what kept it from being carried out
         if slot.result is not None and not slot.paused:
             return slot.result
         return Result(
@@ -283,8 +285,14 @@ class GuestRun(GuestLife):
             # Its loop may tell whom it likes, or save it: what it then has the journal has, too.
             await self.log.durable()
 
-    def _carried_out(self, lead: Lead, slot: GuestSlot, task: asyncio.Task[None]) -> None:
+    def _carried_out(
+        self, lead: Lead, slot: GuestSlot, done: asyncio.Future[None], task: asyncio.Task[None]
+    ) -> None:
         self._at_it.discard(task)
+        if not done.done():
+            done.set_result(None)
+        elif not task.cancelled():
+            task.exception()  # nobody waits for it any more; its record says it
         if slot.busy and not self.halted:
             # It was cancelled before it began.
             slot.busy = False

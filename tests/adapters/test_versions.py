@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +54,20 @@ def test_an_adapter_without_its_library_names_the_extra(framework: str, extra: s
     """Where the library is missing, as here, importing the adapter says what to install."""
     with pytest.raises(uc.DeclarationError, match=rf"undercroft\[{extra}\]"):
         __import__(f"undercroft.adapters.{framework}", fromlist=["x"])
+
+
+def test_adapters_refuse_what_their_extras_would_not_install() -> None:
+    """The range that an adapter knows is the range of its extra in pyproject.toml."""
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = re.compile(
+        r'^require\("(.+)", at_least="(.+)", below="(.+)", extra="(.+)"\)$', re.MULTILINE
+    )
+    found = [
+        match.groups()
+        for path in sorted((root / "src" / "undercroft" / "adapters").rglob("*.py"))
+        for match in known.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert {extra for *_, extra in found} == {"langchain", "mcp", "openai-agents", "pydantic-ai"}
+    for package, at_least, below, extra in found:
+        assert f"{package}>={at_least},<{below}" in project["optional-dependencies"][extra]

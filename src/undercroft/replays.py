@@ -529,6 +529,6 @@ def _refuse_guest(turn_id: str, begun: AnyEvent) -> None:
     if isinstance(begun, TurnStarted) and begun.kind == "guest":
         raise GuestError(
             turn_id,
-            f"its loop is {begun.target}'s own, and cannot be run without it",
+            f"its loop ({begun.target}) is somebody else's, and cannot be run without it",
             "See what it did: undercroft show.",
         )

@@ -221,7 +221,7 @@ def test_nobody_else_can_go_on_with_a_guest(tmp_path: Path) -> None:
             await guest.saw([uc.Call("work", {}, "1")])
             turn_id = guest.turn_id
             await guest.stop()
-            with pytest.raises(GuestError, match="its loop is support's own"):
+            with pytest.raises(GuestError, match=r"its loop \(support\) is somebody else's"):
                 await rt.resume(turn_id)
             found = await rt.recover()
             assert isinstance(found[turn_id], GuestError)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from undercroft.engine.inside import INSIDE
+from undercroft.engine.threads import hand_over
 
 T = TypeVar("T")
 CLOSE_S = 10.0
@@ -55,27 +56,23 @@ class Caller:
             inside = INSIDE.get()
             done: asyncio.Future[T] = loop.create_future()
 
-            def settle(value: Any, error: BaseException | None) -> None:
-                if done.done():
-                    return
-                if error is None:
-                    done.set_result(value)
-                elif isinstance(error, StopIteration):
-                    done.set_exception(RuntimeError("the function raised StopIteration"))
-                else:
-                    done.set_exception(error)
-
             def work() -> None:
-                value, error = None, None
-                token = INSIDE.set(inside)
-                try:
-                    value = fn()
-                except BaseException as raised:  # noqa: BLE001  whatever it is, it is the step's
-                    error = raised
-                finally:
-                    INSIDE.reset(token)
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(settle, value, error)
+                stopped: list[BaseException] = []
+
+                def carried() -> T:
+                    token = INSIDE.set(inside)
+                    try:
+                        return fn()
+                    except (KeyboardInterrupt, SystemExit) as raised:
+                        # It is this thread that is stopped; the call was cut off by that.
+                        stopped.append(raised)
+                        raise asyncio.CancelledError from raised
+                    finally:
+                        INSIDE.reset(token)
+
+                hand_over(loop, done, carried)
+                if stopped:
+                    raise stopped[0]
 
             self._work.put(work)
             return await done

@@ -408,7 +408,7 @@ class Runner:
             if started.kind == GUEST:
                 raise GuestError(
                     turn_id,
-                    f"its loop is {started.target}'s own, and was cut off",
+                    f"its loop ({started.target}) is somebody else's, and was cut off",
                     "Go on with it there, in the same session: it finds what it had done.",
                 )
             target = self._find(turn_id, started.target)

@@ -23,6 +23,18 @@ async def in_thread(fn: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
     done: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
 
+    def work() -> None:
+        hand_over(loop, done, lambda: context.run(fn, **kwargs))
+
+    threading.Thread(target=work, name=f"undercroft-{fn.__name__}", daemon=True).start()
+    return await done
+
+
+def hand_over(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], work: Callable[[], Any]
+) -> None:
+    """Do `work` in this thread, and settle a future of an event loop with what came of it."""
+
     def settle(value: Any, error: BaseException | None) -> None:
         if done.done():
             return
@@ -34,15 +46,11 @@ async def in_thread(fn: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
         else:
             done.set_exception(error)
 
-    def work() -> None:
-        value, error = None, None
-        try:
-            value = context.run(fn, **kwargs)
-        except BaseException as raised:  # noqa: BLE001  whatever it is, it is the step's
-            error = raised
-        # Where the loop is closed by now, nobody is waiting any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, value, error)
-
-    threading.Thread(target=work, name=f"undercroft-{fn.__name__}", daemon=True).start()
-    return await done
+    value, error = None, None
+    try:
+        value = work()
+    except BaseException as raised:  # noqa: BLE001  whatever it is, it is the step's
+        error = raised
+    # Where the loop is closed by now, nobody is waiting any more.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(settle, value, error)

@@ -566,16 +566,16 @@ def guard(
 
     Raises:
         DeclarationError: Something among the tools is none, or two share a name.
+        SettingError: `runtime` is no runtime and no path.
     """
+    if not isinstance(runtime, Runtime | str | Path | None):
+        raise SettingError("runtime", runtime, "an uc.Runtime, the path of a journal, or None")
     host = runtime if isinstance(runtime, Runtime) else Runtime(runtime)
     return GuardedLoop(host.guest(host.toolset(name, tools, effects), session=session))
 
 
 class _Opened:
-    """Opens a runtime with the settings of another one.
-
-    Not a generator: an event loop that closes would close that beside whoever holds it.
-    """
+    """Opens a runtime with the settings of another one; no generator, or a loop would close it."""
 
     def __init__(self, store: str | Path | Store | None, given: Mapping[str, Any]) -> None:
         self._runtime = Runtime(store, **given)

@@ -65,7 +65,8 @@ def test_what_a_file_declares_counts(agents: Face) -> None:
         ("agents.py:tools", "[tools.withdrw]\nwrites = 'a'", "it declares 'withdrw', which"),
         ("agents.py:tools", "[tools.withdraw]\nwrits = 'a'", "Did you mean writes?"),
         ("agents.py:tools", "[tools", "it is no TOML"),
-        ("agents.py:number", None, "it is a int, neither a workflow nor a handler"),
+        ("agents.py:number", None, "it is of type int: no workflow, no handler, no agent"),
+        ("agents.py:tols", None, "Did you mean tools?"),
         ("agents.py:number", "[tools]", "it declares its tools itself"),
     ],
 )

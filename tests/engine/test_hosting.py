@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import signal
 import subprocess
 import sys
 import threading
@@ -148,3 +149,36 @@ else:
 
     # The task in which it began is over; a thread never said so, and can go on.
     assert asyncio.run(status()) == ("done" if how == "async" else "stopped")
+
+
+def test_ctrl_c_in_a_tool_of_a_thread_ends_the_process_and_leaves_a_doubt(tmp_path: Path) -> None:
+    """It is not taken for the tool's own failure: the process ends by it, the write is in doubt."""
+    program = f"""
+import time, undercroft as uc
+from undercroft.model.foreign import ForeignTool
+rt = uc.Runtime({str(tmp_path / "j.db")!r})
+guest = rt.guest([ForeignTool("work")], session="s")
+caller = rt.caller()
+
+def work():
+    print("begun", flush=True)
+    time.sleep(60)
+
+caller.wait(lambda: guest.call(uc.Call("work", {{}}, "c"), caller.lend(work)))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGINT
+        assert "KeyboardInterrupt" in err
+
+    async def status() -> tuple[str, str]:
+        async with uc.Runtime(tmp_path / "j.db") as rt:
+            [head] = rt.turns()
+            return str(head.status), str(rt.trace(head.turn_id).steps[0].status)
+
+    assert asyncio.run(status()) == ("stopped", "in_doubt")

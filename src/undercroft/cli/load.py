@@ -105,7 +105,9 @@ def _load(text: str) -> tuple[ModuleType, Any]:
     for part in name.split("."):
         value = getattr(value, part, None)
         if value is None:
-            near = difflib.get_close_matches(name, _targets(module), n=1)
+            near = difflib.get_close_matches(name, _targets(module), n=1) or near_names(
+                module, name
+            )
             hint = f"Did you mean {near[0]}?" if near else _offer(module)
             raise CannotRunError(text, f"{place} has no {name!r}", hint)
     return module, value
@@ -171,6 +173,16 @@ def _described(error: BaseException) -> str:
 
 def _targets(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if isinstance(value, Workflow | Handler)]
+
+
+def near_names(module: ModuleType, name: str) -> list[str]:
+    """Return what in a module is called nearly so, such as an agent or a list of tools."""
+    public = [
+        known
+        for known, value in vars(module).items()
+        if not (known.startswith("_") or isinstance(value, ModuleType | type))
+    ]
+    return difflib.get_close_matches(name, public, n=1)
 
 
 def _offer(module: ModuleType) -> str:

@@ -301,6 +301,13 @@ def _checkable(target: str, effects: str | None) -> Target:
         raise CannotRunError(
             target, "it declares its tools itself", "Give --effects for an agent of a framework."
         )
+    if agent is None and not isinstance(value, Workflow | Handler):
+        raise CannotRunError(
+            target,
+            f"it is of type {type(value).__name__}: no workflow, no handler, no agent of a "
+            "framework that we know, and no list of tools",
+            "Name one of these.",
+        )
     return load_target(target) if agent is None else agent
 
 

@@ -175,7 +175,7 @@ def _targets(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if isinstance(value, Workflow | Handler)]
 
 
-def near_names(module: ModuleType, name: str) -> list[str]:
+def _near_names(module: ModuleType, name: str) -> list[str]:
     """Return what in a module is called nearly so, such as an agent or a list of tools."""
     public = [
         known

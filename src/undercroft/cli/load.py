@@ -105,7 +105,7 @@ def _load(text: str) -> tuple[ModuleType, Any]:
     for part in name.split("."):
         value = getattr(value, part, None)
         if value is None:
-            near = difflib.get_close_matches(name, _targets(module), n=1) or near_names(
+            near = difflib.get_close_matches(name, _targets(module), n=1) or _near_names(
                 module, name
             )
             hint = f"Did you mean {near[0]}?" if near else _offer(module)

@@ -20,6 +20,7 @@ from undercroft.engine.foreign import tools_of
 from undercroft.engine.guarded import Guarded
 from undercroft.engine.guardedloop import GuardedLoop
 from undercroft.engine.guest import Guest
+from undercroft.engine.guesthandler import guest_handler
 from undercroft.engine.guests import GuestRunner
 from undercroft.engine.handler import Handler
 from undercroft.engine.hosting import Hosting, caller_of
@@ -32,7 +33,6 @@ from undercroft.engine.step import Setting
 from undercroft.engine.system import SystemClock, SystemIds
 from undercroft.engine.targets import Target, checked
 from undercroft.engine.traces import trace_of
-from undercroft.engine.visitors import guest_handler
 from undercroft.engine.windows import Windows
 from undercroft.errors import DeclarationError, SettingError, TurnNotFoundError
 from undercroft.layers.breakers.board import BoardRow

@@ -13,9 +13,9 @@ from typing import Any
 from undercroft.cli.problem import CannotRunError
 from undercroft.engine.declaring import read_effects
 from undercroft.engine.foreign import tools_of
+from undercroft.engine.guesthandler import guest_handler
 from undercroft.engine.handler import Handler
 from undercroft.engine.hosting import ran
-from undercroft.engine.visitors import guest_handler
 from undercroft.errors import DeclarationError
 from undercroft.model.foreign import ForeignTool
 

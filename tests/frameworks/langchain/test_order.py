@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import undercroft as uc
 from tests.frameworks.langchain.stage import HOWS, MAKERS, Bank, hold, proposes, take
 from tests.provider import Answer, Call, Provider
+from undercroft.adapters.frameworks.langchain.runs import COMES_WITHIN_S, Batch
 
 
 def results(said: list[Any]) -> list[str]:
@@ -99,3 +102,46 @@ async def test_tokens_are_streamed_past_the_guards(tmp_path: Path) -> None:
         ]
     assert len([piece for piece in seen if piece]) > 2
     assert "".join(seen) == text
+
+
+@dataclass(eq=False)
+class Begun:
+    """A call of a node, as its batch sees it."""
+
+    call: uc.Call
+    width: int = 3
+    task: str = "tools"
+
+    def is_beside(self, other: Begun) -> bool:
+        """Whether it takes up a thread of the same node."""
+        return self.task == other.task
+
+    def begins_another(self, begun: int) -> bool:
+        """Whether the node has a thread left."""
+        return begun < self.width
+
+
+@pytest.mark.parametrize("ends", ["may_ask", "quiet"])
+async def test_a_node_is_not_given_up_before_its_threads_have_begun(ends: str) -> None:
+    """Who raises first would have the calls cut off whose threads come a little later."""
+    calls = [uc.Call("pay", {}, "c1"), uc.Call("note", {}, "c2")]
+    batch, (pay, note) = Batch(calls), map(Begun, calls)
+    batch.begin(pay)
+    batch.settle(pay, asks=True)
+    waits = asyncio.ensure_future(getattr(batch, ends)(pay))
+    await asyncio.sleep(0.01)
+    assert not waits.done()
+    batch.begin(note)
+    await asyncio.sleep(0)
+    assert not waits.done()
+    batch.settle(note, asks=False)
+    await waits
+
+
+async def test_a_node_without_a_thread_left_is_given_up_at_once() -> None:
+    """What cannot begin before this call is over is not waited for."""
+    calls = [uc.Call("pay", {}, "c1"), uc.Call("note", {}, "c2")]
+    batch, pay = Batch(calls), Begun(calls[0], width=1)
+    batch.begin(pay)
+    batch.settle(pay, asks=True)
+    assert await asyncio.wait_for(batch.may_ask(pay), COMES_WITHIN_S / 2)

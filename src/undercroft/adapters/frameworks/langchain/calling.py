@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -41,6 +42,8 @@ from undercroft.model.step import Call, Result, StepStatus
 from undercroft.ports import Guest
 
 BY = "langgraph"
+# Of the path of a task that was sent to its node.
+_SENT = "__pregel_push"
 
 
 class LoopError(errors.LoopError, GraphBubbleUp):
@@ -61,6 +64,9 @@ class Calling:
         config = request.runtime.config
         self._ns = namespace(config)
         self.task = str(config.get("configurable", {}).get("checkpoint_ns", ""))
+        # A node that is sent one call begins no other; a node that reads the state begins all.
+        self._alone = config.get("metadata", {}).get("langgraph_path", ("",))[0] == _SENT
+        self._width = config.get("max_concurrency") or inf
         self._cell = Cell()
         self._line: Line
         self._guest: Guest
@@ -143,7 +149,7 @@ class Calling:
         if self._pause is not None:
             batch.paused.add(self.task)
         if self._gives_up:
-            await batch.quiet()
+            await batch.quiet(self)
 
     @property
     def _gives_up(self) -> bool:
@@ -152,6 +158,14 @@ class Calling:
         if result is None or result.status is StepStatus.WAITING:
             return True
         return result.status is StepStatus.FAILED
+
+    def is_beside(self, other: Calling) -> bool:
+        """Whether it takes up a thread of the same node."""
+        return self.task == other.task and not self._over
+
+    def begins_another(self, begun: int) -> bool:
+        """Whether its node begins one more call while so many have not been given back."""
+        return not self._alone and begun < self._width
 
     def while_open(self, carry_out: CarryOut) -> CarryOut:
         """Return what carries the call out by its node, as long as that waits for it.

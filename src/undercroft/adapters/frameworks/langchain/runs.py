@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -33,6 +34,9 @@ from undercroft.ports import Caller, Guest, Host
 T = TypeVar("T")
 Config = Mapping[str, Any]
 TOOLSETS_MAX = 1_000
+# A node that raises has those of its calls cut off that no thread has begun yet. Threads begin
+# within milliseconds; what does not come by then was given to somebody else.
+COMES_WITHIN_S = 1.0
 
 
 class Cell:
@@ -112,10 +116,20 @@ class Batch:
         (self._asking.add if asks else self._asking.discard)(calling)
         self._tell()
 
-    async def quiet(self) -> None:
-        """Wait until nothing of any call is under way."""
+    async def quiet(self, calling: Any) -> None:
+        """Wait until nothing of any call is under way, and all have come that its node begins."""
+        await self._come(calling)
         while self._under_way:
             await self._change()
+
+    async def _come(self, calling: Any) -> None:
+        """Wait until the calls have come that are about to be begun beside this one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMES_WITHIN_S):
+                while len(self._seen) < len(self.calls) and calling.begins_another(
+                    sum(one is calling or one.is_beside(calling) for one in self._seen)
+                ):
+                    await self._change()
 
     async def goes_on(self, decided: int) -> bool:
         """Return whether somebody says one word more; False: all that ask only wait."""
@@ -128,6 +142,7 @@ class Batch:
 
         False: another one of its task asks, and waits.
         """
+        await self._come(calling)
         while calling.task not in self.paused:
             rivals = [c for c in self._seen if c in self._asking and c.task == calling.task]
             if not self._under_way and min(rivals, key=self._place) is calling:
